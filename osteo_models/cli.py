@@ -1,0 +1,172 @@
+"""The `osteo` command: thin; each command imports what it needs, so that `osteo --help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from osteo_models import __version__
+from osteo_models.errors import InputError, OsteoError
+from osteo_models.settings import die_with_parent, load_settings, prepare_environment
+
+
+class _Group(click.Group):
+    """Tells an expected error in one line and exits with its code; `--debug` shows where it came from."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OsteoError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="osteo")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Osteoporosis models from lumbar MRI and CT: data, trials, registry.
+
+    Exit codes: 0 done, 1 failed, 2 wrong input or usage, 3 promotion refused.
+    """
+    prepare_environment()
+    settings = load_settings()
+    if settings.die_with_parent:
+        die_with_parent()
+
+
+@main.command()
+@click.option("--no-servers", is_flag=True, help="Do not start the MLflow and Prefect servers.")
+def demo(no_servers: bool) -> None:
+    """The whole job: synthetic cohort, training, registry, champion, report."""
+    from osteo_models.demo import run_demo
+
+    run_demo(load_settings(), servers=not no_servers, say=click.echo)
+
+
+@main.command()
+def up() -> None:
+    """Start the MLflow and Prefect servers on loopback."""
+    from osteo_models.servers import start_servers
+
+    for server in start_servers(load_settings().state):
+        click.echo(f"{server.name}: {server.url} (process {server.pid})")
+
+
+@main.command()
+def down() -> None:
+    """Stop the servers that `osteo up` started."""
+    from osteo_models.servers import stop_servers
+
+    stopped = stop_servers(load_settings().state)
+    for server in stopped:
+        click.echo(f"{server.name}: stopped (process {server.pid})")
+    if not stopped:
+        click.echo("no server is running")
+
+
+@main.group()
+def data() -> None:
+    """The image data set."""
+
+
+@data.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Folder to make.")
+@click.option("--seed", type=click.IntRange(min=0), default=2023, show_default=True)
+@click.option("--scale", type=click.Choice(["paper", "small"]), default="paper", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace what is in the folder.")
+def synth(out: Path, seed: int, scale: Any, overwrite: bool) -> None:
+    """Make the synthetic DICOM cohort: a test bed, not evidence."""
+    from osteo_models.data.phantom import synthesize_cohort
+    from osteo_models.progress import Progress
+
+    counts = synthesize_cohort(out, seed=seed, scale=scale, overwrite=overwrite, progress=Progress("images"))
+    click.echo(f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in asdict(counts).items()))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def params(as_json: bool) -> None:
+    """Check params.yaml and print what is in force."""
+    import yaml
+
+    from osteo_models.params import load_params
+
+    content = load_params(load_settings().root / "params.yaml").model_dump(mode="json")
+    click.echo(json.dumps(content) if as_json else yaml.safe_dump(content, sort_keys=False, width=100), nl=as_json)
+
+
+def _tracking() -> Any:
+    from osteo_models.registry.tracking import open_tracking
+
+    settings = load_settings()
+    return open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def versions(name: str | None, as_json: bool) -> None:
+    """List registered model versions with their aliases and balanced accuracies."""
+    from osteo_models.registry.versions import list_versions
+
+    found = list_versions(_tracking(), name)
+    if as_json:
+        click.echo(json.dumps([asdict(version) for version in found], default=str))
+        return
+    for version in found:
+        click.echo(f"{version.name} version {version.version} {' '.join(f'@{alias}' for alias in version.aliases)}".rstrip())
+        for metric, value in sorted(version.metrics.items()):
+            if metric.endswith(".balanced_accuracy"):
+                click.echo(f"  {metric} {value:.3f}")
+
+
+@main.command()
+@click.argument("name")
+@click.argument("version", required=False)
+@click.option("--dry-run", is_flag=True, help="Judge, but change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def promote(name: str, version: str | None, dry_run: bool, as_json: bool) -> None:
+    """Make a version champion if every rule of the gate in params.yaml holds.
+
+    NAME is a registered model; VERSION is its challenger unless given. Exits 3, naming the rules that failed, when the
+    gate refuses.
+    """
+    from osteo_models.params import load_params
+    from osteo_models.registry.gate import promote as promote_version
+
+    rules = load_params(load_settings().root / "params.yaml").gate
+    promotion = promote_version(_tracking(), name, version, rules, dry_run=dry_run)
+    if as_json:
+        click.echo(json.dumps(asdict(promotion), default=str))
+        return
+    for result in promotion.verdict.results:
+        click.echo(f"  {'ok  ' if result.passed else 'FAIL'} {result.rule}: {result.why}")
+    done = "would become" if dry_run else "is now"
+    click.echo(f"{promotion.name} version {promotion.version} {done} champion")
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
+@click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def predict(path: Path, model: str, modality: Any, as_json: bool) -> None:
+    """Score a DICOM, PNG or JPEG file, or a folder of them, per image and per patient."""
+    from osteo_models.predict import predict_path
+
+    if not path.exists():
+        raise InputError("no such file or folder", where=str(path))
+    prediction = predict_path(_tracking(), path, model, modality)
+    if as_json:
+        click.echo(json.dumps(prediction.as_dict()))
+    else:
+        for line in prediction.as_lines():
+            click.echo(line)

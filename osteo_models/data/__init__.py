@@ -1,0 +1,1 @@
+"""From DICOM files and a clinical table to prepared images and splits."""

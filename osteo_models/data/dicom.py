@@ -1,0 +1,114 @@
+"""One image file (DICOM, PNG or JPEG) as pixels with what is known of them; every fault is an ImageError."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from PIL import Image
+from pydicom.pixels import apply_modality_lut
+
+from osteo_models.errors import ImageError
+from osteo_models.terms import DICOM_MODALITY, Modality
+
+MAX_PIXELS = 64_000_000  # checked before decoding: a header of 1 kB can ask for gigabytes
+FORMATS = "DICOM (MR or CT, one frame), PNG, JPEG"
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """An image as it came.
+
+    Shapes:
+        pixels: (H, W).
+
+    Units:
+        pixels: Hounsfield units where modality is `ct` and the file is DICOM; arbitrary otherwise.
+        spacing_mm: (between rows, between columns); None for PNG and JPEG, which carry none.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    modality: Modality | None
+    patient_id: str | None
+    spacing_mm: tuple[float, float] | None
+
+
+def read_image(data: bytes, *, where: str) -> SourceImage:
+    """Decode one image file.
+
+    Args:
+        data: The whole file.
+        where: What to call it in errors.
+
+    Raises:
+        ImageError: It is no image of the known formats, is damaged, too large, or not MR or CT.
+    """
+    if data[128:132] == b"DICM":
+        return _read_dicom(data, where)
+    if data[:8] == b"\x89PNG\r\n\x1a\n" or data[:3] == b"\xff\xd8\xff":
+        return _read_picture(data, where)
+    raise ImageError("not an image file that can be read", where=where, allowed=FORMATS)
+
+
+def _read_picture(data: bytes, where: str) -> SourceImage:
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            _check_size(picture.width * picture.height, where)
+            pixels = np.asarray(picture.convert("L"), dtype=np.float32)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"damaged picture ({type(error).__name__})", where=where, allowed=FORMATS) from None
+    return SourceImage(pixels=pixels, modality=None, patient_id=None, spacing_mm=None)
+
+
+def _read_dicom(data: bytes, where: str) -> SourceImage:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of odd values; what matters is checked below
+            dataset = pydicom.dcmread(io.BytesIO(data))
+            modality = _modality(dataset, where)
+            _check_frame(dataset, where)
+            stored = dataset.pixel_array
+            # Modality LUT or rescale slope and intercept (PS3.3 C.11.1): CT values become Hounsfield units.
+            pixels = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
+            if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+                pixels = pixels.max() + pixels.min() - pixels
+            spacing = dataset.get("PixelSpacing")
+            spacing_mm = None if spacing is None else (float(spacing[0]), float(spacing[1]))
+            patient_id = str(dataset.get("PatientID") or "") or None
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001  damaged files make pydicom raise anything
+        # The exception's own text may quote header values, so only its kind is told.
+        raise ImageError(f"damaged DICOM file ({type(error).__name__})", where=where, allowed=FORMATS) from None
+    if spacing_mm is not None and not (min(spacing_mm) >= 0.05 and max(spacing_mm) <= 10):
+        raise ImageError(f"PixelSpacing {spacing_mm} is not plausible", where=where, allowed="0.05 to 10 mm")
+    return SourceImage(pixels=pixels, modality=modality, patient_id=patient_id, spacing_mm=spacing_mm)
+
+
+def _modality(dataset: pydicom.Dataset, where: str) -> Modality:
+    code = dataset.get("Modality")
+    if code not in DICOM_MODALITY:
+        found = "no Modality (0008,0060)" if code is None else f"Modality {str(code)[:16]!r}"
+        raise ImageError(found, where=where, allowed=" or ".join(DICOM_MODALITY))
+    return DICOM_MODALITY[code]
+
+
+def _check_frame(dataset: pydicom.Dataset, where: str) -> None:
+    if "PixelData" not in dataset:
+        raise ImageError("no pixel data", where=where, allowed=FORMATS)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames != 1:
+        raise ImageError(f"{frames} frames", where=where, allowed="one frame", remedy="split it into single frames")
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    if samples != 1:
+        raise ImageError(f"{samples} samples per pixel", where=where, allowed="grey images (1 sample per pixel)")
+    _check_size(int(dataset.Rows) * int(dataset.Columns), where)
+
+
+def _check_size(pixels: int, where: str) -> None:
+    if not 0 < pixels <= MAX_PIXELS:
+        raise ImageError(f"{pixels:,} pixels", where=where, allowed=f"1 to {MAX_PIXELS:,} pixels")

@@ -1,0 +1,84 @@
+"""What DVC and git know of this folder: hashes of data and splits, the commit, and DVC commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from osteo_models.errors import OsteoError, StaleDataError
+
+Command = subprocess.CompletedProcess[str]
+
+
+def read_data_digest(root: Path, data: str = "data") -> str | None:
+    """The MD5 of the data set as `data.dvc` records it; None where the data set is not under DVC."""
+    try:
+        content = yaml.safe_load((root / f"{data}.dvc").read_text(encoding="utf-8"))
+        return str(content["outs"][0]["md5"])
+    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError):
+        return None
+
+
+def read_commit(root: Path) -> dict[str, str]:
+    """The git commit and whether tracked files differ from it; empty outside git."""
+    head = _run(["git", "rev-parse", "HEAD"], root)
+    if head.returncode:
+        return {}
+    changed = _run(["git", "status", "--porcelain", "--untracked-files=no"], root).stdout.strip()
+    return {"git.commit": head.stdout.strip(), "git.dirty": str(bool(changed)).lower()}
+
+
+def check_data(root: Path, data: str = "data") -> None:
+    """Prove that the data set on disk is the one that `data.dvc` records: every file is hashed.
+
+    Raises:
+        StaleDataError: It is another one, with the first differences that DVC names.
+    """
+    status = run_dvc(root, ["status", "--json", f"{data}.dvc"])
+    changes = json.loads(status.stdout or "{}")
+    if changes:
+        raise StaleDataError(
+            f"the files differ from what {data}.dvc records",
+            where=data,
+            allowed=f"md5 {read_data_digest(root, data)}",
+            remedy=f"record them as a new revision with `dvc add {data}`, or get the old ones with `dvc checkout {data}`",
+        )
+
+
+def run_dvc(root: Path, arguments: Sequence[str]) -> Command:
+    """Run a DVC command and capture what it prints.
+
+    Raises:
+        OsteoError: DVC failed, with its own last line.
+    """
+    done = _run([sys.executable, "-m", "dvc", *arguments], root)
+    if done.returncode:
+        lines = [line for line in done.stderr.strip().splitlines() if line] or ["no message"]
+        raise OsteoError(f"`dvc {' '.join(arguments)}` failed: {lines[-1]}", where=str(root))
+    return done
+
+
+def start_dvc(root: Path, arguments: Sequence[str]) -> int:
+    """Run a DVC command on this terminal, with this environment's programs first; its exit code.
+
+    The stages end when this process is killed: no training goes on unseen.
+    """
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=root, env=_environment(), check=False
+    ).returncode
+
+
+def _run(command: Sequence[str], root: Path) -> Command:
+    return subprocess.run(command, cwd=root, env=_environment(), check=False, capture_output=True, text=True)
+
+
+def _environment() -> dict[str, str]:
+    # The stages say `python`, which must be the one that runs now.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path}

@@ -1,0 +1,192 @@
+"""Who is trained on and who is tested: hold-out, patient-based test set, and folds per image and per patient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from osteo_models.data.subsets import find_subset, find_subset_of_bins
+from osteo_models.errors import SplitError
+from osteo_models.params import Holdout, PatientTest, Splits
+from osteo_models.terms import CLASS_NAMES, CONTROL, OSTEOPOROSIS, Modality
+
+SPLIT_COLUMNS = (
+    *("image_id", "patient_id", "modality", "target", "age_years", "sex"),
+    *("holdout", "patient_test", "fold_image", "fold_patient"),
+)
+
+
+def make_splits(images: pd.DataFrame, splits: Splits) -> pd.DataFrame:
+    """Deal every image to its side of every split.
+
+    Args:
+        images: image_id, patient_id, modality, target, age_years, sex; one row per image.
+        splits: The section of params.yaml.
+
+    Returns:
+        The columns `SPLIT_COLUMNS`, in the order of `images`. `holdout` images are never trained on and carry no
+        fold; `patient_test` images are left out of training in stage 6 only. `fold_image` draws images at random (the
+        paper's protocol: slices of a patient fall on both sides), `fold_patient` keeps a patient together; both are
+        stratified by modality and class.
+
+    Raises:
+        SplitError: Too few patients for a test set or for the folds.
+    """
+    table = images[["image_id", "patient_id", "modality", "target", "age_years", "sex"]].copy()
+    rng = np.random.default_rng(splits.seed)
+    holdout: set[str] = set()
+    patient_test: set[str] = set()
+    for modality, wanted in splits.holdout.items():
+        for target in (CONTROL, OSTEOPOROSIS):
+            holdout |= _pick_holdout(_patients(table, modality, target), wanted, modality, target, rng)
+    left = table[~table["patient_id"].isin(holdout)]
+    for modality, wanted in splits.patient_test.items():
+        for target in (CONTROL, OSTEOPOROSIS):
+            patient_test |= _pick_patient_test(_patients(left, modality, target), wanted, modality, target, rng)
+    table["holdout"] = table["patient_id"].isin(holdout).astype(int)
+    table["patient_test"] = table["patient_id"].isin(patient_test).astype(int)
+    _deal_folds(table, splits)
+    return table[list(SPLIT_COLUMNS)]
+
+
+def _patients(table: pd.DataFrame, modality: Modality, target: int) -> pd.DataFrame:
+    """One row per patient of a group: patient_id, age_years, n images; ordered by age, then id."""
+    group = table[(table["modality"] == modality) & (table["target"] == target)]
+    patients = group.groupby("patient_id").agg(age_years=("age_years", "first"), n=("image_id", "size")).reset_index()
+    return patients.sort_values(["age_years", "patient_id"]).reset_index(drop=True)
+
+
+def _pick_holdout(
+    patients: pd.DataFrame, wanted: Holdout, modality: Modality, target: int, rng: np.random.Generator
+) -> set[str]:
+    ages = wanted.control_age_years if target == CONTROL else wanted.osteoporosis_age_years
+    band = patients[patients["age_years"].between(*ages)]
+    band = band.iloc[rng.permutation(len(band))]
+    chosen = find_subset(band["n"].tolist(), wanted.images_per_class)
+    if not chosen:
+        found = f"no {modality} {CLASS_NAMES[target]} patients aged {ages[0]}-{ages[1]} with at most "
+        raise SplitError(
+            f"{found}{wanted.images_per_class} images",
+            where=f"splits.holdout.{modality}",
+            remedy="widen the ages or raise images_per_class in params.yaml",
+        )
+    return set(band["patient_id"].iloc[chosen])
+
+
+def _pick_patient_test(
+    patients: pd.DataFrame, wanted: PatientTest, modality: Modality, target: int, rng: np.random.Generator
+) -> set[str]:
+    count = wanted.control_patients if target == CONTROL else wanted.osteoporosis_patients
+    if len(patients) < 2 * count:
+        raise SplitError(
+            f"{len(patients)} {modality} {CLASS_NAMES[target]} patients are left, {count} are wanted for testing",
+            where=f"splits.patient_test.{modality}",
+            allowed="at most half of them",
+            remedy="lower the number of patients in params.yaml",
+        )
+    # One patient from each of `count` bins of age, so that the set spans the ages.
+    bins = [part[rng.permutation(len(part))].tolist() for part in np.array_split(np.arange(len(patients)), count)]
+    sizes = [[int(patients["n"].iloc[row]) for row in part] for part in bins]
+    picks = find_subset_of_bins(sizes, wanted.images_per_class)
+    return {str(patients["patient_id"].iloc[part[pick]]) for part, pick in zip(bins, picks, strict=True)}
+
+
+def _deal_folds(table: pd.DataFrame, splits: Splits) -> None:
+    development = table[table["holdout"] == 0]
+    strata = development["modality"] + development["target"].astype(str)
+    fewest = development.groupby(strata)["patient_id"].nunique()
+    if fewest.min() < splits.folds:
+        raise SplitError(
+            f"group {fewest.idxmin()} has {fewest.min()} patients", where="splits.folds", allowed=f">= {splits.folds}"
+        )
+    makers = {
+        "fold_image": StratifiedKFold(splits.folds, shuffle=True, random_state=splits.seed),
+        "fold_patient": StratifiedGroupKFold(splits.folds, shuffle=True, random_state=splits.seed),
+    }
+    for column, maker in makers.items():
+        folds = pd.Series(pd.NA, index=table.index, dtype="Int64")
+        for fold, (_, test) in enumerate(maker.split(strata, strata, groups=development["patient_id"])):
+            folds.loc[development.index[test]] = fold
+        table[column] = folds
+
+
+def check_splits(table: pd.DataFrame) -> None:
+    """Prove that no patient stands on two sides where the protocol forbids it.
+
+    Raises:
+        SplitError: Naming the patients, for every split that leaks.
+    """
+    faults: list[str] = []
+    for column in ("holdout", "patient_test", "fold_patient"):
+        sides = table.groupby("patient_id")[column].nunique(dropna=False)
+        if leaking := sorted(sides.index[sides > 1].astype(str)):
+            more = f" and {len(leaking) - 10} more" if len(leaking) > 10 else ""
+            faults.append(f"{column}: {', '.join(leaking[:10])}{more}")
+    both = table[(table["holdout"] == 1) & ((table["patient_test"] == 1) | table["fold_image"].notna())]
+    if len(both):
+        names = sorted(both["patient_id"].astype(str).unique())
+        faults.append(f"hold-out and development: {', '.join(names[:10])}")
+    if faults:
+        found = "patients on two sides: " + "; ".join(faults)
+        raise SplitError(found, where="splits.csv", remedy="make the splits again with `dvc repro splits`")
+
+
+def pair_images(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Pair MRI with CT images for the multimodal network, at random within a class.
+
+    MRI and CT come from different patients, so a pair shares its class and nothing else; the larger modality is cut
+    to the smaller (class-wise truncation).
+
+    Args:
+        table: image_id, modality, target.
+        seed: Of the draw.
+
+    Returns:
+        target, mri_image_id, ct_image_id.
+    """
+    rng = np.random.default_rng(seed)
+    parts: list[pd.DataFrame] = []
+    for target, group in table.groupby("target"):
+        ids = [
+            rng.permutation(group.loc[group["modality"] == name, "image_id"].to_numpy(str)) for name in ("mri", "ct")
+        ]
+        n = min(len(ids[0]), len(ids[1]))
+        parts.append(pd.DataFrame({"target": target, "mri_image_id": ids[0][:n], "ct_image_id": ids[1][:n]}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def make_pairs(table: pd.DataFrame, splits: Splits) -> pd.DataFrame:
+    """All pairs that are trained or tested on: split, fold, target, mri_image_id, ct_image_id.
+
+    `image` and `patient` pairs stay within a fold of that protocol; `development` pairs train stage 5;
+    `patient_rest` pairs, without the patient-based test set, train stage 6.
+    """
+    development = table[table["holdout"] == 0]
+    parts: list[pd.DataFrame] = []
+    for split in ("image", "patient"):
+        for fold, group in development.groupby(f"fold_{split}"):
+            parts.append(pair_images(group, splits.seed).assign(split=split, fold=fold))
+    parts.append(pair_images(development, splits.seed).assign(split="development", fold=0))
+    rest = development[development["patient_test"] == 0]
+    parts.append(pair_images(rest, splits.seed).assign(split="patient_rest", fold=0))
+    return pd.concat(parts, ignore_index=True)[["split", "fold", "target", "mri_image_id", "ct_image_id"]]
+
+
+def count_splits(table: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
+    """The counts that the paper prints (section Experiments, table 2), flat for `dvc metrics`."""
+    development = table[table["holdout"] == 0]
+    counts = {
+        "mri.development.images": int((development["modality"] == "mri").sum()),
+        "ct.development.images": int((development["modality"] == "ct").sum()),
+        "combined.development.images": len(development),
+    }
+    for name in ("holdout", "patient_test"):
+        part = table[table[name] == 1]
+        counts[f"{name}.images"] = len(part)
+        counts[f"{name}.patients"] = int(part["patient_id"].nunique())
+        for (modality, target), group in part.groupby(["modality", "target"]):
+            counts[f"{name}.{modality}.{CLASS_NAMES[int(str(target))]}.images"] = len(group)
+    for split, group in pairs.groupby("split"):
+        counts[f"pairs.{split}"] = len(group)
+    return counts

@@ -1,0 +1,30 @@
+"""Statistics from saved predictions: metrics with intervals, tests, tables. No network is run here, and no torch."""
+
+from osteo_models.evaluation.curves import RocCurve, trace_roc
+from osteo_models.evaluation.delong import AucInterval, DelongResult, auc_interval, delong_test
+from osteo_models.evaluation.intervals import proportion_interval
+from osteo_models.evaluation.metrics import Estimate, Summary, summarize
+from osteo_models.evaluation.patients import PatientResult, find_extremes, score_patients
+from osteo_models.evaluation.predictions import Predictions, read_predictions
+from osteo_models.evaluation.rows import fold_values
+from osteo_models.evaluation.stages import evaluate_predictions
+
+__all__ = [
+    "AucInterval",
+    "DelongResult",
+    "Estimate",
+    "PatientResult",
+    "Predictions",
+    "RocCurve",
+    "Summary",
+    "auc_interval",
+    "delong_test",
+    "evaluate_predictions",
+    "find_extremes",
+    "fold_values",
+    "proportion_interval",
+    "read_predictions",
+    "score_patients",
+    "summarize",
+    "trace_roc",
+]

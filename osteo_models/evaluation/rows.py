@@ -1,0 +1,135 @@
+"""Rows of the tables in artifacts/evaluation, made from one job's predictions each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from osteo_models.errors import InputError
+from osteo_models.evaluation.bootstrap import METRIC_NAMES, MetricName, compute_metrics, sum_patients
+from osteo_models.evaluation.cases import BoolArray, Cases
+from osteo_models.evaluation.curves import trace_roc
+from osteo_models.evaluation.delong import auc_interval
+from osteo_models.evaluation.intervals import proportion_interval
+from osteo_models.evaluation.metrics import Summary
+from osteo_models.evaluation.patients import find_extremes, score_patients
+from osteo_models.evaluation.predictions import Predictions
+
+Cell = str | int | float | None
+Row = dict[str, Cell]
+
+JOB_COLUMNS: Final = ("stage", "architecture", "images", "protocol")
+COUNT_COLUMNS: Final = ("n", "n_patients", "n_positive", "n_negative")
+
+
+def identify(job: Predictions) -> Row:
+    """The columns that name a job, and the file that its numbers come from."""
+    return {column: getattr(job, column) for column in JOB_COLUMNS} | {"source": job.source}
+
+
+def summary_rows(job: Predictions, summary: Summary, subset: str, level: str) -> Iterator[Row]:
+    """One row per metric: the value, the bootstrap's interval, and Wald's, Wilson's and DeLong's beside it.
+
+    Args:
+        subset: "all", or the modality that the summary is confined to.
+        level: "image", or "patient" where each patient counts once, with the mean score.
+    """
+    folds = fold_values(job, summary.threshold) if (subset, level) == ("all", "image") else {}
+    counts = {column: getattr(summary, column) for column in COUNT_COLUMNS}
+    for name, estimate in summary.estimates().items():
+        row = identify(job) | {"subset": subset, "level": level, "metric": name, "value": estimate.value}
+        row |= {"ci_low": estimate.ci_low, "ci_high": estimate.ci_high, "interval": estimate.interval}
+        row |= {"threshold": summary.threshold} | _proportion_cells(name, summary)
+        row |= _fold_cells([values[name] for values in folds.values()]) | counts
+        yield row
+
+
+def _proportion_cells(name: MetricName, summary: Summary) -> Row:
+    hits, rejections = summary.true_positives, summary.true_negatives
+    counts: dict[MetricName, tuple[int, int]] = {
+        "accuracy": (hits + rejections, summary.n),
+        "sensitivity": (hits, summary.n_positive),
+        "specificity": (rejections, summary.n_negative),
+    }
+    successes, trials = counts.get(name, (0, 0))
+    if not trials:
+        return {}
+    wald, wilson = proportion_interval(successes, trials), proportion_interval(successes, trials, "wilson")
+    return {"wald_low": wald[0], "wald_high": wald[1], "wilson_low": wilson[0], "wilson_high": wilson[1]}
+
+
+def delong_cells(job: Predictions) -> Row:
+    """DeLong's interval of the area under the curve; empty where it does not exist."""
+    try:
+        area = auc_interval(job.target, job.score)
+    except InputError:  # one class or constant scores: the summary says "undefined" already
+        return {}
+    return {"delong_low": area.ci_low, "delong_high": area.ci_high}
+
+
+def fold_values(job: Predictions, threshold: float) -> dict[int, dict[MetricName, float | None]]:
+    """The metrics of each fold by itself, without intervals; None where a fold lacks a class."""
+    found: dict[int, dict[MetricName, float | None]] = {}
+    for fold in np.unique(job.fold):
+        part = job.select(job.fold == fold)
+        sums = sum_patients(Cases(part.target, part.score, part.patient_id, has_patients=True), threshold)
+        values = compute_metrics(sums, np.ones((1, sums.positives.size)))
+        found[int(fold)] = {name: None if math.isnan(row[0]) else float(row[0]) for name, row in values.items()}
+    return found
+
+
+def _fold_cells(values: list[float | None]) -> Row:
+    """Mean and SD over folds, where there are several and each has the metric."""
+    known = [value for value in values if value is not None]
+    if len(values) < 2 or len(known) < len(values):
+        return {}
+    return {"fold_mean": float(np.mean(known)), "fold_sd": float(np.std(known, ddof=1))}
+
+
+def fold_rows(job: Predictions, threshold: float) -> Iterator[Row]:
+    """One row per fold."""
+    for fold, values in fold_values(job, threshold).items():
+        part = job.select(job.fold == fold)
+        row = identify(job) | {"fold": fold, "n": part.target.size, "n_patients": np.unique(part.patient_id).size}
+        yield row | {name: values[name] for name in METRIC_NAMES}
+
+
+def roc_rows(job: Predictions) -> Iterator[Row]:
+    """The corner points of the ROC curve; none where a class is missing or the scores are constant."""
+    if np.unique(job.target).size < 2 or float(np.ptp(job.score)) == 0:
+        return
+    curve = trace_roc(job.target, job.score)
+    columns = (curve.false_positive_rate, curve.true_positive_rate, curve.threshold)
+    for alarm, hit, threshold in zip(*(column.tolist() for column in columns), strict=True):
+        yield identify(job) | {"false_positive_rate": alarm, "true_positive_rate": hit, "threshold": threshold}
+
+
+def patient_rows(job: Predictions, threshold: float) -> Iterator[Row]:
+    """One row per patient and modality: mean score, and the share of images classified rightly."""
+    for modality in np.unique(job.modality):
+        part = job.select(job.modality == modality)
+        for one in score_patients(part.target, part.score, part.patient_id, threshold=threshold):
+            low, high = proportion_interval(one.correct, one.images, "wilson")
+            row = identify(job) | {"modality": str(modality), "patient_id": one.patient_id, "target": one.target}
+            row |= {"score": one.score, "images_n": one.images, "correct": one.correct, "accuracy": one.accuracy}
+            yield row | {"wilson_low": low, "wilson_high": high}
+
+
+def extreme_rows(job: Predictions, threshold: float) -> Iterator[Row]:
+    """Table 10: best and worst patient of each class."""
+    for one in find_extremes(score_patients(job.target, job.score, job.patient_id, threshold=threshold)):
+        row = identify(job) | {"group": one.group, "which": one.which, "patient_id": one.patient_id}
+        yield row | {"accuracy": one.accuracy, "wald_low": one.ci_low, "wald_high": one.ci_high, "n": one.images}
+
+
+def confidence_row(job: Predictions, threshold: float) -> Row:
+    """Table 8: mean and SD of the scores of the rightly classified, each score taken for the class it decided for."""
+    decided: BoolArray = job.score >= threshold
+    right = decided == (job.target == 1)
+    confidence = np.where(decided, job.score, 1 - job.score)[right]
+    mean = float(confidence.mean()) if confidence.size else None
+    spread = float(confidence.std(ddof=1)) if confidence.size > 1 else None
+    return identify(job) | {"mean": mean, "sd": spread, "n_correct": int(right.sum()), "n": job.target.size}

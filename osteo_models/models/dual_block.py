@@ -1,0 +1,175 @@
+"""The paper's proposed networks: the dual-block tower (unimodal), and two of them side by side (multimodal).
+
+A tower adds what two blocks see in the same image: 3x3 filters with max-pooling, and 5x5 filters with stride 2. ReLU
+comes before batch norm, as published. Modules stand in the order of the published layers, block by block.
+
+Fusion of MRI and CT. `fusion="loss"` (as published): two complete towers, trained on one summed loss, each scoring its
+own modality alone. `fusion="feature"` (as the text of the paper has it): one classifier on both towers' features, so an
+MRI and a CT image are needed for a score.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from osteo_models.errors import InputError
+from osteo_models.models.catalog import PAIRED_INPUT, SINGLE_INPUT, register
+from osteo_models.models.keras_layers import (
+    FlattenChannelsLast,
+    make_batch_norm,
+    make_conv,
+    make_dense,
+    make_logit_layer,
+)
+from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, MODALITIES, Modality
+
+Fusion = Literal["loss", "feature"]
+
+BLOCK_FILTERS: Final = 32
+MERGED_FILTERS: Final = 64
+DENSE_UNITS: Final = (32, 16)
+TOWER_FEATURES: Final = (IMAGE_ROWS // 4) * (IMAGE_COLUMNS // 4) * MERGED_FILTERS  # 19,200
+
+
+class DualBlockFeatures(nn.Module):
+    """Images to features.
+
+    Shapes: forward: (B, 3, 80, 60) -> (B, 19200); in the order rows, columns, channels.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.block1 = nn.Sequential(
+            OrderedDict(
+                conv1=make_conv(generator, 3, BLOCK_FILTERS, 3),
+                relu1=nn.ReLU(),
+                norm1=make_batch_norm(BLOCK_FILTERS),
+                pool1=nn.MaxPool2d(2),
+                conv2=make_conv(generator, BLOCK_FILTERS, BLOCK_FILTERS, 3),
+                relu2=nn.ReLU(),
+                norm2=make_batch_norm(BLOCK_FILTERS),
+                pool2=nn.MaxPool2d(2),
+            )
+        )
+        self.block2 = nn.Sequential(
+            OrderedDict(
+                conv1=make_conv(generator, 3, BLOCK_FILTERS, 5, stride=2),
+                relu1=nn.ReLU(),
+                norm1=make_batch_norm(BLOCK_FILTERS),
+                conv2=make_conv(generator, BLOCK_FILTERS, BLOCK_FILTERS, 5, stride=2),
+                relu2=nn.ReLU(),
+                norm2=make_batch_norm(BLOCK_FILTERS),
+            )
+        )
+        self.merge = make_conv(generator, BLOCK_FILTERS, MERGED_FILTERS, 5)
+        self.relu = nn.ReLU()
+        self.flatten = FlattenChannelsLast()
+
+    def forward(self, images: Tensor) -> Tensor:
+        merged = self.merge(self.block1(images) + self.block2(images))
+        return self.flatten(self.relu(merged))
+
+
+class Classifier(nn.Module):
+    """Features to logits: (B, F) -> (B,)."""
+
+    def __init__(self, generator: torch.Generator, features: int) -> None:
+        super().__init__()
+        first, second = DENSE_UNITS
+        self.dense1 = make_dense(generator, features, first)
+        self.dense2 = make_dense(generator, first, second)
+        self.output = make_logit_layer(generator, second)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.output(torch.relu(self.dense2(torch.relu(self.dense1(features)))))
+
+
+class DualBlock(nn.Module):
+    """One tower: (B, 3, 80, 60) in [0, 1] -> logits (B,)."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.features = DualBlockFeatures(generator)
+        self.classifier = Classifier(generator, TOWER_FEATURES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images))
+
+
+class LossFusion(nn.Module):
+    """Two towers that share nothing but the loss: (mri, ct), each (B, 3, 80, 60) -> (logits_mri, logits_ct)."""
+
+    fusion: Final = "loss"
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.mri = DualBlock(generator)
+        self.ct = DualBlock(generator)
+
+    def forward(self, mri: Tensor, ct: Tensor) -> tuple[Tensor, Tensor]:
+        return self.mri(mri), self.ct(ct)
+
+    def tower(self, modality: Modality) -> nn.Module:
+        """The network that scores images of one modality.
+
+        Raises:
+            InputError: `modality` is neither `mri` nor `ct`.
+        """
+        return {"mri": self.mri, "ct": self.ct}[_known(modality)]
+
+
+class FeatureFusion(nn.Module):
+    """One classifier on both towers' features: (mri, ct), each (B, 3, 80, 60) -> the same logits (B,) twice."""
+
+    fusion: Final = "feature"
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.mri = DualBlockFeatures(generator)
+        self.ct = DualBlockFeatures(generator)
+        self.classifier = Classifier(generator, 2 * TOWER_FEATURES)
+
+    def forward(self, mri: Tensor, ct: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.classifier(torch.cat((self.mri(mri), self.ct(ct)), dim=1))
+        return logits, logits
+
+    def tower(self, modality: Modality) -> nn.Module:
+        """Always an error: half of the classifier's features would be missing.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"`{_known(modality)}` images cannot be scored by themselves",
+            where='multimodal with fusion="feature"',
+            allowed="pairs of an MRI and a CT image: its classifier takes the features of both",
+            remedy='for scores of one modality train with fusion="loss"',
+        )
+
+
+@register("unimodal", image_sets=SINGLE_INPUT)
+def build_unimodal(generator: torch.Generator) -> DualBlock:
+    """The dual-block network; 704,705 trainable parameters. Source: figure 3 of the paper and its published code."""
+    return DualBlock(generator)
+
+
+@register("multimodal", image_sets=PAIRED_INPUT)
+def build_multimodal(generator: torch.Generator, *, fusion: Fusion = "loss") -> LossFusion | FeatureFusion:
+    """Two towers; 1,409,410 trainable parameters with `fusion="loss"`, 1,408,833 with `"feature"`.
+
+    Raises:
+        InputError: `fusion` is neither of the two.
+    """
+    if fusion not in get_args(Fusion):
+        raise InputError(f"`fusion` is {fusion!r}", where="multimodal", allowed=", ".join(get_args(Fusion)))
+    return LossFusion(generator) if fusion == "loss" else FeatureFusion(generator)
+
+
+def _known(modality: Modality) -> Modality:
+    if modality not in MODALITIES:
+        raise InputError(f"unknown modality `{modality}`", allowed=", ".join(MODALITIES))
+    return modality

@@ -1,0 +1,83 @@
+"""Layers with the arithmetic of the authors' framework: `same` padding, initial weights, batch norm, flatten order.
+
+PyTorch's own defaults differ in each of these. Weights are drawn from a generator that is passed in: the global random
+state is neither read nor moved.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Keras: momentum 0.99 is the share of the old average, PyTorch's momentum the share of the new batch.
+BATCH_NORM_EPSILON: Final = 1e-3
+BATCH_NORM_MOMENTUM: Final = 0.01
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after one axis, so that ceil(size / stride) positions come out; an odd one goes after."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with `same` padding, uneven where the stride asks for it (5x5, stride 2, even size: 1 and 2)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        top, bottom = same_padding(input.shape[2], self.kernel_size[0], self.stride[0])
+        left, right = same_padding(input.shape[3], self.kernel_size[1], self.stride[1])
+        if top == bottom and left == right:  # without a padded copy
+            return functional.conv2d(input, self.weight, self.bias, self.stride, (top, left))
+        padded = functional.pad(input, (left, right, top, bottom))
+        return functional.conv2d(padded, self.weight, self.bias, self.stride)
+
+
+class FlattenChannelsLast(nn.Module):
+    """B,C,H,W -> B,H*W*C: the order of the authors' framework, and a view where memory is channels-last."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.permute(0, 2, 3, 1).flatten(1)
+
+
+class LogitLayer(nn.Linear):
+    """The last dense layer, B,F -> B; in float32 even under autocast.
+
+    Three digits of bfloat16 would put scores on a coarse grid and tie images that differ; the layer itself is tiny.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float()).squeeze(1)
+
+
+def make_conv(
+    generator: torch.Generator, channels: int, filters: int, kernel: int, *, stride: int = 1, same: bool = True
+) -> nn.Conv2d:
+    """A square convolution with Keras' initial weights; `same=False` is Keras' `valid`: no padding."""
+    layer = nn.utils.skip_init(SameConv2d if same else nn.Conv2d, channels, filters, kernel, stride=stride)
+    return _initialise(layer, generator)
+
+
+def make_dense(generator: torch.Generator, features: int, units: int) -> nn.Linear:
+    """A dense layer with Keras' initial weights."""
+    return _initialise(nn.utils.skip_init(nn.Linear, features, units), generator)
+
+
+def make_logit_layer(generator: torch.Generator, features: int) -> LogitLayer:
+    """The last dense layer with Keras' initial weights."""
+    return _initialise(nn.utils.skip_init(LogitLayer, features, 1), generator)
+
+
+def make_batch_norm(filters: int) -> nn.BatchNorm2d:
+    """Batch norm with Keras' constants."""
+    return nn.BatchNorm2d(filters, eps=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM)
+
+
+def _initialise(layer: Any, generator: torch.Generator) -> Any:
+    """Glorot-uniform kernel and zero bias, in place. The layer comes without weights: PyTorch's own drawing is global."""
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer

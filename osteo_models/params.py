@@ -1,0 +1,235 @@
+"""params.yaml as frozen models: read once, checked as a whole, every fault reported together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from osteo_models.errors import ParamsError
+from osteo_models.terms import ImageSet, Modality, Precision, Protocol, Stage, Validation
+
+PARAMS_FILE = "params.yaml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+Range = tuple[float, float]
+
+
+def _check_order(low_high: Range) -> Range:
+    if low_high[0] >= low_high[1]:
+        raise ValueError(f"the first number must be below the second, got {list(low_high)}")
+    return low_high
+
+
+class Synthetic(_Section):
+    """The synthetic cohort that stands in for hospital data."""
+
+    seed: int = Field(ge=0)
+    scale: Literal["paper", "small"]
+
+
+class Data(_Section):
+    """Where the image data set lies, and how to make it when it is synthetic."""
+
+    path: str
+    synthetic: Synthetic | None = None
+
+
+class Cohort(_Section):
+    """Inclusion and exclusion (figures 1 and 2 of the paper)."""
+
+    t_score_below: float
+    imaging_within_days: int = Field(ge=0)
+    control_age_years: tuple[int, int]
+    excluded_findings: tuple[str, ...]
+    control_excluded_findings: tuple[str, ...]
+
+
+class Prepare(_Section):
+    """From a slice to 80 x 60 grey values of 8 bits."""
+
+    crop_mm: tuple[float, float]
+    ct_window_hu: Range
+    mri_percentiles: Range
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Prepare:
+        _check_order(self.ct_window_hu)
+        _check_order(self.mri_percentiles)
+        return self
+
+
+class Holdout(_Section):
+    """The hold-out of one modality: whole patients of close ages."""
+
+    images_per_class: int = Field(ge=1)
+    control_age_years: tuple[int, int]
+    osteoporosis_age_years: tuple[int, int]
+
+
+class PatientTest(_Section):
+    """The patient-based test set of one modality: whole patients of varied ages."""
+
+    images_per_class: int = Field(ge=1)
+    control_patients: int = Field(ge=1)
+    osteoporosis_patients: int = Field(ge=1)
+
+
+class Splits(_Section):
+    """Hold-out, patient-based test set and folds."""
+
+    seed: int = Field(ge=0)
+    folds: int = Field(ge=2, le=20)
+    holdout: Mapping[Modality, Holdout]
+    patient_test: Mapping[Modality, PatientTest]
+
+
+class StageParams(_Section):
+    """One experiment of the paper (table 2)."""
+
+    images: tuple[ImageSet, ...] = Field(min_length=1)
+    validation: Validation
+    architectures: tuple[str, ...] = Field(min_length=1)
+
+
+class Resources(_Section):
+    """What one trial takes of the cluster."""
+
+    cpu: float = Field(gt=0)
+    gpu: float = Field(ge=0)
+
+
+class Experiments(_Section):
+    """The training recipe (the paper's is Adam 1e-3, batches of 16)."""
+
+    seed: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    precision: Precision
+    resources: Resources
+
+
+class Profile(_Section):
+    """How much of the paper's protocol is run."""
+
+    epochs: int = Field(ge=1)
+    image_protocol: tuple[str, ...]
+
+
+class Evaluate(_Section):
+    """Statistics computed from the predictions."""
+
+    threshold: float = Field(ge=0, le=1)
+    bootstrap: int = Field(ge=100)
+    seed: int = Field(ge=0)
+
+
+class GateRule(_Section):
+    """One promotion rule; `registry/gate.py` holds the function of that name."""
+
+    rule: str
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    metric: str | None = None
+    value: float | None = None
+
+
+class Params(_Section):
+    """The whole of params.yaml."""
+
+    profile: str
+    data: Data
+    cohort: Cohort
+    prepare: Prepare
+    splits: Splits
+    architectures: Mapping[str, Mapping[str, Any]]
+    stages: Mapping[Stage, StageParams]
+    experiments: Experiments
+    profiles: Mapping[str, Profile]
+    evaluate: Evaluate
+    gate: Annotated[tuple[GateRule, ...], Field(min_length=1)]
+
+    @property
+    def active_profile(self) -> Profile:
+        """The profile in force."""
+        return self.profiles[self.profile]
+
+    def protocols(self, stage: Stage, architecture: str) -> tuple[Protocol, ...]:
+        """The protocols that a stage runs for an architecture; stages 5 and 6 test on whole patients only."""
+        if self.stages[stage].validation != "folds":
+            return ("patient",)
+        return ("patient", "image") if architecture in self.active_profile.image_protocol else ("patient",)
+
+
+def parse_params(raw: object, *, where: str = PARAMS_FILE) -> Params:
+    """Check a parsed YAML document.
+
+    Raises:
+        ParamsError: Listing every fault with its path and what was found.
+    """
+    if not isinstance(raw, Mapping):
+        raise ParamsError(f"a mapping was expected, found {type(raw).__name__}", where=where)
+    faults = _reference_faults(raw)
+    params = None
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        faults = [_explain(fault) for fault in error.errors()] + faults
+    if params is None or faults:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        remedy = "mend params.yaml and run the command again"
+        raise ParamsError(f"{count}: " + "; ".join(faults), where=where, remedy=remedy)
+    return params
+
+
+def load_params(path: Path | None = None) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ParamsError: The file is missing, is no YAML, or holds faults (all of them are listed).
+    """
+    path = path or Path(PARAMS_FILE)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError("file not found", where=str(path), remedy="run the command in the project's folder") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"not valid YAML ({' '.join(str(error).split())})", where=str(path)) from None
+    return parse_params(raw, where=str(path))
+
+
+def _explain(fault: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{path}: unknown key"
+    if fault["type"] == "missing":
+        return f"{path}: missing"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{path}: {message}" if fault["type"] == "value_error" else f"{path}: {message}, found {fault['input']!r}"
+
+
+def _reference_faults(raw: Mapping[Any, Any]) -> list[str]:
+    """Names that point nowhere; looked for in the raw document, so that they show beside faults of form."""
+    profiles, architectures, stages = (_mapping(raw.get(key)) for key in ("profiles", "architectures", "stages"))
+    faults: list[str] = []
+    if profiles and raw.get("profile") not in profiles:
+        faults.append(f"profile: {raw.get('profile')!r} is not one of {sorted(profiles)}")
+    named = [(f"stages.{key}.architectures", _mapping(item).get("architectures")) for key, item in stages.items()]
+    named += [
+        (f"profiles.{key}.image_protocol", _mapping(item).get("image_protocol")) for key, item in profiles.items()
+    ]
+    for where, names in named:
+        for name in names if isinstance(names, list) else []:
+            if name not in architectures:
+                faults.append(f"{where}: {name!r} has no entry under `architectures`")
+    return faults
+
+
+def _mapping(value: object) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}

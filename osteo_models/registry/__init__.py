@@ -1,0 +1,1 @@
+"""MLflow stops here: runs, versions, aliases, and what decides a promotion."""

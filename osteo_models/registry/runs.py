@@ -1,0 +1,109 @@
+"""What a job and its folds record, and how MLflow spells it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
+
+from osteo_models.terms import Stage
+
+JOB_TAG: Final = "osteo.job"
+FOLD_TAG: Final = "osteo.fold"
+FAILURE_TAG: Final = "osteo.failure"
+PARENT_TAG: Final = "mlflow.parentRunId"
+NOTE_TAG: Final = "mlflow.note.content"
+EXPERIMENTS: Final = "osteo/"
+CURVES: Final = ("train_loss", "test_loss", "test_balanced_accuracy", "seconds")
+SYNTHETIC_NOTICE: Final = "**Synthetic cohort.** Made from a phantom: a test bed, not evidence about patients."
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """What a job's run records before the first epoch.
+
+    Attributes:
+        key: The job's key; the same key is the same run for ever.
+        params: Recipe and spec, flat.
+        tags: `git.commit`, `dvc.data`, `dvc.splits`, `synthetic`, ...
+        dataset_digest: DVC's md5 of the data, with `.dir` or without.
+        dataset_source: Where it is, such as `data.dvc`.
+        images: Number of images.
+    """
+
+    key: str
+    stage: Stage
+    name: str
+    params: Mapping[str, Any]
+    tags: Mapping[str, str]
+    dataset_name: str
+    dataset_digest: str
+    dataset_source: str
+    images: int
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """What one trial gave.
+
+    Attributes:
+        curves: Per epoch: `epoch` (1-based) and the names in `CURVES`; others are left out.
+        metrics: Of the fold as a whole.
+    """
+
+    fold: int
+    params: Mapping[str, Any]
+    curves: Sequence[Mapping[str, float]]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """A job's run as it stands; `status` is MLflow's: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED."""
+
+    run_id: str
+    status: str
+    metrics: Mapping[str, float]
+
+
+def is_synthetic(tags: Mapping[str, str]) -> bool:
+    """Whether tags say that the data is synthetic."""
+    return str(tags.get("synthetic", "")).lower() in {"true", "1", "yes"}
+
+
+def job_tags(job: JobRun) -> dict[str, str]:
+    tags = {"osteo.stage": job.stage, **job.tags}
+    if "git.commit" in tags:
+        tags["mlflow.source.git.commit"] = tags["git.commit"]
+    return tags | ({NOTE_TAG: SYNTHETIC_NOTICE} if is_synthetic(tags) else {})
+
+
+def dataset_input(job: JobRun) -> DatasetInput:
+    source, profile = json.dumps({"uri": job.dataset_source}), json.dumps({"num_rows": job.images})
+    dataset = Dataset(job.dataset_name, job.dataset_digest, "local", source, profile=profile)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+def fold_points(fold: FoldRun, start: int) -> list[Metric]:
+    """A fold's curves, one point per epoch at the time when it ended, and its metrics at step 0.
+
+    Args:
+        fold: The fold.
+        start: When it began, in milliseconds since 1970.
+    """
+    points: list[Metric] = []
+    for row, elapsed in zip(fold.curves, _cumulate(row.get("seconds", 0.0) for row in fold.curves), strict=True):
+        at, epoch = start + round(elapsed * 1000), int(row["epoch"])
+        points += [Metric(name, float(row[name]), at, epoch) for name in CURVES if name in row]
+    return points + [Metric(name, float(value), start, 0) for name, value in fold.metrics.items()]
+
+
+def _cumulate(seconds: Iterable[float]) -> list[float]:
+    total, sums = 0.0, list[float]()
+    for value in seconds:
+        total += value
+        sums.append(total)
+    return sums

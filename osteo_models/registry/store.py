@@ -1,0 +1,133 @@
+"""The MLflow store behind a tracking address: checked, migrated once, and with nothing sent home."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import filelock
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.telemetry import set_telemetry_client
+from mlflow.tracking import MlflowClient
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from osteo_models.errors import StoreError
+from osteo_models.servers import store_lock
+from osteo_models.settings import silence_telemetry
+
+DATABASES: Final = ("sqlite", "postgresql")
+SERVERS: Final = ("http", "https")
+ALLOWED: Final = "sqlite:///FILE, postgresql://..., http://... or https://..."
+SERVER_TIMEOUT_SECONDS: Final = 10.0
+
+
+def open_client(uri: str, artifact_root: Path) -> MlflowClient:
+    """A client of the store at `uri`, which is made or migrated first where it is a database.
+
+    Any number of processes may start on an empty folder at once: MLflow's own migration would race.
+
+    Args:
+        uri: `sqlite:///FILE`, `postgresql://...`, or a tracking server.
+        artifact_root: Where a database's artifacts go; a tracking server decides for itself.
+
+    Raises:
+        StoreError: The store cannot be used.
+    """
+    harden_mlflow()
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme in SERVERS:
+        _probe_server(uri)
+    elif scheme in DATABASES:
+        with explain_mlflow(uri):
+            _prepare_database(uri, artifact_root)
+    else:
+        raise StoreError(f"{uri!r} is no MLflow store", where="MLFLOW_TRACKING_URI", allowed=ALLOWED)
+    with explain_mlflow(uri):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def harden_mlflow() -> None:
+    """Switch off MLflow's usage reports and its loading of pickles, for this process and its children."""
+    silence_telemetry()
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    # MLflow made up its mind about usage reports when it was imported; this asks again.
+    set_telemetry_client()
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+
+
+@contextmanager
+def explain_mlflow(where: str) -> Iterator[None]:
+    """Turn MLflow's and the database's exceptions into a StoreError that names the store.
+
+    Raises:
+        StoreError: What was raised inside.
+    """
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        found = _first_line(error)
+        if "out-of-date database schema" in found:
+            remedy = f"copy the database, then run `mlflow db upgrade {where}`"
+            raise StoreError("the database was made by another MLflow release", where=where, remedy=remedy) from error
+        raise StoreError(found, where=where, remedy="check MLFLOW_TRACKING_URI and that the store is up") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _prepare_database(uri: str, artifact_root: Path) -> None:
+    lock_beside = artifact_root
+    if uri.startswith("sqlite"):
+        lock_beside = _sqlite_file(uri)
+    try:
+        lock_beside.parent.mkdir(parents=True, exist_ok=True)
+        with store_lock(lock_beside):
+            if uri.startswith("sqlite"):
+                _check_sqlite(lock_beside)
+            SqlAlchemyStore(uri, artifact_root.absolute().as_uri())
+    except filelock.Timeout as error:
+        remedy = "end the process that holds it, then run the command again"
+        raise StoreError("another process keeps the store locked", where=error.lock_file, remedy=remedy) from None
+
+
+def _sqlite_file(uri: str) -> Path:
+    file = make_url(uri).database
+    if not file or file == ":memory:":
+        raise StoreError("a store in memory is lost at the end", where=uri, allowed=ALLOWED)
+    return Path(file)
+
+
+def _check_sqlite(path: Path) -> None:
+    # SQLAlchemy's own check retries for a minute and a half before it gives up on a file that is no database.
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA schema_version")
+            connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        remedy = "move the file away, or mend its permissions, and run the command again"
+        raise StoreError(f"not a usable SQLite database ({error})", where=str(path), remedy=remedy) from None
+
+
+def _probe_server(uri: str) -> None:
+    """See that something answers; MLflow itself would try for minutes. Any HTTP status counts as an answer."""
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_TIMEOUT_SECONDS):
+            return
+    except urllib.error.HTTPError:
+        return
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        remedy = "start it with `osteo up`, or unset MLFLOW_TRACKING_URI to use the embedded store"
+        raise StoreError(f"no MLflow server answers ({error})", where=uri, remedy=remedy) from None

@@ -1,0 +1,229 @@
+"""Jobs and their folds as MLflow runs: one run per job key, and every call may be repeated without doubling anything.
+
+Only the driver process writes, from several threads; trials return their numbers to it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from osteo_models.errors import InputError, StoreError
+from osteo_models.registry.runs import (
+    EXPERIMENTS,
+    FAILURE_TAG,
+    FOLD_TAG,
+    JOB_TAG,
+    PARENT_TAG,
+    FoldRun,
+    JobInfo,
+    JobRun,
+    dataset_input,
+    fold_points,
+    job_tags,
+)
+from osteo_models.registry.store import explain_mlflow, open_client
+
+__all__ = ["FoldRun", "JobInfo", "JobRun", "Tracking", "open_tracking"]
+
+BATCH: Final = 1000  # MLflow takes at most this many metrics in one request
+TEXT: Final = 5000  # characters of a tag or parameter that every MLflow store takes
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """An open store. Thread-safe: SQLite takes one writer at a time, so writers of this process take turns.
+
+    Attributes:
+        client: MLflow's client, bound to `uri` and to no global setting.
+        artifacts: Where artifacts of new experiments go; None where a tracking server decides.
+    """
+
+    client: MlflowClient
+    uri: str
+    artifacts: str | None
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    def begin_job(self, job: JobRun) -> str:
+        """Find or make the run of a job.
+
+        A run that was killed or failed is reopened; a finished one is left as it is.
+
+        Returns:
+            The run's id.
+        """
+        with self.writing():
+            experiment = self.find_experiment(f"{EXPERIMENTS}{job.stage}")
+            run = self._job_run(job.key) or self._create_job(experiment, job)
+            run_id = run.info.run_id
+            if run.info.status == "FINISHED":
+                return run_id
+            self.client.update_run(run_id, status="RUNNING")
+            if FAILURE_TAG in run.data.tags:
+                self.client.delete_tag(run_id, FAILURE_TAG)
+            missing = {name: value for name, value in job.params.items() if name not in run.data.params}
+            self.log_texts(run_id, missing, job_tags(job))
+            self.client.log_inputs(run_id, [dataset_input(job)])
+            return run_id
+
+    def log_fold(self, run_id: str, fold: FoldRun) -> str:
+        """Record one fold as a finished child run; of a fold that is already finished nothing is written.
+
+        Returns:
+            The child run's id.
+        """
+        with self.writing():
+            parent = self.client.get_run(run_id)
+            child = self._child(parent, fold.fold) or self._create_child(parent, fold)
+            child_id = child.info.run_id
+            if child.info.status == "FINISHED":
+                return child_id
+            missing = {name: value for name, value in fold.params.items() if name not in child.data.params}
+            self.log_texts(child_id, missing, {})
+            # Killed between two batches, a fold has some of its points already.
+            known = {(name, step) for name in child.data.metrics for step in self._steps(child_id, name)}
+            points = fold_points(fold, child.info.start_time)
+            self.log_points(child_id, [point for point in points if (point.key, point.step) not in known])
+            self.client.set_terminated(child_id, "FINISHED")
+            return child_id
+
+    def finish_job(self, run_id: str, metrics: Mapping[str, float], artifacts: Iterable[Path] = ()) -> None:
+        """Log what the folds gave together, and end the run."""
+        for path in artifacts:
+            self.log_artifact(run_id, path)
+        with self.writing():
+            self.log_changes(self.client.get_run(run_id), metrics)
+            self.client.set_terminated(run_id, "FINISHED")
+
+    def fail_job(self, run_id: str, reason: str) -> None:
+        """End the run as FAILED; the reason stays visible until the job is begun again."""
+        with self.writing():
+            self.client.set_tag(run_id, FAILURE_TAG, reason[:TEXT])
+            self.client.set_terminated(run_id, "FAILED")
+
+    def find_job(self, key: str) -> JobInfo | None:
+        """The run of a job, None where there is none."""
+        with explain_mlflow(self.uri):
+            run = self._job_run(key)
+        return JobInfo(run.info.run_id, run.info.status, run.data.metrics) if run else None
+
+    def log_statistics(self, key: str, metrics: Mapping[str, float]) -> str:
+        """Log statistics to a job's run; only what is new or differs is written, and the newest value shows.
+
+        Raises:
+            InputError: There is no run for this key.
+        """
+        with self.writing():
+            run = self._job_run(key)
+            if run is None:
+                raise InputError(f"no run of job {key}", where=self.uri, remedy="run `dvc repro experiments` first")
+            self.log_changes(run, metrics)
+            return run.info.run_id
+
+    def log_artifact(self, run_id: str, path: Path, folder: str | None = None) -> None:
+        """Keep a file with a run; a file of the same name is replaced."""
+        with self.writing():
+            self.client.log_artifact(run_id, str(path), folder)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the writer's turn; MLflow's exceptions come out as StoreError."""
+        with self.lock, explain_mlflow(self.uri):
+            yield
+
+    def find_experiment(self, name: str) -> str:
+        """The id of an experiment, made where there is none."""
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            place = f"{self.artifacts}/{name.removeprefix(EXPERIMENTS)}" if self.artifacts else None
+            try:
+                return self.client.create_experiment(name, artifact_location=place)
+            except MlflowException:  # another process was faster
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            remedy = f"run `mlflow experiments restore --experiment-id {found.experiment_id}`"
+            raise StoreError(f"experiment {name} was deleted", where=self.uri, remedy=remedy)
+        return found.experiment_id
+
+    def log_texts(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
+        """Log parameters and tags in one request."""
+        self.client.log_batch(
+            run_id,
+            params=[Param(name, str(value)[:TEXT]) for name, value in params.items()],
+            tags=[RunTag(name, str(value)[:TEXT]) for name, value in tags.items()],
+            synchronous=True,
+        )
+
+    def log_points(self, run_id: str, points: Sequence[Metric]) -> None:
+        """Log metrics in as few requests as MLflow allows."""
+        for start in range(0, len(points), BATCH):
+            self.client.log_batch(run_id, metrics=points[start : start + BATCH], synchronous=True)
+
+    def log_changes(self, run: Run, metrics: Mapping[str, float], model_id: str | None = None) -> None:
+        """Log what is new to a run, or differs from the value that it shows."""
+        now, points = int(time.time() * 1000), list[Metric]()
+        for name, value in metrics.items():
+            shown = run.data.metrics.get(name)
+            if shown is None or not (shown == value or (math.isnan(shown) and math.isnan(value))):
+                step = 0 if shown is None else max(self._steps(run.info.run_id, name)) + 1
+                points.append(Metric(name, float(value), now, step, model_id=model_id, run_id=run.info.run_id))
+        self.log_points(run.info.run_id, points)
+
+    def find_runs(self, experiments: Sequence[str], tags: Mapping[str, str]) -> list[Run]:
+        """Runs that carry these tags, the oldest first."""
+        clauses = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+        runs = self.client.search_runs(list(experiments), clauses) if experiments else []
+        return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def _job_run(self, key: str) -> Run | None:
+        experiments = self.client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
+        runs = self.find_runs([found.experiment_id for found in experiments], {JOB_TAG: key})
+        return runs[0] if runs else None
+
+    def _create_job(self, experiment: str, job: JobRun) -> Run:
+        made = self.client.create_run(experiment, tags={JOB_TAG: job.key}, run_name=job.name)
+        # Two drivers may have looked and found nothing: both now see both runs, and both keep the older one.
+        kept = self.find_runs([experiment], {JOB_TAG: job.key})[0]
+        if kept.info.run_id != made.info.run_id:
+            self.client.delete_run(made.info.run_id)
+        return kept
+
+    def _child(self, parent: Run, fold: int) -> Run | None:
+        tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold)}
+        runs = self.find_runs([parent.info.experiment_id], tags)
+        return runs[0] if runs else None
+
+    def _create_child(self, parent: Run, fold: FoldRun) -> Run:
+        seconds = sum(float(row.get("seconds", 0.0)) for row in fold.curves)
+        start = int((time.time() - seconds) * 1000)  # the fold ran before it is logged
+        tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold.fold)}
+        return self.client.create_run(parent.info.experiment_id, start, tags, run_name=f"fold-{fold.fold}")
+
+    def _steps(self, run_id: str, name: str) -> list[int]:
+        return [point.step for point in self.client.get_metric_history(run_id, name)]
+
+
+def open_tracking(uri: str, artifact_root: Path) -> Tracking:
+    """Open the store at `uri`; a database is made and migrated first, once, however many processes start.
+
+    Args:
+        uri: `sqlite:///FILE`, `postgresql://...`, or a tracking server's address.
+        artifact_root: Where artifacts of a database store go.
+
+    Raises:
+        StoreError: The store cannot be used.
+    """
+    client = open_client(uri, artifact_root)
+    return Tracking(client, uri, None if uri.startswith("http") else artifact_root.absolute().as_uri())

@@ -1,0 +1,265 @@
+"""MLflow's and Prefect's servers on this machine, over the embedded stores: started, found again, stopped.
+
+They outlive the command that starts them. `servers.json` in the state folder says which processes they are; a process
+counts only with the start time noted there, so that a number that the system has given to another is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import filelock
+import psutil
+
+from osteo_models.errors import StoreError
+from osteo_models.settings import silence_telemetry
+
+HOST: Final = "127.0.0.1"
+PREFERRED_PORTS: Final = {"mlflow": 5000, "prefect": 4200}
+HEALTH_PATHS: Final = {"mlflow": "/health", "prefect": "/api/health"}
+PORTS_TRIED: Final = 100
+START_SECONDS: Final = 90.0
+STOP_SECONDS: Final = 10.0
+LOCK_SECONDS: Final = 180.0  # longer than a server or a migration may take on a busy machine
+LOG_TAIL_LINES: Final = 15
+NOT_RUNNING: Final = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server and how to recognise its process.
+
+    Attributes:
+        pid: Of the first process; it leads the group that holds the others.
+        started: Start time of every process of the group by its number, in seconds since 1970.
+        log: File that its output goes to.
+    """
+
+    name: str
+    url: str
+    pid: int
+    started: Mapping[int, float]
+    log: str
+
+
+def store_lock(database: Path) -> filelock.FileLock:
+    """The lock under which an MLflow store is made or migrated, by whoever comes first."""
+    return filelock.FileLock(database.with_name(f"{database.name}.lock"), timeout=LOCK_SECONDS)
+
+
+def start_servers(
+    state_dir: Path, *, ports: Mapping[str, int] = PREFERRED_PORTS, timeout_seconds: float = START_SECONDS
+) -> list[Server]:
+    """Start what is not running yet, and wait until everything answers.
+
+    Args:
+        state_dir: Holds `mlflow.db`, `mlartifacts`, `prefect`, `logs` and `servers.json`.
+        ports: Preferred port by server name; the next free one is taken where it is in use.
+        timeout_seconds: For all of them together.
+
+    Raises:
+        StoreError: A server ended or did not answer in time; it shows the end of its log. What this call started
+            is stopped again.
+    """
+    state_dir = state_dir.absolute()
+    (state_dir / "logs").mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(state_dir / "servers.json.lock", timeout=LOCK_SECONDS):
+        running = {server.name: server for server in running_servers(state_dir)}
+        new: dict[str, Server] = {}
+        database = state_dir / "mlflow.db"
+        # The server migrates an empty database itself; nobody else may do so meanwhile.
+        with store_lock(database):
+            try:
+                for name, port in ports.items():
+                    if name not in running:
+                        new[name] = _spawn(name, state_dir, _free_port(port))
+                        _write(state_dir, [*running.values(), *new.values()])
+                servers = [running.get(name) or new[name] for name in ports]
+                _await_health(servers, time.monotonic() + timeout_seconds)
+            except BaseException:
+                _stop(list(new.values()))
+                _write(state_dir, list(running.values()))
+                raise
+        servers = [_with_group(server) for server in servers]
+        _write(state_dir, servers)
+        return servers
+
+
+def stop_servers(state_dir: Path) -> list[Server]:
+    """Stop the servers that were started over this folder, with their whole process groups.
+
+    Returns:
+        Those that were running.
+    """
+    state_dir = state_dir.absolute()
+    if not (state_dir / "servers.json").is_file():
+        return []
+    with filelock.FileLock(state_dir / "servers.json.lock", timeout=LOCK_SECONDS):
+        running = [server for server in _read(state_dir) if _living(server)]
+        _stop(running)
+        _write(state_dir, [])
+        return running
+
+
+def running_servers(state_dir: Path) -> list[Server]:
+    """The servers whose first process lives; one that was killed in parts is not running."""
+    return [server for server in _read(state_dir.absolute()) if server.pid in _living(server)]
+
+
+def _spawn(name: str, state_dir: Path, port: int) -> Server:
+    log = state_dir / "logs" / f"{name}.log"
+    command, environment = _mlflow(state_dir, port) if name == "mlflow" else _prefect(state_dir, port)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=state_dir,
+            start_new_session=True,
+        )
+    started = {process.pid: psutil.Process(process.pid).create_time()}
+    return Server(name, f"http://{HOST}:{port}", process.pid, started, str(log))
+
+
+def _mlflow(state_dir: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    environment = _environment("MLFLOW_")
+    environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # for language models; it costs six processes
+    store, artifacts = f"sqlite:///{state_dir / 'mlflow.db'}", (state_dir / "mlartifacts").as_uri()
+    command = ["-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    return [sys.executable, *command, "--backend-store-uri", store, "--artifacts-destination", artifacts], environment
+
+
+def _prefect(state_dir: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    environment = _environment("PREFECT_")
+    environment |= {
+        "PREFECT_HOME": str(state_dir / "prefect"),
+        "PREFECT_API_URL": f"http://{HOST}:{port}/api",  # the page in the browser asks here
+        "PREFECT_SERVER_API_HOST": HOST,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    }
+    command = ["-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    return [sys.executable, *command], environment
+
+
+def _environment(own_prefix: str) -> dict[str, str]:
+    """This process's environment without the tool's own settings, which point at other servers."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(own_prefix)}
+    silence_telemetry(environment)
+    # The state folder is the servers' working directory, and what lies in it must not be imported.
+    return environment | {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+
+
+def _free_port(preferred: int) -> int:
+    for port in range(preferred, preferred + PORTS_TRIED):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise StoreError(f"no free port from {preferred} to {preferred + PORTS_TRIED - 1}", remedy="free one of them")
+
+
+def _await_health(servers: Sequence[Server], deadline: float) -> None:
+    waiting = list(servers)
+    while waiting:
+        waiting = [server for server in waiting if not _answers(server)]
+        for server in waiting:
+            ended = server.pid not in _living(server)
+            if ended or time.monotonic() > deadline:
+                found = "ended while starting" if ended else "does not answer in time"
+                remedy = f"run `osteo down` and `osteo up` again; end of {server.log}:\n{_log_tail(server)}"
+                raise StoreError(found, where=f"{server.name} server", remedy=remedy)
+        if waiting:
+            time.sleep(0.1)
+
+
+def _answers(server: Server) -> bool:
+    try:
+        with urllib.request.urlopen(server.url + HEALTH_PATHS[server.name], timeout=2) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+def _log_tail(server: Server) -> str:
+    lines = Path(server.log).read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(lines[-LOG_TAIL_LINES:])
+
+
+def _with_group(server: Server) -> Server:
+    """Note every process of the group: should the first be killed, the others can still be told from strangers."""
+    started = dict(server.started)
+    for process in psutil.Process(server.pid).children(recursive=True):
+        try:
+            if os.getpgid(process.pid) == server.pid:
+                started[process.pid] = process.create_time()
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
+    return Server(server.name, server.url, server.pid, started, server.log)
+
+
+def _living(server: Server) -> dict[int, psutil.Process]:
+    """The server's processes that still run, recognised by number and start time."""
+    found: dict[int, psutil.Process] = {}
+    for pid, started in server.started.items():
+        try:
+            process = psutil.Process(pid)
+            if abs(process.create_time() - started) < 0.5 and process.status() not in NOT_RUNNING:
+                found[pid] = process
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def _stop(servers: Sequence[Server]) -> None:
+    """End the groups politely, then by force."""
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        processes: list[psutil.Process] = []
+        for server in servers:
+            living = _living(server)
+            if not living:
+                continue
+            for process in list(living.values()):
+                living |= {child.pid: child for child in process.children(recursive=True)}
+            processes += living.values()
+            with contextlib.suppress(ProcessLookupError):  # it ended just now
+                os.killpg(server.pid, sent)
+        psutil.wait_procs(processes, timeout=STOP_SECONDS)
+
+
+def _read(state_dir: Path) -> list[Server]:
+    path = state_dir / "servers.json"
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [Server(**row | {"started": {int(k): v for k, v in row["started"].items()}}) for row in rows]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError, KeyError, AttributeError):
+        remedy = "end the servers by hand, then delete the file"
+        raise StoreError("not a list of servers", where=str(path), remedy=remedy) from None
+
+
+def _write(state_dir: Path, servers: Sequence[Server]) -> None:
+    path = state_dir / "servers.json"
+    fresh = path.with_suffix(".json.new")
+    fresh.write_text(json.dumps([asdict(server) for server in servers], indent=2), encoding="utf-8")
+    fresh.replace(path)

@@ -1,0 +1,89 @@
+"""The environment, read here and nowhere else; unset, everything is embedded under `.osteo/`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+TELEMETRY_OFF = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "DVC_NO_ANALYTICS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are.
+
+    Attributes:
+        root: The project's folder.
+        state: Local state of the embedded servers and of unfinished jobs.
+        tracking_uri: MLflow's store.
+        ray_address: Address of a running cluster; None starts a local one.
+        die_with_parent: Whether a stage ends when the command that started it is killed.
+    """
+
+    root: Path
+    state: Path
+    tracking_uri: str
+    ray_address: str | None
+    die_with_parent: bool
+
+    @property
+    def artifacts(self) -> Path:
+        """Outputs of the DVC stages."""
+        return self.root / "artifacts"
+
+    @property
+    def jobs(self) -> Path:
+        """Checkpoints and results of jobs, one folder per key; workers must reach it."""
+        return self.state / "jobs"
+
+
+def load_settings(root: Path | None = None) -> Settings:
+    """Read the environment.
+
+    Args:
+        root: The project's folder; the current one by default.
+    """
+    root = (root or Path.cwd()).resolve()
+    state = Path(os.environ.get("OSTEO_STATE_DIR", root / ".osteo")).resolve()
+    return Settings(
+        root=root,
+        state=state,
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state / 'mlflow.db'}",
+        ray_address=os.environ.get("RAY_ADDRESS") or None,
+        die_with_parent=os.environ.get("OSTEO_DIE_WITH_PARENT") == "1",
+    )
+
+
+def silence_telemetry(environ: MutableMapping[str, str] | None = None) -> None:
+    """Switch off the usage reports of MLflow, Prefect, Ray and DVC for this process and its children."""
+    (os.environ if environ is None else environ).update(TELEMETRY_OFF)
+
+
+def prepare_environment(environ: MutableMapping[str, str] | None = None) -> None:
+    """Silence telemetry and point Prefect at its home under `.osteo/`, where the caller has not said otherwise."""
+    target = os.environ if environ is None else environ
+    silence_telemetry(target)
+    target.setdefault("PREFECT_HOME", str(load_settings().state / "prefect"))
+    target.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    target.setdefault("RAY_TUNE_NEW_OUTPUT", "0")
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent ends, so that a killed command leaves nothing running.
+
+    Linux only; elsewhere nothing happens.
+    """
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG in prctl(2)
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)

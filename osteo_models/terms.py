@@ -1,0 +1,54 @@
+"""The words of the field, once: classes, modalities, image sets, stages, protocols."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+Modality = Literal["mri", "ct"]
+ImageSet = Literal["mri", "ct", "combined", "multimodal"]
+Protocol = Literal["image", "patient"]
+Stage = Literal["stage-1", "stage-2", "stage-3", "stage-4", "stage-5", "stage-6"]
+Validation = Literal["folds", "holdout", "patient_test"]
+Sex = Literal["F", "M"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+MODALITIES: Final[tuple[Modality, ...]] = get_args(Modality)
+IMAGE_SETS: Final[tuple[ImageSet, ...]] = get_args(ImageSet)
+PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+
+# DICOM's own codes (PS3.3 C.7.3.1.1.1) for the modalities of this project.
+DICOM_MODALITY: Final[dict[str, Modality]] = {"MR": "mri", "CT": "ct"}
+
+CONTROL: Final = 0
+OSTEOPOROSIS: Final = 1  # T-score < -1 at L1-L4, as in the paper: osteopenia is in it
+CLASS_NAMES: Final[tuple[str, str]] = ("control", "osteoporosis")
+
+LEVELS: Final[tuple[str, ...]] = ("l1", "l2", "l3", "l4")
+
+IMAGE_ROWS: Final = 80
+IMAGE_COLUMNS: Final = 60
+
+
+def modalities_of(images: ImageSet) -> tuple[Modality, ...]:
+    """The modalities that an image set draws from: `combined` and `multimodal` draw from both."""
+    if images == "mri":
+        return ("mri",)
+    if images == "ct":
+        return ("ct",)
+    return MODALITIES
+
+
+def metric_prefix(stage: Stage, protocol: Protocol) -> str:
+    """The head of a metric's name in MLflow, such as `stage_1.patient`."""
+    return f"{stage.replace('-', '_')}.{protocol}"
+
+
+def model_name(architecture: str, images: ImageSet) -> str:
+    """The registered model's name, such as `osteo-unimodal-mri`; the multimodal network has no suffix."""
+    return f"osteo-{architecture}" if images == "multimodal" else f"osteo-{architecture}-{images}"
+
+
+def job_name(architecture: str, images: ImageSet, protocol: Protocol) -> str:
+    """The run name of a job and the stem of its predictions file."""
+    return f"{architecture}-{images}-{protocol}"

@@ -1,0 +1,50 @@
+"""DVC stage `evaluate`: every statistic from the saved predictions, to tables and to the jobs' MLflow runs."""
+
+from __future__ import annotations
+
+import json
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from osteo_models.evaluation.stages import evaluate_predictions
+from osteo_models.params import Params
+from osteo_models.registry.tracking import open_tracking
+from osteo_models.settings import Settings
+from osteo_models.terms import metric_prefix
+from pipelines.entry import main, say
+
+
+@task(cache_policy=NO_CACHE)
+def compute(params: Params, settings: Settings) -> dict[str, dict[str, float]]:
+    """Compute and write the statistics; returns each job's metrics."""
+    item = params.evaluate
+    summaries = evaluate_predictions(
+        settings.artifacts, threshold=item.threshold, seed=item.seed, resamples=item.bootstrap
+    )
+    return {name: summary.flatten() for name, summary in summaries.items()}
+
+
+@task(cache_policy=NO_CACHE)
+def log(metrics: dict[str, dict[str, float]], settings: Settings) -> None:
+    """Log each job's metrics to its run; a better statistic needs no new training."""
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    for job in json.loads((settings.artifacts / "jobs.json").read_text(encoding="utf-8")):
+        name = f"{job['stage']}/{job['architecture']}-{job['images']}-{job['protocol']}"
+        prefix = metric_prefix(job["stage"], job["protocol"])
+        tracking.log_statistics(job["key"], {f"{prefix}.{key}": value for key, value in metrics[name].items()})
+
+
+@flow(name="evaluate", validate_parameters=False)
+def evaluate(params: Params, settings: Settings) -> None:
+    """Evaluate every job and print its balanced accuracy."""
+    metrics = compute(params, settings)
+    log(metrics, settings)
+    for name, values in sorted(metrics.items()):
+        low, high = values.get("balanced_accuracy.ci_low"), values.get("balanced_accuracy.ci_high")
+        interval = "" if low is None or high is None else f" ({low:.3f}-{high:.3f})"
+        say(f"  {name}: balanced accuracy {values.get('balanced_accuracy', float('nan')):.3f}{interval}")
+
+
+if __name__ == "__main__":
+    main(evaluate)

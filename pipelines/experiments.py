@@ -1,0 +1,202 @@
+"""DVC stage `experiments`: one task per job, one Ray Tune job each, side by side as far as the cluster goes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import pandas as pd
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from osteo_models.data.revisions import read_commit, read_data_digest
+from osteo_models.errors import OsteoError
+from osteo_models.params import Params
+from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
+from osteo_models.settings import Settings
+from osteo_models.training.jobs import (
+    Job,
+    Tables,
+    describe_left_out,
+    load_tables,
+    make_predictions,
+    plan_jobs,
+    select_rows,
+)
+from osteo_models.training.recipe import Recipe
+from osteo_models.training.results import FoldResult
+from osteo_models.training.tune import Cluster, open_cluster, run_job
+from pipelines.entry import Progress, main, say
+
+
+class Bench:
+    """What all jobs of one run share; a plain object, so that Prefect passes it on untouched."""
+
+    def __init__(
+        self, params: Params, settings: Settings, tables: Tables, cluster: Cluster, jobs: Sequence[Job]
+    ) -> None:
+        self.params, self.settings, self.tables, self.cluster = params, settings, tables, cluster
+        self.tracking: Tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+        self.tags = {
+            **read_commit(settings.root),
+            "dvc.data": read_data_digest(settings.root, params.data.path) or "",
+            "dvc.splits": tables.digests["splits.csv"],
+            "profile": params.profile,
+            "synthetic": str(params.data.synthetic is not None).lower(),
+        }
+        self._progress = Progress("epochs")
+        self._total = sum(job.folds * job.recipe.epochs for job in jobs)
+        self._epochs: dict[tuple[str, int], int] = {}
+        self._lock = threading.Lock()
+        self.trained: set[tuple[str, int]] = set()
+
+    def on_epoch(self, job: Job, fold: int, epochs: int) -> None:
+        """Count an epoch that was trained just now."""
+        with self._lock:
+            self.trained.add((job.key, fold))
+        self.count(job, fold, epochs)
+
+    def count(self, job: Job, fold: int, epochs: int) -> None:
+        """Show how many epochs are done."""
+        with self._lock:
+            self._epochs[job.key, fold] = epochs
+            self._progress(sum(self._epochs.values()), self._total)
+
+
+@task(task_run_name="{job.stage} {job.name}", cache_policy=NO_CACHE)
+def run(job: Job, bench: Bench) -> dict:
+    """Train what has no result yet, log it, and write its tables; returns its entry in jobs.json."""
+    tracking, settings = bench.tracking, bench.settings
+    run_id = tracking.begin_job(_describe(job, bench))
+
+    def log_fold(result: FoldResult) -> None:
+        tracking.log_fold(run_id, FoldRun(result.fold, _fold_params(job, result), list(result.history), {}))
+        bench.count(job, result.fold, job.recipe.epochs)
+
+    try:
+        results = run_job(
+            job,
+            bench.tables,
+            bench.cluster,
+            jobs=settings.jobs,
+            resources=bench.params.experiments.resources,
+            on_epoch=bench.on_epoch,
+            on_fold=log_fold,
+        )
+    except OsteoError as error:
+        tracking.fail_job(run_id, str(error))
+        raise
+    entry = _write(job, results, bench)
+    tracking.finish_job(run_id, {"seconds_per_epoch": entry["seconds_per_epoch"]}, [_predictions(job, settings)])
+    return entry
+
+
+def _describe(job: Job, bench: Bench) -> JobRun:
+    recipe = asdict(job.recipe)
+    spec = {f"spec.{name}": value for name, value in job.spec.items()}
+    return JobRun(
+        key=job.key,
+        stage=job.stage,
+        name=job.name,
+        params={"architecture": job.architecture, "images": job.images, "protocol": job.protocol, **recipe, **spec}
+        | {"seed": job.seed, "folds": job.folds},
+        tags=bench.tags,
+        dataset_name="lumbar-cohort",
+        dataset_digest=bench.tags["dvc.data"] or job.digests["images.npy"],
+        dataset_source=f"{bench.params.data.path}.dvc",
+        images=len(bench.tables.splits),
+    )
+
+
+def _fold_params(job: Job, result: FoldResult) -> dict:
+    return {
+        "fold": result.fold,
+        "seed": job.fold_seed(result.fold),
+        "device": result.device,
+        "precision": result.precision,
+    }
+
+
+def _predictions(job: Job, settings: Settings):
+    return settings.artifacts / "predictions" / job.stage / f"{job.name}.parquet"
+
+
+def _write(job: Job, results: Sequence[FoldResult], bench: Bench) -> dict:
+    """The job's predictions, learning curves and, for stage 5, its network."""
+    artifacts = bench.settings.artifacts
+    scores = [(item.fold, select_rows(job, item.fold, bench.tables).test, item.scores) for item in results]
+    path = _predictions(job, bench.settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make_predictions(job, scores, bench.tables).to_parquet(path, index=False)
+    curves = artifacts / "curves" / job.stage / f"{job.name}.csv"
+    curves.parent.mkdir(parents=True, exist_ok=True)
+    history = [{"fold": item.fold, **epoch} for item in results for epoch in item.history]
+    pd.DataFrame(history).to_csv(curves, index=False)
+    if job.validation == "holdout":
+        _write_model(job, results[0], bench)
+    seconds = [epoch["seconds"] for item in results for epoch in item.history]
+    return {
+        **{name: getattr(job, name) for name in ("key", "stage", "architecture", "images", "protocol")},
+        "profile": bench.params.profile,
+        "epochs": job.recipe.epochs,
+        "precision": job.recipe.precision,
+        "parameters": results[0].parameters,
+        "trainable_parameters": results[0].trainable_parameters,
+        "seconds_per_epoch": sum(seconds) / len(seconds),
+    }
+
+
+def _write_model(job: Job, result: FoldResult, bench: Bench) -> None:
+    folder = bench.settings.artifacts / "models" / f"{job.architecture}-{job.images}"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(result.weights, folder / "model.safetensors")
+    content = {
+        "architecture": job.architecture,
+        "spec": dict(job.spec),
+        "images": job.images,
+        "key": job.key,
+        "recipe": asdict(job.recipe),
+        "prepare": bench.params.prepare.model_dump(mode="json"),
+        "threshold": bench.params.evaluate.threshold,
+    }
+    (folder / "model.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+@flow(name="experiments", validate_parameters=False)
+def train(jobs: Sequence[Job], bench: Bench) -> None:
+    """Run every job; one that fails does not stop the others."""
+    futures = [run.submit(job, bench) for job in jobs]
+    entries = [future.result(raise_on_failure=False) for future in futures]
+    failed = [entry for entry in entries if isinstance(entry, Exception)]
+    if failed:
+        reasons = "; ".join(sorted({str(error) for error in failed}))
+        raise OsteoError(f"{len(failed)} of {len(jobs)} jobs failed: {reasons}", remedy="run the same command again")
+    path = bench.settings.artifacts / "jobs.json"
+    ordered = sorted(
+        entries, key=lambda entry: (entry["stage"], entry["architecture"], entry["images"], entry["protocol"])
+    )
+    path.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+
+
+def experiments(params: Params, settings: Settings) -> None:
+    """Plan the jobs of the profile in force and run them on the cluster."""
+    tables = load_tables(settings.artifacts)
+    item = params.experiments
+    say(f"  profile {params.profile}" + "".join(f"; left out: {text}" for text in describe_left_out(params)))
+    with open_cluster(settings.ray_address, settings.state, tables, item.resources, item.precision) as cluster:
+        recipe = Recipe(params.active_profile.epochs, item.batch_size, item.learning_rate, cluster.precision)
+        jobs = plan_jobs(params, tables.digests, recipe)
+        folds = sum(job.folds for job in jobs)
+        say(f"  {len(jobs)} jobs, {folds} folds, {cluster.slots} at a time, {cluster.precision}")
+        bench = Bench(params, settings, tables, cluster, jobs)
+        # One job more than fits at once, so that a worker freed by the last fold of a job has the next one waiting.
+        train.with_options(task_runner=ThreadPoolTaskRunner(max_workers=cluster.slots + 1))(jobs, bench)
+        say(f"  {len(bench.trained)} folds trained, {folds - len(bench.trained)} reused")
+
+
+if __name__ == "__main__":
+    main(experiments)

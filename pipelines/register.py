@@ -1,0 +1,69 @@
+"""DVC stage `register`: the stage-5 networks become model versions that carry the metrics of all their stages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from osteo_models.data.revisions import read_commit, read_data_digest
+from osteo_models.errors import StaleDataError
+from osteo_models.evaluation.evidence import collect_metrics
+from osteo_models.params import Params
+from osteo_models.registry.gate import judge
+from osteo_models.registry.tracking import Tracking, open_tracking
+from osteo_models.registry.versions import register_version
+from osteo_models.settings import Settings
+from pipelines.entry import main, say
+
+
+@task(task_run_name="register {folder.name}", cache_policy=NO_CACHE)
+def register_model(folder: Path, params: Params, settings: Settings, tracking: Tracking) -> dict:
+    """Register one network, and say what the gate would decide; returns its entry in register.json."""
+    model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    job = tracking.find_job(model["key"])
+    if job is None:
+        raise StaleDataError(
+            f"no MLflow run for job {model['key']}",
+            where=str(folder),
+            remedy="the tracking store is another one than the experiments used; run `dvc repro -f experiments`",
+        )
+    metrics = collect_metrics(settings.artifacts, model["architecture"], model["images"])
+    version = register_version(
+        tracking,
+        model_folder=folder,
+        metrics=metrics,
+        tags={
+            **read_commit(settings.root),
+            "dvc.data": read_data_digest(settings.root, params.data.path) or "",
+            "profile": params.profile,
+            "synthetic": str(params.data.synthetic is not None).lower(),
+        },
+        evidence=sorted(settings.artifacts.glob(f"predictions/*/{folder.name}-*.parquet")),
+        run_id=job.run_id,
+    )
+    verdict = judge(metrics, params.gate)
+    say(f"  {version.name} version {version.version}: the gate says {verdict.verdict}")
+    return {
+        "name": version.name,
+        "version": version.version,
+        "alias": "challenger",
+        "verdict": verdict.verdict,
+        "metrics": metrics,
+    }
+
+
+@flow(name="register", validate_parameters=False)
+def register(params: Params, settings: Settings) -> None:
+    """Register every stage-5 network."""
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    folders = sorted(path.parent for path in settings.artifacts.glob("models/*/model.json"))
+    entries = [register_model(folder, params, settings, tracking) for folder in folders]
+    text = json.dumps(entries, indent=1) + "\n"
+    (settings.artifacts / "register.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(register)

@@ -1,0 +1,49 @@
+"""DVC stage `report`: one self-contained HTML page."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from osteo_models.data.revisions import read_commit, read_data_digest
+from osteo_models.params import Params
+from osteo_models.report.build import build_report
+from osteo_models.settings import Settings
+from osteo_models.training.jobs import describe_left_out
+from pipelines.entry import main, say
+
+PACKAGES = ("osteo-models", "torch", "ray", "mlflow", "prefect", "dvc", "pydicom", "scikit-learn")
+
+
+@task(cache_policy=NO_CACHE)
+def build(params: Params, settings: Settings) -> None:
+    """Write artifacts/report/index.html."""
+    provenance = {
+        **read_commit(settings.root),
+        "data (DVC md5)": read_data_digest(settings.root, params.data.path) or "not under DVC",
+        "profile": params.profile,
+        "Python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+    path = build_report(
+        settings.artifacts,
+        settings.artifacts / "report" / "index.html",
+        provenance=provenance,
+        params=params.model_dump(mode="json"),
+        synthetic=params.data.synthetic is not None,
+        left_out=describe_left_out(params),
+    )
+    say(f"  {path.relative_to(settings.root)}")
+
+
+@flow(name="report", validate_parameters=False)
+def report(params: Params, settings: Settings) -> None:
+    """Build the report."""
+    build(params, settings)
+
+
+if __name__ == "__main__":
+    main(report)

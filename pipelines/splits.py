@@ -1,0 +1,41 @@
+"""DVC stage `splits`: who is trained on and who is tested."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from osteo_models.data.splits import check_splits, count_splits, make_pairs, make_splits
+from osteo_models.params import Params
+from osteo_models.settings import Settings
+from pipelines.entry import main, say
+
+
+@task(cache_policy=NO_CACHE)
+def split(params: Params, settings: Settings) -> dict[str, int]:
+    """Deal the images, prove that no patient is on two sides, and write the tables."""
+    images = pd.read_csv(settings.artifacts / "cohort" / "images.csv")
+    table = make_splits(images, params.splits)
+    check_splits(table)
+    pairs = make_pairs(table, params.splits)
+    counts = count_splits(table, pairs)
+    out = settings.artifacts / "splits"
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "splits.csv", index=False)
+    pairs.to_csv(out / "pairs.csv", index=False)
+    (out / "counts.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    return counts
+
+
+@flow(name="splits", validate_parameters=False)
+def splits(params: Params, settings: Settings) -> None:
+    """Make the splits and print their counts."""
+    for name, count in split(params, settings).items():
+        say(f"  {name}: {count:,}")
+
+
+if __name__ == "__main__":
+    main(splits)

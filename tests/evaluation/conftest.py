@@ -1,0 +1,93 @@
+"""Made-up predictions in the layout of artifacts/predictions: patients with a level of their own, slices around it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+GROUPS = {  # patients and images per modality and class, after the paper's cohort
+    ("mri", 1): (60, 511),
+    ("mri", 0): (55, 502),
+    ("ct", 1): (47, 528),
+    ("ct", 0): (46, 500),
+}
+
+
+def make_images(share: float = 1.0, seed: int = 5) -> pd.DataFrame:
+    """One row per image: image_id, patient_id, modality, target."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for (modality, target), (patients, images) in GROUPS.items():
+        patients, images = max(3, round(patients * share)), max(9, round(images * share))
+        owners = np.sort(np.append(np.arange(patients), rng.integers(0, patients, images - patients)))
+        for number, owner in enumerate(owners):
+            patient = f"P{modality}{target}{owner:03d}"
+            rows.append((f"{patient}-{modality}-{number:03d}", patient, modality, target))
+    return pd.DataFrame(rows, columns=["image_id", "patient_id", "modality", "target"])
+
+
+def make_scores(images: pd.DataFrame, skill: float, seed: int) -> np.ndarray:
+    """Scores whose errors come by patient: a patient's level, and slices around it."""
+    rng = np.random.default_rng(seed)
+    patients, place = np.unique(images["patient_id"], return_inverse=True)
+    level = rng.normal(0, 1.6, patients.size)[place] + rng.normal(0, 0.8, len(images))
+    logits = skill * (2 * images["target"].to_numpy() - 1) + level
+    return 1 / (1 + np.exp(-logits))
+
+
+def write_job(
+    artifacts: Path, stage: str, architecture: str, images: str, protocol: str, table: pd.DataFrame, skill: float
+) -> Path:
+    """Write one file of predictions over five folds (one for the stages without folds)."""
+    seed = sum(map(ord, f"{stage}{architecture}{images}{protocol}"))
+    chosen = table if images in ("combined", "multimodal") else table[table["modality"] == images]
+    chosen = chosen.reset_index(drop=True)
+    folds = 1 if stage in ("stage-5", "stage-6") else 5
+    owner = np.unique(chosen["patient_id"], return_inverse=True)[1]
+    frame = chosen.assign(
+        stage=stage,
+        architecture=architecture,
+        images=images,
+        protocol=protocol,
+        fold=(owner if protocol == "patient" else np.arange(len(chosen))) % folds,
+        score=make_scores(chosen, skill, seed),
+    )
+    path = artifacts / "predictions" / stage / f"{architecture}-{images}-{protocol}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(path, index=False)
+    return path
+
+
+def write_study(artifacts: Path, architectures: tuple[str, ...], share: float = 1.0) -> int:
+    """Write all six stages, both protocols; the number of files."""
+    table, count = make_images(share), 0
+    held_out, tested = make_images(0.1, seed=6), make_images(0.11, seed=7)
+    for number, images in enumerate(("mri", "ct", "combined"), 1):
+        for architecture in architectures:
+            for protocol, skill in (("image", 4.6), ("patient", 3.4)):
+                write_job(artifacts, f"stage-{number}", architecture, images, protocol, table, skill)
+            write_job(artifacts, "stage-5", architecture, images, "patient", held_out, 2.2)
+            count += 3
+    for protocol, skill in (("image", 5.0), ("patient", 3.6)):
+        write_job(artifacts, "stage-4", "multimodal", "multimodal", protocol, table, skill)
+    write_job(artifacts, "stage-5", "multimodal", "multimodal", "patient", held_out, 2.4)
+    for architecture, images in (("unimodal", "mri"), ("unimodal", "ct"), ("multimodal", "multimodal")):
+        write_job(artifacts, "stage-6", architecture, images, "patient", tested, 2.8)
+    return count + 6
+
+
+@pytest.fixture
+def images() -> pd.DataFrame:
+    return make_images()
+
+
+@pytest.fixture
+def study() -> Callable[..., int]:
+    return write_study
+
+
+@pytest.fixture
+def job() -> Callable[..., Path]:
+    return write_job

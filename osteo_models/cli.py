@@ -122,7 +122,9 @@ def versions(name: str | None, as_json: bool) -> None:
         click.echo(json.dumps([asdict(version) for version in found], default=str))
         return
     for version in found:
-        click.echo(f"{version.name} version {version.version} {' '.join(f'@{alias}' for alias in version.aliases)}".rstrip())
+        click.echo(
+            f"{version.name} version {version.version} {' '.join(f'@{alias}' for alias in version.aliases)}".rstrip()
+        )
         for metric, value in sorted(version.metrics.items()):
             if metric.endswith(".balanced_accuracy"):
                 click.echo(f"  {metric} {value:.3f}")

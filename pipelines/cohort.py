@@ -12,8 +12,9 @@ from osteo_models.data.clinical import read_clinical
 from osteo_models.data.cohort import list_images, select_people, write_cohort
 from osteo_models.data.prepare import prepare_files
 from osteo_models.params import Params
+from osteo_models.progress import Progress
 from osteo_models.settings import Settings
-from pipelines.entry import Progress, main, say
+from pipelines.entry import main, say
 
 
 @task(cache_policy=NO_CACHE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 
 import click
@@ -32,25 +31,3 @@ def main(flow: Flow) -> None:
 def say(text: str) -> None:
     """Print one plain line."""
     click.echo(text)
-
-
-class Progress:
-    """Progress as a line that rewrites itself on a terminal, and as a plain line now and then elsewhere."""
-
-    def __init__(self, what: str, every_seconds: float = 10) -> None:
-        self._what, self._every, self._started, self._shown = what, every_seconds, time.monotonic(), 0.0
-        self._terminal = sys.stdout.isatty()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Tell that `done` of `total` are finished."""
-        now = time.monotonic()
-        last = done >= total
-        if not last and now - self._shown < (0.2 if self._terminal else self._every):
-            return
-        self._shown = now
-        elapsed = now - self._started
-        left = elapsed / done * (total - done) if done else 0.0
-        text = f"  {self._what}: {done:,} of {total:,}, {elapsed:.0f} s" + (
-            "" if last else f", about {left:.0f} s left"
-        )
-        click.echo(f"\r{text:<78}" if self._terminal else text, nl=last or not self._terminal)

@@ -16,6 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from osteo_models.data.revisions import read_commit, read_data_digest
 from osteo_models.errors import OsteoError
 from osteo_models.params import Params
+from osteo_models.progress import Progress
 from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
 from osteo_models.settings import Settings
 from osteo_models.training.jobs import (
@@ -30,7 +31,7 @@ from osteo_models.training.jobs import (
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import FoldResult
 from osteo_models.training.tune import Cluster, open_cluster, run_job
-from pipelines.entry import Progress, main, say
+from pipelines.entry import main, say
 
 
 class Bench:

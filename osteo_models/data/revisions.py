@@ -47,7 +47,7 @@ def check_data(root: Path, data: str = "data") -> None:
             f"the files differ from what {data}.dvc records",
             where=data,
             allowed=f"md5 {read_data_digest(root, data)}",
-            remedy=f"record them as a new revision with `dvc add {data}`, or get the old ones with `dvc checkout {data}`",
+            remedy=f"record a new revision with `dvc add {data}`, or get the old one with `dvc checkout {data}`",
         )
 
 

@@ -100,15 +100,16 @@ def _deal_folds(table: pd.DataFrame, splits: Splits) -> None:
         raise SplitError(
             f"group {fewest.idxmin()} has {fewest.min()} patients", where="splits.folds", allowed=f">= {splits.folds}"
         )
-    makers = {
-        "fold_image": StratifiedKFold(splits.folds, shuffle=True, random_state=splits.seed),
-        "fold_patient": StratifiedGroupKFold(splits.folds, shuffle=True, random_state=splits.seed),
+    by_image = StratifiedKFold(splits.folds, shuffle=True, random_state=splits.seed)
+    by_patient = StratifiedGroupKFold(splits.folds, shuffle=True, random_state=splits.seed)
+    dealt = {
+        "fold_image": by_image.split(strata, strata),
+        "fold_patient": by_patient.split(strata, strata, groups=development["patient_id"]),
     }
-    for column, maker in makers.items():
-        folds = pd.Series(pd.NA, index=table.index, dtype="Int64")
-        for fold, (_, test) in enumerate(maker.split(strata, strata, groups=development["patient_id"])):
-            folds.loc[development.index[test]] = fold
-        table[column] = folds
+    for column, folds in dealt.items():
+        table[column] = pd.Series(pd.NA, index=table.index, dtype="Int64")
+        for fold, (_, test) in enumerate(folds):
+            table.loc[development.index[test], column] = fold
 
 
 def check_splits(table: pd.DataFrame) -> None:

@@ -28,5 +28,7 @@ def collect_metrics(artifacts: Path, architecture: str, images: ImageSet) -> dic
         for protocol in PROTOCOLS:
             head = f"{job_name(architecture, images, protocol)}."
             prefix = metric_prefix(stage, protocol)
-            found |= {f"{prefix}.{name.removeprefix(head)}": value for name, value in metrics.items() if name.startswith(head)}
+            found |= {
+                f"{prefix}.{name.removeprefix(head)}": value for name, value in metrics.items() if name.startswith(head)
+            }
     return found

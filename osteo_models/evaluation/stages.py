@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -59,8 +58,6 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         *("n_image", "n_patient", "n_patients", "source_image", "source_patient"),
     ),
 }
-# What `dvc metrics` shows; the rest is in summary.csv, so that its table stays readable.
-HEADLINE: Final = (*METRIC_NAMES, "balanced_accuracy.ci_low", "balanced_accuracy.ci_high", "n", "n_patients")
 
 
 def evaluate_predictions(
@@ -124,18 +121,14 @@ def _subsets(job: Predictions) -> Iterator[tuple[Predictions, str]]:
 
 
 def _write_metrics(folder: Path, summaries: dict[str, Summary]) -> None:
+    """One file per stage, also for a stage without jobs: `{}` says that it is missing, an old file would not."""
     for stage in STAGES:
         found: dict[str, float] = {}
         for name, summary in summaries.items():
             of_stage, job = name.split("/", 1)
             if of_stage == stage:
-                flat = summary.flatten()
-                found |= {f"{job}.{metric}": flat[metric] for metric in HEADLINE if metric in flat}
-        path = folder / f"{stage}.json"
-        if found:
-            _replace_text(path, json.dumps(found, indent=2, allow_nan=False) + "\n")
-        else:
-            path.unlink(missing_ok=True)  # of an earlier run with more stages
+                found |= summary.flatten(job)
+        _replace_text(folder / f"{stage}.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -146,11 +139,11 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def _replace_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".partial")
     draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    draft.replace(path)

@@ -153,7 +153,7 @@ class FeatureFusion(nn.Module):
 
 @register("unimodal", image_sets=SINGLE_INPUT)
 def build_unimodal(generator: torch.Generator) -> DualBlock:
-    """The dual-block network; 704,705 trainable parameters. Source: figure 3 of the paper and its published code."""
+    """The dual-block network; 704,705 trainable parameters. Source: figure 3 of the paper."""
     return DualBlock(generator)
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from osteo_models.data.splits import check_splits, pair_images
 from osteo_models.errors import StaleDataError
+from osteo_models.models import find_entry
 from osteo_models.params import Params
 from osteo_models.terms import ImageSet, Modality, Protocol, Stage, Validation, job_name, modalities_of
 from osteo_models.training.recipe import Recipe
@@ -102,6 +103,9 @@ def plan_jobs(params: Params, digests: Mapping[str, str], recipe: Recipe) -> lis
         params: params.yaml.
         digests: From `load_tables`.
         recipe: With the precision resolved for the workers.
+
+    Raises:
+        InputError: An architecture is not in the catalogue.
     """
     code = hash_code()
     jobs = [
@@ -121,7 +125,7 @@ def plan_jobs(params: Params, digests: Mapping[str, str], recipe: Recipe) -> lis
         for stage, item in params.stages.items()
         for architecture in item.architectures
         for images in item.images
-        if (images == "multimodal") == (architecture == "multimodal")
+        if images in find_entry(architecture).image_sets
         for protocol in params.protocols(stage, architecture)
     ]
     return sorted(jobs, key=lambda job: (-job.folds * len(modalities_of(job.images)), job.stage, job.name))

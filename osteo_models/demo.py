@@ -1,0 +1,139 @@
+"""`osteo demo`: from nothing to a champion and a report; given again, it continues or finds nothing to do."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from osteo_models.data.revisions import check_data, read_data_digest, run_dvc, start_dvc
+from osteo_models.errors import GateRefused, OsteoError, StoreError
+from osteo_models.params import Params, load_params
+from osteo_models.settings import Settings
+
+Say = Callable[[str], None]
+
+
+def run_demo(settings: Settings, *, servers: bool, say: Say) -> None:
+    """Make the data, run every DVC stage, promote what passes the gate, and say where to look.
+
+    Args:
+        settings: The environment.
+        servers: Whether to start the MLflow and Prefect servers.
+        say: Takes each line.
+
+    Raises:
+        OsteoError: A step failed; the same command continues where it stopped.
+    """
+    started = time.monotonic()
+    params = load_params(settings.root / "params.yaml")
+    with _only_one(settings.state):
+        addresses = _start_servers(settings, say) if servers else []
+        ensure_data(params, settings, say)
+        _reproduce(settings, ["register", *_force_lost_runs(settings, say)], say)
+        champions = _promote(params, settings, say)
+        _reproduce(settings, [], say)
+    say("")
+    say(f"Report:    {settings.artifacts / 'report' / 'index.html'}")
+    for address in addresses:
+        say(address)
+    if champions:
+        say(f"Try:       osteo predict {_example(settings, params)} --model {champions[0]}@champion")
+    if params.data.synthetic:
+        say("All of this comes from a synthetic cohort: a test bed, not evidence.")
+    say(f"Done in {time.monotonic() - started:.0f} s.")
+
+
+def ensure_data(params: Params, settings: Settings, say: Say) -> None:
+    """Make the synthetic cohort where it is missing, and prove that the data is what `data.dvc` records.
+
+    Raises:
+        StaleDataError: The data differs from `data.dvc`.
+        StoreError: There is no data and nothing to make it from.
+    """
+    data = settings.root / params.data.path
+    digest = read_data_digest(settings.root, params.data.path)
+    if not data.exists():
+        if params.data.synthetic is None:
+            raise StoreError("no data", where=str(data), remedy="get it with `dvc pull`, or see README: your own data")
+        from osteo_models.data.phantom import synthesize_cohort
+        from osteo_models.progress import Progress
+
+        say(f"Making the synthetic cohort (seed {params.data.synthetic.seed}, {params.data.synthetic.scale} scale)")
+        scale, seed = params.data.synthetic.scale, params.data.synthetic.seed
+        synthesize_cohort(data, seed=seed, scale=scale, progress=Progress("images"))
+    if digest is None:
+        run_dvc(settings.root, ["add", "--quiet", params.data.path])
+        say(f"Data recorded in {params.data.path}.dvc")
+    else:
+        check_data(settings.root, params.data.path)
+        say(f"Data equals {params.data.path}.dvc (md5 {digest})")
+
+
+@contextmanager
+def _only_one(state: Path) -> Iterator[None]:
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OsteoError("another `osteo demo` is at work here", where=str(state), remedy="wait for it") from None
+        yield
+
+
+def _start_servers(settings: Settings, say: Say) -> list[str]:
+    from osteo_models.servers import start_servers
+
+    say("Starting the MLflow and Prefect servers")
+    return [f"{server.name + ':':<10} {server.url}" for server in start_servers(settings.state)]
+
+
+def _force_lost_runs(settings: Settings, say: Say) -> list[str]:
+    """DVC does not see MLflow's store: where that is gone, its runs and versions are made again."""
+    from osteo_models.registry.tracking import open_tracking
+
+    path = settings.artifacts / "register.json"
+    if not path.is_file():
+        return []
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    if tracking.has_versions():
+        return []
+    say("The tracking store holds no model version: experiments, evaluation and registration run again")
+    return ["--force-downstream", "--force", "experiments"]
+
+
+def _reproduce(settings: Settings, arguments: list[str], say: Say) -> None:
+    say(f"dvc repro {' '.join(arguments)}".rstrip())
+    code = start_dvc(settings.root, ["repro", *arguments])
+    if code:
+        raise OsteoError("a DVC stage failed (see above)", remedy="mend it and run the same command: it continues")
+
+
+def _promote(params: Params, settings: Settings, say: Say) -> list[str]:
+    from osteo_models.registry.gate import promote
+    from osteo_models.registry.tracking import open_tracking
+    from osteo_models.registry.versions import list_versions
+
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    names = sorted(
+        {version.name for version in list_versions(tracking)}, key=lambda name: (name != "osteo-multimodal", name)
+    )
+    champions: list[str] = []
+    for name in names:
+        try:
+            promotion = promote(tracking, name, None, params.gate)
+        except GateRefused as refusal:
+            say(f"  {name}: refused ({refusal.found})")
+        else:
+            champions.append(name)
+            say(f"  {name} version {promotion.version} is champion")
+    return champions
+
+
+def _example(settings: Settings, params: Params) -> str:
+    folder = settings.root / params.data.path / "dicom"
+    first = next(iter(sorted(folder.glob("*/ct-*.dcm"))), folder)
+    shown = first.relative_to(settings.root) if first.is_relative_to(settings.root) else first
+    return str(shown)

@@ -1,0 +1,151 @@
+"""The traditional CNN: convolutions, each with ReLU and max-pooling, then dense layers.
+
+Its defaults are the paper's: (64, 32) filters, (128, 64) dense units. The paper found them by adding and removing layers
+and changing filter sizes and strides; the spec spans that space, and a spec that cannot be built is refused before any
+weight is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from osteo_models.errors import InputError
+from osteo_models.models.catalog import SINGLE_INPUT, register
+from osteo_models.models.keras_layers import FlattenChannelsLast, make_conv, make_dense, make_logit_layer
+from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS
+
+PADDINGS: Final = ("same", "valid")
+
+Setting = int | Sequence[int]
+
+
+@dataclass(frozen=True)
+class ConvPlan:
+    """One convolution with its pooling, and the rows and columns that it leaves."""
+
+    filters: int
+    kernel: int
+    stride: int
+    pool: int
+    rows: int
+    columns: int
+
+
+class TraditionalCnn(nn.Module):
+    """Images (B, 3, 80, 60) in [0, 1] -> logits (B,)."""
+
+    def __init__(self, generator: torch.Generator, plans: Sequence[ConvPlan], dense: Sequence[int], same: bool) -> None:
+        super().__init__()
+        self.features = nn.Sequential()
+        channels = 3
+        for number, plan in enumerate(plans, start=1):
+            conv = make_conv(generator, channels, plan.filters, plan.kernel, stride=plan.stride, same=same)
+            self.features.add_module(f"conv{number}", conv)
+            # Pooling stands before ReLU, not after: the maximum and ReLU commute, so values and gradients are those of
+            # the published order, at a quarter of ReLU's work.
+            if plan.pool > 1:
+                self.features.add_module(f"pool{number}", nn.MaxPool2d(plan.pool))
+            self.features.add_module(f"relu{number}", nn.ReLU())
+            channels = plan.filters
+        self.features.add_module("flatten", FlattenChannelsLast())
+        self.classifier = nn.Sequential()
+        width = plans[-1].rows * plans[-1].columns * channels
+        for number, units in enumerate(dense, start=1):
+            self.classifier.add_module(f"dense{number}", make_dense(generator, width, units))
+            self.classifier.add_module(f"relu{number}", nn.ReLU())
+            width = units
+        self.classifier.add_module("output", make_logit_layer(generator, width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images))
+
+
+@register("traditional_cnn", image_sets=SINGLE_INPUT)
+def build_traditional(
+    generator: torch.Generator,
+    *,
+    filters: Sequence[int] = (64, 32),
+    kernels: Setting = 3,
+    strides: Setting = 1,
+    pools: Setting = 2,
+    padding: str = "same",
+    dense: Sequence[int] = (128, 64),
+) -> TraditionalCnn:
+    """The traditional CNN; `kernels`, `strides` and `pools` are one number for all convolutions, or one for each.
+
+    Args:
+        filters: Filters of each convolution, at least one convolution.
+        kernels: Side of the square kernels.
+        strides: Strides of the convolutions.
+        pools: Side and stride of max-pooling after each convolution; 1: no pooling.
+        padding: `same` (kernel on every pixel, zeros outside) or `valid` (kernel inside the image only).
+        dense: Units of the dense layers before the last one; empty: none.
+
+    Raises:
+        InputError: a value is not a positive integer, lists differ in length, or the image becomes too small for a layer.
+    """
+    if padding not in PADDINGS:
+        raise InputError(f"`padding` is {padding!r}", where="traditional_cnn", allowed=", ".join(PADDINGS))
+    widths = _read("dense", dense)
+    plans = plan_convolutions(filters, kernels, strides, pools, same=padding == "same")
+    return TraditionalCnn(generator, plans, widths, padding == "same")
+
+
+def plan_convolutions(
+    filters: Sequence[int], kernels: Setting, strides: Setting, pools: Setting, *, same: bool
+) -> list[ConvPlan]:
+    """Follow the image through the convolutions without building them.
+
+    Raises:
+        InputError: as for `build_traditional`.
+    """
+    counts = _read("filters", filters)
+    if not counts:
+        raise InputError("`filters` is empty", where="traditional_cnn", allowed="at least one convolution")
+    settings = [
+        _for_each(name, value, len(counts))
+        for name, value in [("kernels", kernels), ("strides", strides), ("pools", pools)]
+    ]
+    rows, columns = IMAGE_ROWS, IMAGE_COLUMNS
+    plans: list[ConvPlan] = []
+    for number, (count, kernel, stride, pool) in enumerate(zip(counts, *settings, strict=True), start=1):
+        where = f"traditional_cnn, convolution {number}"
+        if kernel > min(rows, columns):
+            raise InputError(f"kernel {kernel} is larger than its {rows} x {columns} input", where=where)
+        rows, columns = (_left(side, kernel, stride, same) for side in (rows, columns))
+        if pool > min(rows, columns):
+            raise InputError(f"pool {pool} is larger than the {rows} x {columns} map it is given", where=where)
+        rows, columns = rows // pool, columns // pool
+        plans.append(ConvPlan(count, kernel, stride, pool, rows, columns))
+    return plans
+
+
+def _left(side: int, kernel: int, stride: int, same: bool) -> int:
+    """Positions of a kernel along one side."""
+    return -(-side // stride) if same else (side - kernel) // stride + 1
+
+
+def _for_each(name: str, value: Setting, count: int) -> list[int]:
+    values = _read(name, [value] * count if isinstance(value, int) else value)
+    if len(values) != count:
+        raise InputError(
+            f"`{name}` has {len(values)} values for {count} convolutions",
+            where="traditional_cnn",
+            allowed=f"one number, or {count}",
+        )
+    return values
+
+
+def _read(name: str, values: Sequence[int]) -> list[int]:
+    """The values as a list of positive integers; what comes from a file may be anything."""
+    numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
+    wrong = [each for each in numbers if isinstance(each, bool) or not isinstance(each, int) or each < 1]
+    if wrong:
+        allowed = "positive integers"
+        raise InputError(f"`{name}` holds {wrong[0]!r}", where="traditional_cnn", allowed=allowed)
+    return [int(each) for each in numbers]

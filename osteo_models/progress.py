@@ -1,0 +1,30 @@
+"""Progress of long work: a line that rewrites itself on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+
+class Progress:
+    """Progress as a line that rewrites itself on a terminal, and as a plain line now and then elsewhere."""
+
+    def __init__(self, what: str, every_seconds: float = 10) -> None:
+        self._what, self._every, self._started, self._shown = what, every_seconds, time.monotonic(), 0.0
+        self._terminal = sys.stdout.isatty()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell that `done` of `total` are finished."""
+        now = time.monotonic()
+        last = done >= total
+        if not last and now - self._shown < (0.2 if self._terminal else self._every):
+            return
+        self._shown = now
+        elapsed = now - self._started
+        left = elapsed / done * (total - done) if done else 0.0
+        text = f"  {self._what}: {done:,} of {total:,}, {elapsed:.0f} s" + (
+            "" if last else f", about {left:.0f} s left"
+        )
+        click.echo(f"\r{text:<78}" if self._terminal else text, nl=last or not self._terminal)

@@ -1,0 +1,80 @@
+"""The model card that stands in the registry beside a version: what it is, what it was tested on, what it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from osteo_models.registry.network import ModelRecord
+from osteo_models.registry.runs import SYNTHETIC_NOTICE, is_synthetic
+from osteo_models.terms import CLASS_NAMES, IMAGE_COLUMNS, IMAGE_ROWS, PROTOCOLS, STAGES, metric_prefix, modalities_of
+
+COLUMNS = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity")
+
+
+def write_card(record: ModelRecord, metrics: Mapping[str, float], tags: Mapping[str, str], sha256: str) -> str:
+    """The card as Markdown.
+
+    Args:
+        record: What the network is.
+        metrics: Of all its stages.
+        tags: Where it comes from.
+        sha256: Of the weights.
+    """
+    takes = " or ".join(modality.upper() for modality in modalities_of(record.images))
+    spec = ", ".join(f"{name} {value}" for name, value in record.spec.items())
+    lines = [
+        *([SYNTHETIC_NOTICE, ""] if is_synthetic(tags) else []),
+        f"**{record.architecture}** on {record.images} images{f' ({spec})' if spec else ''}: tells {CLASS_NAMES[1]} "
+        f"(T-score below -1) from {CLASS_NAMES[0]} in one sagittal {takes} image of the lumbar spine, cropped and "
+        f"resized to {IMAGE_ROWS} x {IMAGE_COLUMNS}. The score is a probability; from {record.threshold:g} on the "
+        f"decision is {CLASS_NAMES[1]}.",
+        "",
+        *_table(metrics),
+        "",
+        "Brackets: 95 % intervals. `patient`: no patient is on both sides of a split. `image`: slices of one patient "
+        "may be, which flatters; it never promotes. Stage 5 is the hold-out that was never trained on; the weights are "
+        "those of stage 5.",
+        "",
+        *(f"- {label}: `{tags[name]}`" for name, label in _ORIGIN.items() if tags.get(name)),
+        f"- job: `{record.key}`",
+        f"- weights: SHA-256 `{sha256}`",
+        "",
+        "No medical device: for research, not for decisions about patients.",
+    ]
+    return "\n".join(lines)
+
+
+_ORIGIN = {
+    "git.commit": "code",
+    "git.dirty": "code differed from its commit",
+    "dvc.data": "data",
+    "dvc.splits": "splits",
+    "profile": "profile",
+}
+
+
+def _table(metrics: Mapping[str, float]) -> list[str]:
+    head = ["stage", "protocol", "images", "patients", *(name.replace("_", " ") for name in COLUMNS)]
+    rows = [head, ["---"] * len(head)]
+    for stage in STAGES:
+        for protocol in PROTOCOLS:
+            prefix = metric_prefix(stage, protocol)
+            if any(name.startswith(f"{prefix}.") for name in metrics):
+                counts = [_count(metrics.get(f"{prefix}.{name}")) for name in ("n", "n_patients")]
+                rows.append(
+                    [stage, protocol, *counts, *(format_metric(metrics, f"{prefix}.{name}") for name in COLUMNS)]
+                )
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def format_metric(metrics: Mapping[str, float], name: str) -> str:
+    """A metric with its interval, such as `0.912 [0.870, 0.951]`; a dash where it is undefined."""
+    value = metrics.get(name)
+    if value is None:
+        return "-"
+    low, high = metrics.get(f"{name}.ci_low"), metrics.get(f"{name}.ci_high")
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _count(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"

@@ -1,0 +1,133 @@
+"""A saved network: `model.safetensors` and, beside it, `model.json`, which says what the weights belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+from torch import nn
+
+from osteo_models.errors import InputError, WeightsError
+from osteo_models.models import build
+from osteo_models.params import Prepare
+from osteo_models.terms import IMAGE_SETS, ImageSet, Modality
+from osteo_models.training.checkpoint import load_weights
+from osteo_models.training.fit import score_images
+from osteo_models.training.recipe import Arithmetic
+
+WEIGHTS: Final = "model.safetensors"
+RECORD: Final = "model.json"
+NEEDED: Final = ("architecture", "spec", "images", "key", "prepare", "threshold", "recipe")
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """`model.json`.
+
+    Attributes:
+        key: Of the job that trained the weights.
+        prepare: How images were prepared.
+        threshold: From this score on the decision is osteoporosis.
+        precision: Arithmetic that it was evaluated with.
+    """
+
+    architecture: str
+    spec: Mapping[str, Any]
+    images: ImageSet
+    key: str
+    prepare: Prepare
+    threshold: float
+    precision: Arithmetic
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network ready to score."""
+
+    network: nn.Module
+    record: ModelRecord
+    device: str
+
+    def score(self, images: npt.NDArray[np.uint8], modalities: Sequence[Modality | None]) -> npt.NDArray[np.float64]:
+        """Score prepared images, each by the tower of its modality where the network has towers.
+
+        Shapes:
+            images (m, 80, 60), modalities m; returns (m,).
+
+        Raises:
+            InputError: The network needs an MRI and a CT image together.
+        """
+        options = {"precision": self.record.precision, "device": self.device}
+        if self.record.images != "multimodal":
+            return np.asarray(score_images(self.network, images, **options), dtype=np.float64)
+        if self.record.spec.get("fusion", "loss") != "loss":
+            raise InputError(
+                "this network scores pairs of an MRI and a CT image", allowed="a network with fusion: loss"
+            )
+        scores = np.empty(len(images), dtype=np.float64)
+        for modality in sorted({str(modality) for modality in modalities}):
+            rows = np.flatnonzero([item == modality for item in modalities])
+            scores[rows] = score_images(self.network, images[rows], modality=cast(Modality, modality), **options)
+        return scores
+
+
+def read_record(path: Path) -> ModelRecord:
+    """Read and check a `model.json`.
+
+    Raises:
+        WeightsError: It is missing or incomplete.
+    """
+    remedy = "make it again with `dvc repro experiments`"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        missing = [name for name in NEEDED if name not in content]
+        if missing:
+            raise WeightsError(f"without {', '.join(missing)}", where=str(path), remedy=remedy)
+        if content["images"] not in IMAGE_SETS:
+            raise WeightsError(f"images {content['images']!r}", where=str(path), allowed=", ".join(IMAGE_SETS))
+        precision = content["recipe"].get("precision", "float32")
+        return ModelRecord(
+            architecture=content["architecture"],
+            spec=content["spec"],
+            images=content["images"],
+            key=content["key"],
+            prepare=Prepare.model_validate(content["prepare"]),
+            threshold=float(content["threshold"]),
+            precision=precision if precision in get_args(Arithmetic) else "float32",
+        )
+    except FileNotFoundError:
+        raise WeightsError("file not found", where=str(path), remedy=remedy) from None
+    except (OSError, ValueError, TypeError, AttributeError, ValidationError) as error:
+        raise WeightsError(f"cannot be read ({error})", where=str(path), remedy=remedy) from None
+
+
+def read_network(weights: Path, record: Path, *, device: str = "cpu") -> LoadedNetwork:
+    """Build the network that `record` describes and give it its weights.
+
+    Raises:
+        WeightsError: The record or the weights are missing or damaged.
+    """
+    known = read_record(record)
+    network = build(known.architecture, **known.spec)
+    load_weights(weights, network)
+    return LoadedNetwork(network.to(device).eval(), known, device)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        WeightsError: There is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise WeightsError("file not found", where=str(path), remedy="make it with `dvc repro experiments`") from None

@@ -1,0 +1,1 @@
+"""Training: the recipe, one fit, its checkpoints, and the jobs made of them."""

@@ -1,0 +1,166 @@
+"""Weights and checkpoints as safetensors files: one file each, written whole or not at all, checked when read.
+
+A file's header carries, beside safetensors' own entries, the facts in JSON and a SHA-256 over tensors and facts, so
+that a truncated or altered file is recognised. A checkpoint that cannot be used is never fatal: the one before it is
+taken, or the fit starts afresh, and the log says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from osteo_models.errors import OsteoError, StaleDataError, WeightsError
+from osteo_models.training.fit import Fit
+
+KEPT: Final = 2  # the last checkpoint, and the one before in case that one is damaged
+HEADER_LENGTH_BYTES: Final = 8  # safetensors: a little-endian count of the header's bytes comes first
+
+_log = logging.getLogger(__name__)
+
+
+def save_checkpoint(folder: str | Path, fit: Fit) -> Path:
+    """Write the state after the last finished epoch; older checkpoints but one are removed.
+
+    Returns:
+        The file, `<folder>/epoch-<number>.safetensors`.
+
+    Raises:
+        OsteoError: the folder cannot be written to.
+    """
+    place = Path(folder)
+    path = place / f"epoch-{fit.epoch:04d}.safetensors"
+    tensors, facts = fit.state()
+    _write(path, tensors, facts)
+    for old in _checkpoints(place)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(folder: str | Path, fit: Fit) -> bool:
+    """Go on from the newest usable checkpoint in a folder, which need not exist.
+
+    Returns:
+        Whether there was one; if not, the fit stands as it was.
+    """
+    for path in _checkpoints(Path(folder)):
+        try:
+            fit.load_state(*_read(path))
+        except (WeightsError, StaleDataError) as error:
+            _log.warning("checkpoint not used: %s: %s", path, error)
+        else:
+            _log.info("resumed after epoch %d from %s", fit.epoch, path)
+            return True
+    return False
+
+
+def save_weights(path: str | Path, network: nn.Module, metadata: Mapping[str, Any]) -> None:
+    """Write a network's weights with JSON-able facts about them.
+
+    Raises:
+        OsteoError: the file cannot be written.
+    """
+    _write(Path(path), network.state_dict(), metadata)
+
+
+def load_weights(path: str | Path, network: nn.Module) -> dict[str, Any]:
+    """Put a file's weights into a network.
+
+    Returns:
+        The facts that were saved with them.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or its weights are not this network's; the network is unchanged.
+    """
+    tensors, metadata = _read(Path(path))
+    expected = {name: tuple(each.shape) for name, each in network.state_dict().items()}
+    found = {name: tuple(each.shape) for name, each in tensors.items()}
+    differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if differing:
+        name = differing[0]
+        raise WeightsError(
+            f"{len(differing)} tensors do not fit, the first is `{name}`: {found.get(name, 'missing')}",
+            where=str(path),
+            allowed=f"`{name}`: {expected.get(name, 'missing')}",
+            remedy="build the network with the architecture and spec that the weights were saved from",
+        )
+    network.load_state_dict(tensors)
+    return metadata
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Newest first."""
+    return sorted(folder.glob("epoch-*.safetensors"), reverse=True)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a file beside its place, make it durable, then move it there."""
+    plain = {name: each.detach().cpu().contiguous() for name, each in tensors.items()}
+    text = json.dumps(facts, sort_keys=True)
+    content = save(plain, {"facts": text, "sha256": _digest(plain, text)})
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _make_durable(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        remedy = "check free space and permissions, then run the same command again"
+        raise OsteoError(f"cannot be written ({error.strerror})", where=str(path), remedy=remedy) from error
+
+
+def _make_durable(folder: Path) -> None:
+    """A rename lasts through a power cut only when its folder is written out."""
+    if os.name == "nt":
+        return  # folders cannot be opened there
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and facts of a file.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or not as it was written.
+    """
+    try:
+        content = path.read_bytes()
+        tensors = load(content)
+        end = HEADER_LENGTH_BYTES + int.from_bytes(content[:HEADER_LENGTH_BYTES], "little")
+        metadata = json.loads(content[HEADER_LENGTH_BYTES:end])["__metadata__"]
+        text, digest = metadata["facts"], metadata["sha256"]
+        if digest != _digest(tensors, text):
+            raise WeightsError("the file is damaged: its checksum differs", where=str(path))
+        return tensors, json.loads(text)
+    except OSError as error:
+        raise WeightsError(f"cannot be read ({error.strerror})", where=str(path)) from error
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"the file is damaged: {error}", where=str(path)) from error
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
+    content = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        each = tensors[name]
+        content.update(f"{name} {each.dtype} {tuple(each.shape)};".encode())
+        content.update(each.reshape(-1).view(torch.uint8).numpy().data)
+    return content.hexdigest()

@@ -1,0 +1,24 @@
+"""What several layers' tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from osteo_models.params import Params, parse_params
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def raw_params() -> dict:
+    """The project's own params.yaml, to be changed by a test."""
+    return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def params(raw_params: dict) -> Params:
+    """The project's own parameters."""
+    return parse_params(raw_params)

@@ -1,0 +1,55 @@
+import pandas as pd
+import pytest
+
+from osteo_models.data.clinical import read_clinical
+from osteo_models.errors import TableError
+from tests.data.conftest import person
+
+
+def test_values_get_their_types(write_table):
+    table = read_clinical(write_table([person("a1"), person("a2", t_score_l1="", mri_date="")]))
+    assert table["age_years"].tolist() == [60, 60]
+    assert table["t_score_l1"].isna().tolist() == [False, True]
+    assert table["mri_date"].tolist()[0] == pd.Timestamp("2020-03-01")
+    assert pd.isna(table["mri_date"].tolist()[1])
+
+
+def test_every_wrong_value_is_told_with_its_row_and_column(write_table):
+    path = write_table(
+        [
+            person("a1", sex="X", age_years="60.5", t_score_l3="low"),
+            person("a1", mri_date="01.03.2020", findings="tumoral_lesion;flu", postmenopausal="yes"),
+        ]
+    )
+    with pytest.raises(TableError) as caught:
+        read_clinical(path)
+    text = str(caught.value)
+    assert "7 faults" in text
+    for fault in (
+        "row 2, sex: 'X' is not F or M",
+        "row 2, age_years: '60.5' is not whole years",
+        "row 2, t_score_l3: 'low' is not a number",
+        "row 3, mri_date: '01.03.2020' is not YYYY-MM-DD",
+        "row 3, findings: the value is not codes",
+        "row 3, postmenopausal: 'yes' is not 0 or 1",
+        "row 3, patient_id: stands in an earlier row too",
+    ):
+        assert fault in text
+
+
+def test_missing_columns_are_named_together(write_table):
+    rows = [{name: value for name, value in person("a1").items() if name not in ("sex", "ct_date")}]
+    with pytest.raises(TableError, match=r"missing columns \['sex', 'ct_date'\]"):
+        read_clinical(write_table(rows))
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(TableError, match="osteo data synth"):
+        read_clinical(tmp_path / "clinical.csv")
+
+
+def test_a_patient_identifier_is_never_repeated_in_an_error(write_table):
+    with pytest.raises(TableError) as caught:
+        read_clinical(write_table([person("Jane Doe 1970")]))
+    assert "Jane" not in str(caught.value)
+    assert "row 2, patient_id: the value is not letters, digits" in str(caught.value)

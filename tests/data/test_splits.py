@@ -1,0 +1,121 @@
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osteo_models.data.splits import check_splits, count_splits, make_pairs, make_splits, pair_images
+from osteo_models.data.subsets import find_subset, find_subset_of_bins
+from osteo_models.errors import SplitError
+from osteo_models.params import Splits
+
+
+@pytest.fixture
+def table(images_table, params):
+    return make_splits(images_table, params.splits)
+
+
+def test_hold_out_and_patient_test_are_whole_patients_of_the_right_ages(table, params):
+    check_splits(table)
+    holdout = table[table["holdout"] == 1]
+    sizes = holdout.groupby(["modality", "target"]).size()
+    wanted = pd.Series({("ct", 0): 34, ("ct", 1): 34, ("mri", 0): 24, ("mri", 1): 24})
+    assert (sizes <= wanted).all()
+    assert (sizes >= wanted - 10).all()  # no more than one patient short, where the sizes do not add up
+    assert holdout.loc[(holdout["modality"] == "mri") & (holdout["target"] == 1), "age_years"].between(44, 46).all()
+    tested = table[table["patient_test"] == 1]
+    assert tested.groupby(["modality", "target"])["patient_id"].nunique().to_dict() == {
+        **{("ct", 0): 6, ("ct", 1): 6},
+        **{("mri", 0): 7, ("mri", 1): 8},
+    }
+    ages = tested.loc[(tested["modality"] == "mri") & (tested["target"] == 1), "age_years"]
+    assert ages.max() - ages.min() > 20
+
+
+def test_folds_leave_the_hold_out_alone_and_are_of_even_size(table):
+    assert table.loc[table["holdout"] == 1, ["fold_image", "fold_patient"]].isna().all(axis=None)
+    development = table[table["holdout"] == 0]
+    sizes = development.groupby(["modality", "target", "fold_image"]).size().unstack()
+    assert (sizes.max(axis=1) - sizes.min(axis=1) <= 1).all()
+
+
+def test_the_image_protocol_mixes_patients_and_the_patient_protocol_does_not(table):
+    development = table[table["holdout"] == 0]
+    per_patient = development.groupby("patient_id")
+    assert (per_patient["fold_image"].nunique() > 1).mean() > 0.9
+    assert (per_patient["fold_patient"].nunique() == 1).all()
+
+
+def test_the_same_seed_gives_the_same_splits_and_another_gives_others(images_table, params, table):
+    assert make_splits(images_table, params.splits).equals(table)
+    other = make_splits(images_table, params.splits.model_copy(update={"seed": 1}))
+    assert not other["fold_patient"].equals(table["fold_patient"])
+
+
+@pytest.mark.parametrize(("column", "value"), [("holdout", 1), ("patient_test", 1), ("fold_patient", 9)])
+def test_a_patient_on_two_sides_is_named(table, column, value):
+    patients = table[(table["holdout"] == 0) & (table["patient_test"] == 0)]
+    row = patients.index[0]
+    name = table.loc[row, "patient_id"]
+    table.loc[row, column] = value
+    with pytest.raises(SplitError, match=rf"{column}: {name}\b"):
+        check_splits(table)
+
+
+def test_too_few_patients_is_an_error_with_the_way_out(images_table, params):
+    few = images_table[images_table["patient_id"].str[-3:].astype(int) < 10]
+    with pytest.raises(SplitError, match="are left, . are wanted for testing"):
+        raw = params.splits.model_dump()
+        for name in ("mri", "ct"):
+            raw["holdout"][name] |= {"control_age_years": (18, 90), "osteoporosis_age_years": (18, 90)}
+        make_splits(few, Splits.model_validate(raw))
+    with pytest.raises(SplitError, match="no mri control patients aged 39-44 with at most 24 images"):
+        make_splits(few, params.splits)
+
+
+def test_pairs_share_a_class_and_cut_the_larger_modality(table):
+    development = table[table["holdout"] == 0]
+    pairs = pair_images(development, 2023)
+    target = table.set_index("image_id")["target"]
+    for modality in ("mri", "ct"):
+        assert (target.loc[pairs[f"{modality}_image_id"]].to_numpy() == pairs["target"].to_numpy()).all()
+        assert pairs[f"{modality}_image_id"].is_unique
+    sizes = development.groupby(["target", "modality"]).size().unstack().min(axis=1)
+    assert pairs.groupby("target").size().to_dict() == sizes.to_dict()
+
+
+def test_pairs_never_cross_folds_nor_touch_what_must_not_be_trained_on(table, params):
+    pairs = make_pairs(table, params.splits)
+    by_id = table.set_index("image_id")
+    for split in ("image", "patient"):
+        of_split = pairs[pairs["split"] == split]
+        for modality in ("mri", "ct"):
+            folds = by_id.loc[of_split[f"{modality}_image_id"], f"fold_{split}"].to_numpy()
+            assert (folds == of_split["fold"].to_numpy()).all()
+    used = pd.concat([pairs["mri_image_id"], pairs["ct_image_id"]])
+    assert by_id.loc[used, "holdout"].sum() == 0
+    rest = pairs[pairs["split"] == "patient_rest"]
+    assert by_id.loc[[*rest["mri_image_id"], *rest["ct_image_id"]], "patient_test"].sum() == 0
+    counts = count_splits(table, pairs)
+    assert counts["combined.development.images"] == counts["mri.development.images"] + counts["ct.development.images"]
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=12), st.integers(1, 60))
+def test_a_subset_is_the_best_one_there_is(sizes, wanted):
+    chosen = find_subset(sizes, wanted)
+    total = sum(sizes[index] for index in chosen)
+    reachable = {0}
+    for size in sizes:
+        reachable |= {other + size for other in reachable}
+    assert len(set(chosen)) == len(chosen)
+    assert total == max(other for other in reachable if other <= wanted)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=5), min_size=1, max_size=5), st.integers(1, 60))
+def test_one_of_each_bin_comes_as_near_as_can_be(bins, wanted):
+    chosen = find_subset_of_bins(bins, wanted)
+    totals = {0}
+    for sizes in bins:
+        totals = {total + size for total in totals for size in sizes}
+    total = sum(sizes[position] for sizes, position in zip(bins, chosen, strict=True))
+    assert abs(total - wanted) == min(abs(other - wanted) for other in totals)

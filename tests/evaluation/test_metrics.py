@@ -1,0 +1,150 @@
+"""Summaries: values against scikit-learn, honest gaps, clear errors, names for MLflow and DVC."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, brier_score_loss, recall_score, roc_auc_score
+
+from osteo_models.errors import InputError
+from osteo_models.evaluation import summarize
+
+
+def clustered(patients=40, images=10, seed=2):
+    """Errors come by patient: a patient's images share a level."""
+    rng = np.random.default_rng(seed)
+    target = np.repeat(np.arange(patients) % 2, images)
+    level = np.repeat(rng.normal(0, 1.5, patients), images)
+    score = 1 / (1 + np.exp(-(2 * (2 * target - 1) + level + rng.normal(0, 0.3, target.size))))
+    return target, score, np.repeat([f"P{number:02d}" for number in range(patients)], images)
+
+
+def test_values_equal_scikit_learn():
+    target, score, patients = clustered()
+    found = summarize(target, score, patient_id=patients, threshold=0.4)
+    decision = score >= 0.4
+    assert found.accuracy.value == pytest.approx(accuracy_score(target, decision))
+    assert found.sensitivity.value == pytest.approx(recall_score(target, decision))
+    assert found.specificity.value == pytest.approx(recall_score(target, decision, pos_label=0))
+    assert found.roc_auc.value == pytest.approx(roc_auc_score(target, score), abs=1e-12)
+    assert found.roc_auc_hard.value == pytest.approx(roc_auc_score(target, decision), abs=1e-12)
+    assert found.brier.value == pytest.approx(brier_score_loss(target, score))
+    assert (found.n, found.n_patients, found.n_positive, found.n_negative) == (400, 40, 200, 200)
+    for estimate in found.estimates().values():
+        assert estimate.ci_low < estimate.value < estimate.ci_high
+        assert estimate.interval == "bootstrap"
+
+
+def test_slices_of_one_patient_are_not_independent():
+    target, score, patients = clustered()
+    by_patient, by_image = summarize(target, score, patient_id=patients), summarize(target, score)
+    assert by_image.n_patients is None
+    assert by_image.accuracy.value == by_patient.accuracy.value
+
+    def width(estimate):
+        return estimate.ci_high - estimate.ci_low
+
+    for name in ("accuracy", "balanced_accuracy", "roc_auc"):
+        assert width(by_patient.estimates()[name]) > 1.8 * width(by_image.estimates()[name])
+
+
+def test_the_bootstrap_has_the_spread_of_new_cohorts():
+    # the SD of the accuracy over 300 fresh cohorts against the width that one cohort claims
+    fresh = [np.mean((s >= 0.5) == t) for t, s, _ in (clustered(seed=number) for number in range(300))]
+    widths = []
+    for number in range(1000, 1100):
+        target, score, patients = clustered(seed=number)
+        estimate = summarize(target, score, patient_id=patients, resamples=400).accuracy
+        widths.append(estimate.ci_high - estimate.ci_low)
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(fresh), rel=0.12)
+
+
+def test_the_seed_decides():
+    target, score, patients = clustered()
+    assert summarize(target, score, patient_id=patients) == summarize(target, score, patient_id=patients)
+    other = summarize(target, score, patient_id=patients, seed=1)
+    assert other.accuracy.ci_low != summarize(target, score, patient_id=patients).accuracy.ci_low
+    order = np.random.default_rng(0).permutation(target.size)
+    shuffled = summarize(target[order], score[order], patient_id=patients[order])
+    assert shuffled.roc_auc == summarize(target, score, patient_id=patients).roc_auc
+
+
+def test_ids_may_be_numbers():
+    target, score, patients = clustered()
+    numbers = [int(name[1:]) for name in patients]
+    assert summarize(target, score, patient_id=numbers).n_patients == 40
+
+
+def test_one_class_leaves_the_other_class_undefined():
+    found = summarize([1, 1, 1], [0.9, 0.2, 0.8], patient_id=["a", "b", "c"])
+    assert found.sensitivity.value == found.accuracy.value == pytest.approx(2 / 3)
+    for estimate in (found.specificity, found.balanced_accuracy, found.roc_auc, found.roc_auc_hard):
+        assert (estimate.value, estimate.ci_low, estimate.ci_high, estimate.interval) == (None, None, None, "undefined")
+    assert "specificity" not in found.flatten()
+    assert found.flatten()["sensitivity.ci_low"] == 0.0
+
+
+def test_constant_scores_have_decisions_and_no_curve():
+    found = summarize([0, 1, 0, 1], [0.7] * 4)
+    assert found.roc_auc.value is None
+    assert (found.sensitivity.value, found.specificity.value, found.balanced_accuracy.value) == (1.0, 0.0, 0.5)
+
+
+def test_one_patient_has_values_and_no_interval():
+    found = summarize([1, 1, 1, 1], [0.9, 0.2, 0.8, 0.7], patient_id=["a"] * 4)
+    assert (found.accuracy.value, found.accuracy.ci_low, found.accuracy.interval) == (0.75, None, "undefined")
+    single = summarize([1, 1, 0, 0, 0], [0.9, 0.2, 0.1, 0.2, 0.7], patient_id=["a", "a", "b", "c", "d"])
+    assert single.sensitivity.ci_low is None
+    assert single.balanced_accuracy.ci_low is None
+    assert single.specificity.ci_low is not None
+
+
+def test_no_error_yet_is_no_certainty():
+    target, patients = [0] * 30 + [1] * 30, np.repeat(range(12), 5)
+    found = summarize(target, [0.1] * 15 + [0.2] * 15 + [0.9] * 30, patient_id=patients)
+    assert (found.accuracy.value, found.accuracy.ci_high, found.accuracy.interval) == (1.0, 1.0, "wilson_patients")
+    assert found.accuracy.ci_low == pytest.approx(0.757506, abs=1e-6)  # 12 of 12 patients, not 60 of 60 images
+    assert found.sensitivity.ci_low == found.balanced_accuracy.ci_low == pytest.approx(0.609666, abs=1e-6)
+    assert (found.roc_auc.value, found.roc_auc.ci_low, found.roc_auc.interval) == (1.0, None, "undefined")
+
+
+def test_flat_names_are_those_of_the_contract():
+    target, score, patients = clustered()
+    found = summarize(target, score, patient_id=patients)
+    flat = found.flatten("stage_1.patient")
+    assert flat["stage_1.patient.balanced_accuracy"] == found.balanced_accuracy.value
+    assert flat["stage_1.patient.balanced_accuracy.ci_low"] == found.balanced_accuracy.ci_low
+    assert flat["stage_1.patient.balanced_accuracy.ci_high"] == found.balanced_accuracy.ci_high
+    assert (flat["stage_1.patient.n"], flat["stage_1.patient.n_patients"]) == (400.0, 40.0)
+    assert set(found.flatten()) == {name.removeprefix("stage_1.patient.") for name in flat}
+    assert "n_patients" not in summarize(target, score).flatten()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"score": [0.1, math.nan]}, "`score` has 1 value(s) that are NaN or infinite, the first in row 1"),
+        ({"score": [0.1, 1.2]}, "`score` has 1 value(s) outside [0, 1], such as 1.2"),
+        ({"score": [0.1]}, "lengths differ: `target` 2, `score` 1"),
+        ({"target": [0, 3]}, "`target` has values other than 0 and 1: 3"),
+        ({"target": [0, math.nan]}, "`target` has 1 value(s) that are NaN or infinite"),
+        ({"target": [], "score": []}, "`target` is empty; `score` is empty"),
+        ({"patient_id": ["a", None]}, "`patient_id` is empty in 1 row(s), the first is row 1"),
+        ({"patient_id": ["a", math.nan]}, "`patient_id` is empty in 1 row(s)"),
+        ({"patient_id": ["a"]}, "lengths differ: `target` 2, `score` 2, `patient_id` 1"),
+        ({"threshold": math.nan}, "`threshold` is nan; allowed: a number in [0, 1]"),
+        ({"resamples": 5}, "`resamples` is 5; allowed: at least 100"),
+    ],
+)
+def test_what_cannot_be_summarized_is_an_error(given, told):
+    with pytest.raises(InputError) as caught:
+        summarize(**({"target": [0, 1], "score": [0.2, 0.6]} | given))
+    assert told in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_all_faults_are_told_at_once():
+    with pytest.raises(InputError) as caught:
+        summarize([0, 7, 1], [0.1, 2.0], patient_id=["a", "", "c"])
+    for told in ("`target` has values", "`score` has 1 value(s) outside", "`patient_id` is empty", "lengths differ"):
+        assert told in str(caught.value)

@@ -1,0 +1,57 @@
+import pytest
+from pydantic import ValidationError
+
+from osteo_models.errors import ParamsError
+from osteo_models.params import load_params, parse_params
+
+
+def test_the_projects_own_file_is_right(params):
+    assert params.active_profile.epochs < params.profiles["paper"].epochs
+    assert params.splits.holdout["ct"].images_per_class == 34
+
+
+def test_all_faults_are_told_at_once(raw_params):
+    raw_params["profil"] = "quick"
+    raw_params["profile"] = "fast"
+    del raw_params["cohort"]["t_score_below"]
+    raw_params["splits"]["folds"] = "five"
+    raw_params["prepare"]["ct_window_hu"] = [5, 1]
+    raw_params["stages"]["stage-1"]["architectures"].append("resnet51")
+    with pytest.raises(ParamsError) as caught:
+        parse_params(raw_params)
+    text = str(caught.value)
+    assert "6 faults" in text
+    for fault in (
+        "profil: unknown key",
+        "profile: 'fast' is not one of ['paper', 'quick']",
+        "cohort.t_score_below: missing",
+        "splits.folds: Input should be a valid integer",
+        "the first number must be below the second, got [5.0, 1.0]",
+        "stages.stage-1.architectures: 'resnet51' has no entry under `architectures`",
+    ):
+        assert fault in text
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_file_says_where_to_go(tmp_path):
+    with pytest.raises(ParamsError, match=r"file not found; run the command in the project's folder"):
+        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(("text", "found"), [("a: [", "not valid YAML"), ("- 1", "a mapping was expected, found list")])
+def test_what_is_no_mapping_is_refused(tmp_path, text, found):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError, match=found):
+        load_params(path)
+
+
+def test_parameters_cannot_be_changed(params):
+    with pytest.raises(ValidationError):
+        params.profile = "paper"
+
+
+def test_the_image_protocol_is_run_for_the_profiles_architectures_only(params):
+    assert params.protocols("stage-1", "unimodal") == ("patient", "image")
+    assert params.protocols("stage-1", "traditional_cnn") == ("patient",)
+    assert params.protocols("stage-5", "unimodal") == ("patient",)

@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -117,6 +117,19 @@ def stop_servers(state_dir: Path) -> list[Server]:
 def running_servers(state_dir: Path) -> list[Server]:
     """The servers whose first process lives; one that was killed in parts is not running."""
     return [server for server in _read(state_dir.absolute()) if server.pid in _living(server)]
+
+
+def find_prefect(state_dir: Path, environ: MutableMapping[str, str] = os.environ) -> str | None:
+    """Point Prefect at the server that `osteo up` started, unless the caller has chosen one.
+
+    Returns:
+        The address in force; None where Prefect will start a temporary server.
+    """
+    if not environ.get("PREFECT_API_URL"):
+        for server in running_servers(state_dir):
+            if server.name == "prefect" and _answers(server):
+                environ["PREFECT_API_URL"] = f"{server.url}/api"
+    return environ.get("PREFECT_API_URL")
 
 
 def _spawn(name: str, state_dir: Path, port: int) -> Server:

@@ -19,17 +19,10 @@ from osteo_models.params import Params
 from osteo_models.progress import Progress
 from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
 from osteo_models.settings import Settings
-from osteo_models.training.jobs import (
-    Job,
-    Tables,
-    describe_left_out,
-    load_tables,
-    make_predictions,
-    plan_jobs,
-    select_rows,
-)
+from osteo_models.training.jobs import Job, describe_left_out, plan_jobs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import FoldResult
+from osteo_models.training.tables import Tables, as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.tune import Cluster, open_cluster, run_job
 from pipelines.entry import main, say
 
@@ -81,10 +74,9 @@ def run(job: Job, bench: Bench) -> dict:
     try:
         results = run_job(
             job,
-            bench.tables,
+            {fold: select_rows(job, fold, bench.tables) for fold in range(job.folds)},
             bench.cluster,
-            jobs=settings.jobs,
-            resources=bench.params.experiments.resources,
+            folder=settings.jobs,
             on_epoch=bench.on_epoch,
             on_fold=log_fold,
         )
@@ -188,7 +180,8 @@ def experiments(params: Params, settings: Settings) -> None:
     tables = load_tables(settings.artifacts)
     item = params.experiments
     say(f"  profile {params.profile}" + "".join(f"; left out: {text}" for text in describe_left_out(params)))
-    with open_cluster(settings.ray_address, settings.state, tables, item.resources, item.precision) as cluster:
+    resources = {"cpus": item.resources.cpu, "gpus": item.resources.gpu, "precision": item.precision}
+    with open_cluster(settings.ray_address, as_arrays(tables), **resources) as cluster:
         recipe = Recipe(params.active_profile.epochs, item.batch_size, item.learning_rate, cluster.precision)
         jobs = plan_jobs(params, tables.digests, recipe)
         folds = sum(job.folds for job in jobs)

@@ -8,7 +8,9 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.data.splits import check_splits, count_splits, make_pairs, make_splits
+from osteo_models.data.leaks import check_splits
+from osteo_models.data.pairs import make_pairs
+from osteo_models.data.splits import count_splits, make_splits
 from osteo_models.params import Params
 from osteo_models.settings import Settings
 from pipelines.entry import main, say

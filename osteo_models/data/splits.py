@@ -112,68 +112,6 @@ def _deal_folds(table: pd.DataFrame, splits: Splits) -> None:
             table.loc[development.index[test], column] = fold
 
 
-def check_splits(table: pd.DataFrame) -> None:
-    """Prove that no patient stands on two sides where the protocol forbids it.
-
-    Raises:
-        SplitError: Naming the patients, for every split that leaks.
-    """
-    faults: list[str] = []
-    for column in ("holdout", "patient_test", "fold_patient"):
-        sides = table.groupby("patient_id")[column].nunique(dropna=False)
-        if leaking := sorted(sides.index[sides > 1].astype(str)):
-            more = f" and {len(leaking) - 10} more" if len(leaking) > 10 else ""
-            faults.append(f"{column}: {', '.join(leaking[:10])}{more}")
-    both = table[(table["holdout"] == 1) & ((table["patient_test"] == 1) | table["fold_image"].notna())]
-    if len(both):
-        names = sorted(both["patient_id"].astype(str).unique())
-        faults.append(f"hold-out and development: {', '.join(names[:10])}")
-    if faults:
-        found = "patients on two sides: " + "; ".join(faults)
-        raise SplitError(found, where="splits.csv", remedy="make the splits again with `dvc repro splits`")
-
-
-def pair_images(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Pair MRI with CT images for the multimodal network, at random within a class.
-
-    MRI and CT come from different patients, so a pair shares its class and nothing else; the larger modality is cut
-    to the smaller (class-wise truncation).
-
-    Args:
-        table: image_id, modality, target.
-        seed: Of the draw.
-
-    Returns:
-        target, mri_image_id, ct_image_id.
-    """
-    rng = np.random.default_rng(seed)
-    parts: list[pd.DataFrame] = []
-    for target, group in table.groupby("target"):
-        ids = [
-            rng.permutation(group.loc[group["modality"] == name, "image_id"].to_numpy(str)) for name in ("mri", "ct")
-        ]
-        n = min(len(ids[0]), len(ids[1]))
-        parts.append(pd.DataFrame({"target": target, "mri_image_id": ids[0][:n], "ct_image_id": ids[1][:n]}))
-    return pd.concat(parts, ignore_index=True)
-
-
-def make_pairs(table: pd.DataFrame, splits: Splits) -> pd.DataFrame:
-    """All pairs that are trained or tested on: split, fold, target, mri_image_id, ct_image_id.
-
-    `image` and `patient` pairs stay within a fold of that protocol; `development` pairs train stage 5;
-    `patient_rest` pairs, without the patient-based test set, train stage 6.
-    """
-    development = table[table["holdout"] == 0]
-    parts: list[pd.DataFrame] = []
-    for split in ("image", "patient"):
-        for fold, group in development.groupby(f"fold_{split}"):
-            parts.append(pair_images(group, splits.seed).assign(split=split, fold=fold))
-    parts.append(pair_images(development, splits.seed).assign(split="development", fold=0))
-    rest = development[development["patient_test"] == 0]
-    parts.append(pair_images(rest, splits.seed).assign(split="patient_rest", fold=0))
-    return pd.concat(parts, ignore_index=True)[["split", "fold", "target", "mri_image_id", "ct_image_id"]]
-
-
 def count_splits(table: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
     """The counts that the paper prints (section Experiments, table 2), flat for `dvc metrics`."""
     development = table[table["holdout"] == 0]

@@ -41,6 +41,7 @@ class Extreme:
     ci_low: float
     ci_high: float
     images: int
+    correct: int
 
 
 def score_patients(
@@ -77,5 +78,5 @@ def find_extremes(patients: Sequence[PatientResult]) -> list[Extreme]:
         best = min(members, key=lambda one: (-one.accuracy, -one.images, one.patient_id))
         for which, one in (("minimum", worst), ("maximum", best)):
             low, high = proportion_interval(one.correct, one.images)
-            found.append(Extreme(group, which, one.patient_id, one.accuracy, low, high, one.images))
+            found.append(Extreme(group, which, one.patient_id, one.accuracy, low, high, one.images, one.correct))
     return found

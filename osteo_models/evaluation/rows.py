@@ -122,7 +122,9 @@ def extreme_rows(job: Predictions, threshold: float) -> Iterator[Row]:
     """Table 10: best and worst patient of each class."""
     for one in find_extremes(score_patients(job.target, job.score, job.patient_id, threshold=threshold)):
         row = identify(job) | {"group": one.group, "which": one.which, "patient_id": one.patient_id}
-        yield row | {"accuracy": one.accuracy, "wald_low": one.ci_low, "wald_high": one.ci_high, "n": one.images}
+        row |= {"accuracy": one.accuracy, "wald_low": one.ci_low, "wald_high": one.ci_high, "n": one.images}
+        low, high = proportion_interval(one.correct, one.images, "wilson")
+        yield row | {"wilson_low": low, "wilson_high": high}
 
 
 def confidence_row(job: Predictions, threshold: float) -> Row:

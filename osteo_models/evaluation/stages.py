@@ -52,7 +52,11 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         *("stage", "protocol", "subset", "level", "first", "second", "auc_first", "auc_second", "difference"),
         *("ci_low", "ci_high", "z", "p_value", "n", "n_patients", "note", "source_first", "source_second"),
     ),
-    "table10": (*JOB_COLUMNS, "group", "which", "patient_id", "accuracy", "wald_low", "wald_high", "n", "source"),
+    "table10": (
+        *JOB_COLUMNS,
+        *("group", "which", "patient_id", "accuracy", "wald_low", "wald_high", "wilson_low", "wilson_high"),
+        *("n", "source"),
+    ),
     "image_vs_patient": (
         *("stage", "architecture", "images", "metric", "image", "patient", "difference", "ci_low", "ci_high"),
         *("n_image", "n_patient", "n_patients", "source_image", "source_patient"),

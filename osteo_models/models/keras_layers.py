@@ -6,7 +6,7 @@ state is neither read nor moved.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from torch.nn import functional
 # Keras: momentum 0.99 is the share of the old average, PyTorch's momentum the share of the new batch.
 BATCH_NORM_EPSILON: Final = 1e-3
 BATCH_NORM_MOMENTUM: Final = 0.01
+
+Layer = TypeVar("Layer", bound=nn.Conv2d | nn.Linear)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -43,32 +45,32 @@ class FlattenChannelsLast(nn.Module):
 
 
 class LogitLayer(nn.Linear):
-    """The last dense layer, B,F -> B; in float32 even under autocast.
+    """The last dense layer, B,F -> B; in its weights' float32 even under autocast.
 
     Three digits of bfloat16 would put scores on a coarse grid and tie images that differ; the layer itself is tiny.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.float()).squeeze(1)
+            return super().forward(input.to(self.weight.dtype)).squeeze(1)
 
 
 def make_conv(
     generator: torch.Generator, channels: int, filters: int, kernel: int, *, stride: int = 1, same: bool = True
 ) -> nn.Conv2d:
     """A square convolution with Keras' initial weights; `same=False` is Keras' `valid`: no padding."""
-    layer = nn.utils.skip_init(SameConv2d if same else nn.Conv2d, channels, filters, kernel, stride=stride)
-    return _initialise(layer, generator)
+    kind = SameConv2d if same else nn.Conv2d
+    return _initialise(kind, generator, channels, filters, kernel, stride=stride)
 
 
 def make_dense(generator: torch.Generator, features: int, units: int) -> nn.Linear:
     """A dense layer with Keras' initial weights."""
-    return _initialise(nn.utils.skip_init(nn.Linear, features, units), generator)
+    return _initialise(nn.Linear, generator, features, units)
 
 
 def make_logit_layer(generator: torch.Generator, features: int) -> LogitLayer:
     """The last dense layer with Keras' initial weights."""
-    return _initialise(nn.utils.skip_init(LogitLayer, features, 1), generator)
+    return _initialise(LogitLayer, generator, features, 1)
 
 
 def make_batch_norm(filters: int) -> nn.BatchNorm2d:
@@ -76,8 +78,10 @@ def make_batch_norm(filters: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(filters, eps=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM)
 
 
-def _initialise(layer: Any, generator: torch.Generator) -> Any:
-    """Glorot-uniform kernel and zero bias, in place. The layer comes without weights: PyTorch's own drawing is global."""
+def _initialise(kind: type[Layer], generator: torch.Generator, *sizes: int, **settings: int) -> Layer:
+    """A layer with Glorot-uniform kernel and zero bias; PyTorch's own drawing from global state is skipped."""
+    layer = cast(Layer, nn.utils.skip_init(kind, *sizes, **settings))
     nn.init.xavier_uniform_(layer.weight, generator=generator)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer

@@ -1,8 +1,8 @@
 """The traditional CNN: convolutions, each with ReLU and max-pooling, then dense layers.
 
-Its defaults are the paper's: (64, 32) filters, (128, 64) dense units. The paper found them by adding and removing layers
-and changing filter sizes and strides; the spec spans that space, and a spec that cannot be built is refused before any
-weight is drawn.
+Its defaults are the paper's: (64, 32) filters, (128, 64) dense units. The paper found them by adding and removing
+layers and changing filter sizes and strides; the spec spans that space, and a spec that cannot be built is refused
+before any weight is drawn.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def build_traditional(
         dense: Units of the dense layers before the last one; empty: none.
 
     Raises:
-        InputError: a value is not a positive integer, lists differ in length, or the image becomes too small for a layer.
+        InputError: a value is not a positive integer, lists differ in length, or the image gets too small for a layer.
     """
     if padding not in PADDINGS:
         raise InputError(f"`padding` is {padding!r}", where="traditional_cnn", allowed=", ".join(PADDINGS))

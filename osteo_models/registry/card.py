@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from osteo_models.registry.network import ModelRecord
 from osteo_models.registry.runs import SYNTHETIC_NOTICE, is_synthetic
 from osteo_models.terms import CLASS_NAMES, IMAGE_COLUMNS, IMAGE_ROWS, PROTOCOLS, STAGES, metric_prefix, modalities_of
 
-COLUMNS = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity")
+READING: Final = (
+    "Brackets: 95 % intervals. `patient`: no patient is on both sides of a split. `image`: slices of one patient may "
+    "be, which flatters, so it never promotes. Stage 5 tests on the hold-out; the weights are those of stage 5."
+)
+COLUMNS: Final = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity")
 
 
 def write_card(record: ModelRecord, metrics: Mapping[str, float], tags: Mapping[str, str], sha256: str) -> str:
@@ -22,18 +27,20 @@ def write_card(record: ModelRecord, metrics: Mapping[str, float], tags: Mapping[
     """
     takes = " or ".join(modality.upper() for modality in modalities_of(record.images))
     spec = ", ".join(f"{name} {value}" for name, value in record.spec.items())
+    control, positive = CLASS_NAMES
+    what = (
+        f"**{record.architecture}** on {record.images} images{f' ({spec})' if spec else ''}: tells {positive} (T-score "
+        f"below -1) from {control} in one sagittal {takes} image of the lumbar spine, cropped and resized to "
+        f"{IMAGE_ROWS} x {IMAGE_COLUMNS}. The score is a probability; from {record.threshold:g} on the decision is "
+        f"{positive}."
+    )
     lines = [
         *([SYNTHETIC_NOTICE, ""] if is_synthetic(tags) else []),
-        f"**{record.architecture}** on {record.images} images{f' ({spec})' if spec else ''}: tells {CLASS_NAMES[1]} "
-        f"(T-score below -1) from {CLASS_NAMES[0]} in one sagittal {takes} image of the lumbar spine, cropped and "
-        f"resized to {IMAGE_ROWS} x {IMAGE_COLUMNS}. The score is a probability; from {record.threshold:g} on the "
-        f"decision is {CLASS_NAMES[1]}.",
+        what,
         "",
         *_table(metrics),
         "",
-        "Brackets: 95 % intervals. `patient`: no patient is on both sides of a split. `image`: slices of one patient "
-        "may be, which flatters; it never promotes. Stage 5 is the hold-out that was never trained on; the weights are "
-        "those of stage 5.",
+        READING,
         "",
         *(f"- {label}: `{tags[name]}`" for name, label in _ORIGIN.items() if tags.get(name)),
         f"- job: `{record.key}`",
@@ -44,7 +51,7 @@ def write_card(record: ModelRecord, metrics: Mapping[str, float], tags: Mapping[
     return "\n".join(lines)
 
 
-_ORIGIN = {
+_ORIGIN: Final = {
     "git.commit": "code",
     "git.dirty": "code differed from its commit",
     "dvc.data": "data",

@@ -7,20 +7,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 from torch import nn
 
-from osteo_models.errors import InputError, WeightsError
+from osteo_models.errors import WeightsError
 from osteo_models.models import build
 from osteo_models.params import Prepare
-from osteo_models.terms import IMAGE_SETS, ImageSet, Modality
+from osteo_models.terms import IMAGE_SETS, MODALITIES, ImageSet, Modality
 from osteo_models.training.checkpoint import load_weights
-from osteo_models.training.fit import score_images
 from osteo_models.training.recipe import Arithmetic
+from osteo_models.training.scoring import score_images
 
 WEIGHTS: Final = "model.safetensors"
 RECORD: Final = "model.json"
@@ -62,20 +62,24 @@ class LoadedNetwork:
             images (m, 80, 60), modalities m; returns (m,).
 
         Raises:
-            InputError: The network needs an MRI and a CT image together.
+            InputError: The network scores an MRI and a CT image together, and none by itself.
         """
-        options = {"precision": self.record.precision, "device": self.device}
         if self.record.images != "multimodal":
-            return np.asarray(score_images(self.network, images, **options), dtype=np.float64)
-        if self.record.spec.get("fusion", "loss") != "loss":
-            raise InputError(
-                "this network scores pairs of an MRI and a CT image", allowed="a network with fusion: loss"
-            )
+            return self._score(images, None)
         scores = np.empty(len(images), dtype=np.float64)
-        for modality in sorted({str(modality) for modality in modalities}):
+        for modality in MODALITIES:
             rows = np.flatnonzero([item == modality for item in modalities])
-            scores[rows] = score_images(self.network, images[rows], modality=cast(Modality, modality), **options)
+            if rows.size:
+                scores[rows] = self._score(images[rows], modality)
         return scores
+
+    def _score(self, images: npt.NDArray[np.uint8], modality: Modality | None) -> npt.NDArray[np.float64]:
+        # Trained with a GPU's float16 and served without one: float32 is the nearest that there is.
+        emulated = self.record.precision == "float16" and self.device == "cpu"
+        precision = "float32" if emulated else self.record.precision
+        return score_images(self.network, images, modality=modality, precision=precision, device=self.device).astype(
+            np.float64
+        )
 
 
 def read_record(path: Path) -> ModelRecord:

@@ -8,7 +8,7 @@ on both sides of a split make the image protocol flatter the model. Rules that c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -17,7 +17,6 @@ from osteo_models.params import GateRule
 from osteo_models.terms import Stage, metric_prefix
 
 Decision = Literal["PROMOTE", "REJECT", "NOT_ENOUGH_EVIDENCE"]
-NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Evidence:
         champion: The present champion's metrics; None where there is no champion, or it is this version.
     """
 
-    metrics: Mapping[str, float] = field(default=NOTHING)
+    metrics: Mapping[str, float]
     champion: Mapping[str, float] | None = None
 
 

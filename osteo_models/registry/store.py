@@ -60,7 +60,7 @@ def open_client(uri: str, artifact_root: Path) -> MlflowClient:
 def harden_mlflow() -> None:
     """Switch off MLflow's usage reports and its loading of pickles, for this process and its children."""
     silence_telemetry()
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    os.environ.update(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
     # MLflow made up its mind about usage reports when it was imported; this asks again.
     set_telemetry_client()
     logging.getLogger("mlflow").setLevel(logging.WARNING)

@@ -102,8 +102,10 @@ class Tracking:
         for path in artifacts:
             self.log_artifact(run_id, path)
         with self.writing():
-            self.log_changes(self.client.get_run(run_id), metrics)
-            self.client.set_terminated(run_id, "FINISHED")
+            run = self.client.get_run(run_id)
+            self.log_changes(run, metrics)
+            if run.info.status != "FINISHED":  # its end stays where it was
+                self.client.set_terminated(run_id, "FINISHED")
 
     def fail_job(self, run_id: str, reason: str) -> None:
         """End the run as FAILED; the reason stays visible until the job is begun again."""
@@ -113,7 +115,7 @@ class Tracking:
 
     def find_job(self, key: str) -> JobInfo | None:
         """The run of a job, None where there is none."""
-        with explain_mlflow(self.uri):
+        with self.reading():
             run = self._job_run(key)
         return JobInfo(run.info.run_id, run.info.status, run.data.metrics) if run else None
 
@@ -140,6 +142,17 @@ class Tracking:
         """Hold the writer's turn; MLflow's exceptions come out as StoreError."""
         with self.lock, explain_mlflow(self.uri):
             yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """MLflow's exceptions come out as StoreError."""
+        with explain_mlflow(self.uri):
+            yield
+
+    def has_versions(self) -> bool:
+        """Whether any model version is registered."""
+        with self.reading():
+            return bool(self.client.search_model_versions(max_results=1))
 
     def find_experiment(self, name: str) -> str:
         """The id of an experiment, made where there is none."""

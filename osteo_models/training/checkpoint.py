@@ -24,14 +24,16 @@ from torch import Tensor, nn
 from osteo_models.errors import OsteoError, StaleDataError, WeightsError
 from osteo_models.training.fit import Fit
 
-KEPT: Final = 2  # the last checkpoint, and the one before in case that one is damaged
 HEADER_LENGTH_BYTES: Final = 8  # safetensors: a little-endian count of the header's bytes comes first
 
 _log = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: str | Path, fit: Fit) -> Path:
-    """Write the state after the last finished epoch; older checkpoints but one are removed.
+    """Write the state after the last finished epoch.
+
+    The checkpoint of the epoch before is kept, in case the new one gets damaged; all others are removed, also those of
+    later epochs, which can only stem from another fit.
 
     Returns:
         The file, `<folder>/epoch-<number>.safetensors`.
@@ -40,11 +42,11 @@ def save_checkpoint(folder: str | Path, fit: Fit) -> Path:
         OsteoError: the folder cannot be written to.
     """
     place = Path(folder)
-    path = place / f"epoch-{fit.epoch:04d}.safetensors"
-    tensors, facts = fit.state()
-    _write(path, tensors, facts)
-    for old in _checkpoints(place)[KEPT:]:
-        old.unlink(missing_ok=True)
+    path, before = (place / f"epoch-{epoch:04d}.safetensors" for epoch in (fit.epoch, fit.epoch - 1))
+    _write(path, *fit.state())
+    for other in _checkpoints(place):
+        if other not in (path, before):
+            other.unlink(missing_ok=True)
     return path
 
 

@@ -1,13 +1,14 @@
 """One fit: a network, a recipe and the data of one fold, trained epoch by epoch.
 
 What happens in an epoch is decided by the seed, the epoch's number and the state at its start, so that a fit that was
-stopped and resumed equals one that ran through, to the bit, on the same machine and number of threads. The images lie in
-memory as one array, and a batch is one selection from it: nothing is done image by image.
+stopped and resumed equals one that ran through, to the bit, on the same machine and number of threads. The images lie
+in memory as one array, and a batch is one selection from it: nothing is done image by image.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,12 +24,20 @@ from osteo_models.errors import InputError, OsteoError, StaleDataError
 from osteo_models.terms import CONTROL, OSTEOPOROSIS
 from osteo_models.training.fold import FoldData
 from osteo_models.training.memory import hold_freed_memory
-from osteo_models.training.recipe import ADAM_EPSILON, Recipe, resolve_precision
-from osteo_models.training.scoring import Scores, arithmetic_of, as_batch, as_tensor, score_images, score_rows
+from osteo_models.training.recipe import ADAM_EPSILON, Arithmetic, Recipe, resolve_precision
+from osteo_models.training.scoring import (
+    Scores,
+    arithmetic_of,
+    as_batch,
+    as_tensor,
+    repeatable_kernels,
+    score_images,
+    score_rows,
+)
 
 __all__ = ["EpochResult", "Fit", "FoldData", "score_images"]
 
-TEST_BATCH: Final = 64
+TEST_BATCH: Final = 32  # larger ones leave the processor's cache, and were slower in every arithmetic
 SMALLEST_PROBABILITY: Final = 1e-7  # Keras clips at the same place before it takes the logarithm
 THRESHOLD: Final = 0.5
 
@@ -71,13 +80,14 @@ class Fit:
     ) -> None:
         self.recipe, self.data, self.seed = recipe, data, seed
         self.device = torch.device(device)
-        self.arithmetic = resolve_precision(recipe.precision, self.device)
+        self.arithmetic: Arithmetic = resolve_precision(recipe.precision, self.device)
         self.history: tuple[EpochResult, ...] = ()
         self._fusion: str | None = getattr(network, "fusion", None)
         _check_rows(self._fusion, data)
         if self.device.type == "cpu":
             hold_freed_memory()
-        self.network = network.to(device=self.device, memory_format=torch.channels_last)
+        layout: dict[str, Any] = {"memory_format": torch.channels_last}
+        self.network = network.to(self.device, **layout)
         self._trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
         self._optimizer = torch.optim.Adam(
             self._trained.values(), lr=recipe.learning_rate, eps=ADAM_EPSILON, fused=self.device.type in ("cpu", "cuda")
@@ -87,6 +97,7 @@ class Fit:
         self._images = as_tensor(data.images).to(self.device)
         self._target = torch.from_numpy(data.target.astype(np.float32)).to(self.device)
         self._train = torch.from_numpy(data.train.astype(np.int64)).to(self.device)
+        self._data_digest = data.digest()
         self._scores: Scores | None = None
 
     @property
@@ -105,11 +116,13 @@ class Fit:
         self.network.train()
         order = torch.from_numpy(shuffled(len(self._train), self.seed, epoch)).to(self.device)
         batches = self._train[order].split(self.recipe.batch_size)
-        with drawing_from(self.seed, epoch, self.device):
+        with repeatable_kernels(), drawing_from(self.seed, epoch, self.device):
             losses = torch.stack([self._step(rows) for rows in batches])
         train_loss = _mean_loss(losses, batches, epoch)
         self._scores = None
         test_loss, balanced_accuracy = self._judge(self.scores())
+        if not math.isfinite(test_loss):
+            raise _lost(test_loss, f"epoch {epoch}, test images")
         result = EpochResult(epoch, train_loss, test_loss, balanced_accuracy, time.perf_counter() - start)
         self.history = (*self.history, result)
         return result
@@ -211,7 +224,7 @@ class Fit:
             "learning_rate": self.recipe.learning_rate,
             "arithmetic": self.arithmetic,
             "network": hashlib.sha256(repr(shapes).encode()).hexdigest(),
-            "data": self.data.digest(),
+            "data": self._data_digest,
         }
 
 
@@ -242,12 +255,13 @@ def _mean_loss(losses: Tensor, batches: tuple[Tensor, ...], epoch: int) -> float
     values = losses.double().cpu().numpy()
     if not np.isfinite(values).all():
         first = int(np.argmax(~np.isfinite(values)))
-        raise OsteoError(
-            f"the loss is {values[first]}",
-            where=f"epoch {epoch}, batch {first + 1} of {len(values)}",
-            remedy="lower `learning_rate`, or set `precision` to float32",
-        )
+        raise _lost(values[first], f"epoch {epoch}, batch {first + 1} of {len(values)}")
     return float(np.average(values, weights=[len(rows) for rows in batches]))
+
+
+def _lost(loss: float, where: str) -> OsteoError:
+    remedy = "lower `learning_rate`, or set `precision` to float32"
+    return OsteoError(f"the loss is {loss}", where=where, allowed="finite numbers", remedy=remedy)
 
 
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a trial leaves in its folder: a history per epoch while it runs, and a result once it is finished.
+"""What a finished trial leaves in its folder, beside its checkpoints.
 
 `result.json` is written last and holds the checksums of what stands beside it, so a folder without it is unfinished
 and a folder whose files do not match it is damaged; both are trained again, from the last checkpoint where one is.
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-RESULT, SCORES, WEIGHTS, HISTORY = "result.json", "scores.npy", "model.safetensors", "history.json"
+RESULT, SCORES, WEIGHTS = "result.json", "scores.npy", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FoldResult:
     """A finished trial.
 
     Shapes:
-        scores: (m,) in the order of the fold's test rows.
+        scores: (m,) in the order of the fold's test rows, or (m, 2) for pairs.
 
     Attributes:
         history: One mapping per epoch: epoch, train_loss, test_loss, test_balanced_accuracy, seconds.
@@ -46,18 +46,6 @@ class FoldResult:
 def fold_folder(jobs: Path, key: str, fold: int) -> Path:
     """Where a trial keeps its checkpoints and its result."""
     return jobs / key / f"fold-{fold}"
-
-
-def write_history(folder: Path, history: Sequence[dict[str, float]]) -> None:
-    """Replace the history as a whole."""
-    write_atomically(folder / HISTORY, json.dumps(list(history)).encode())
-
-
-def read_history(folder: Path, epochs: int) -> list[dict[str, float]]:
-    """The history of the first `epochs` epochs; a checkpoint may be one epoch behind it."""
-    path = folder / HISTORY
-    history = json.loads(path.read_bytes()) if path.is_file() else []
-    return history[:epochs]
 
 
 def write_result(folder: Path, result: FoldResult) -> None:

@@ -27,7 +27,7 @@ def score_images(
     modality: Modality | None = None,
     precision: Precision = "auto",
     device: str | torch.device = "cpu",
-    batch_size: int = 64,
+    batch_size: int = 32,
 ) -> Scores:
     """Probability of osteoporosis for each image.
 
@@ -62,7 +62,7 @@ def score_pairs(
     *,
     precision: Precision = "auto",
     device: str | torch.device = "cpu",
-    batch_size: int = 64,
+    batch_size: int = 32,
 ) -> Scores:
     """Probability of osteoporosis for each pair of an MRI and a CT image, by each output of a multimodal network.
 
@@ -110,13 +110,20 @@ def arithmetic_of(arithmetic: Arithmetic, device: torch.device) -> Iterator[None
         yield
 
 
+@contextmanager
+def repeatable_kernels() -> Iterator[None]:
+    """On a GPU: the same result at every run, and float32 that is float32, not TF32."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
 def score_rows(network: nn.Module, inputs: list[Tensor], arithmetic: Arithmetic, batch_size: int) -> Scores:
     """Scores of image tensors that lie where the network lies: (m,), or (m, 2) for a network with two outputs."""
     training = network.training
     network.eval()
     scores: list[Tensor] = []
     try:
-        with torch.inference_mode(), arithmetic_of(arithmetic, inputs[0].device):
+        with repeatable_kernels(), torch.inference_mode(), arithmetic_of(arithmetic, inputs[0].device):
             for batch in zip(*(each.split(batch_size) for each in inputs), strict=True):
                 logits = network(*(as_batch(each) for each in batch))
                 outputs = torch.stack(logits, dim=1) if isinstance(logits, tuple) else logits

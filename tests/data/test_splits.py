@@ -3,7 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osteo_models.data.splits import check_splits, count_splits, make_pairs, make_splits, pair_images
+from osteo_models.data.leaks import check_splits
+from osteo_models.data.pairs import make_pairs, pair_images
+from osteo_models.data.splits import count_splits, make_splits
 from osteo_models.data.subsets import find_subset, find_subset_of_bins
 from osteo_models.errors import SplitError
 from osteo_models.params import Splits

@@ -66,11 +66,11 @@ def write_study(artifacts: Path, architectures: tuple[str, ...], share: float = 
     held_out, tested = make_images(0.1, seed=6), make_images(0.11, seed=7)
     for number, images in enumerate(("mri", "ct", "combined"), 1):
         for architecture in architectures:
-            for protocol, skill in (("image", 4.6), ("patient", 3.4)):
+            for protocol, skill in (("image", 3.6), ("patient", 2.6)):
                 write_job(artifacts, f"stage-{number}", architecture, images, protocol, table, skill)
             write_job(artifacts, "stage-5", architecture, images, "patient", held_out, 2.2)
             count += 3
-    for protocol, skill in (("image", 5.0), ("patient", 3.6)):
+    for protocol, skill in (("image", 3.8), ("patient", 2.8)):
         write_job(artifacts, "stage-4", "multimodal", "multimodal", protocol, table, skill)
     write_job(artifacts, "stage-5", "multimodal", "multimodal", "patient", held_out, 2.4)
     for architecture, images in (("unimodal", "mri"), ("unimodal", "ct"), ("multimodal", "multimodal")):

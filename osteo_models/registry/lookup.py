@@ -1,0 +1,163 @@
+"""Registered model versions, found by name, number or alias."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mlflow import artifacts as mlflow_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from osteo_models.errors import InputError, WeightsError
+from osteo_models.registry.network import RECORD, WEIGHTS, LoadedNetwork, hash_file, read_network
+from osteo_models.registry.runs import JOB_TAG
+from osteo_models.registry.tracking import Tracking
+
+CHALLENGER: Final = "challenger"
+CHAMPION: Final = "champion"
+WEIGHTS_TAG: Final = "osteo.weights"
+MODEL_TAG: Final = "osteo.model_id"
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """A registered version as it stands.
+
+    Attributes:
+        metrics: Of all stages it took part in.
+        sha256: Of its weights.
+        run_id: The run that it was registered in, a child of its job's run.
+        model_id: MLflow's logged model that holds the files.
+        created: Milliseconds since 1970.
+    """
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    sha256: str
+    job: str
+    run_id: str
+    model_id: str
+    created: int
+
+    @property
+    def uri(self) -> str:
+        """For `mlflow.pyfunc.load_model` and `mlflow models serve`."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def list_versions(tracking: Tracking, name: str | None = None) -> list[VersionInfo]:
+    """Versions by name, the newest first.
+
+    Raises:
+        InputError: There is no model of this name.
+    """
+    with tracking.reading():
+        models = {model.name: model for model in tracking.client.search_registered_models()}
+        if name is not None and name not in models:
+            raise _unknown(f"no registered model {name!r}", models)
+        found: list[VersionInfo] = []
+        for model in [models[name]] if name else [models[key] for key in sorted(models)]:
+            versions = tracking.client.search_model_versions(f"name='{model.name}'")
+            for version in sorted(versions, key=lambda each: -int(each.version)):
+                aliases = [alias for alias, number in model.aliases.items() if int(number) == int(version.version)]
+                found.append(_describe(tracking.client, version, aliases))
+        return found
+
+
+def get_version(tracking: Tracking, reference: str) -> VersionInfo:
+    """One version.
+
+    Args:
+        tracking: The store.
+        reference: `NAME@alias`, `NAME/3`, or `NAME` for the newest.
+
+    Raises:
+        InputError: There is no such version; it says which there are.
+    """
+    name, _, alias = reference.partition("@")
+    name, _, number = name.partition("/")
+    versions = list_versions(tracking, name)
+    for version in versions:
+        if alias in version.aliases if alias else number in ("", str(version.version)):
+            return version
+    shown = ", ".join(f"{each.version}{''.join(f' @{item}' for item in each.aliases)}" for each in versions)
+    asked = f"@{alias}" if alias else number or "at all"
+    raise InputError(f"no version {asked}", where=name, allowed=shown or "none is registered yet")
+
+
+def set_alias(tracking: Tracking, name: str, alias: str, version: int) -> None:
+    """Point an alias at a version; it leaves the version that it pointed at."""
+    with tracking.writing():
+        tracking.client.set_registered_model_alias(name, alias, str(version))
+
+
+def load_network(tracking: Tracking, version: VersionInfo | str, *, device: str = "cpu") -> LoadedNetwork:
+    """The network of a version, from its safetensors file alone: no code of the version is run.
+
+    Args:
+        tracking: The store.
+        version: A version, or a reference as in `get_version`.
+        device: Where to compute.
+
+    Raises:
+        InputError: There is no such version.
+        WeightsError: The file is not the one that was registered.
+    """
+    info = get_version(tracking, version) if isinstance(version, str) else version
+    with tracking.reading(), tempfile.TemporaryDirectory() as folder:
+        place = tracking.client.get_logged_model(info.model_id).artifact_location
+        paths = {
+            name: Path(
+                mlflow_artifacts.download_artifacts(
+                    artifact_uri=f"{place}/artifacts/{name}", dst_path=folder, tracking_uri=tracking.uri
+                )
+            )
+            for name in (WEIGHTS, RECORD)
+        }
+        if hash_file(paths[WEIGHTS]) != info.sha256:
+            remedy = "the file was changed after it was registered: restore it from a backup, or register it anew"
+            raise WeightsError("the weights are not those that were registered", where=info.uri, remedy=remedy)
+        return read_network(paths[WEIGHTS], paths[RECORD], device=device)
+
+
+def _describe(client: MlflowClient, version: ModelVersion, aliases: Iterable[str]) -> VersionInfo:
+    tags = {key: str(value) for key, value in version.tags.items()}
+    model_id = tags.get(MODEL_TAG, "")
+    return VersionInfo(
+        name=version.name,
+        version=int(version.version),
+        aliases=tuple(sorted(aliases)),
+        metrics=_read_metrics(client, model_id),
+        tags=tags,
+        sha256=tags.get(WEIGHTS_TAG, ""),
+        job=tags.get(JOB_TAG, ""),
+        run_id=version.run_id or "",
+        model_id=model_id,
+        created=int(version.creation_timestamp),
+    )
+
+
+def _read_metrics(client: MlflowClient, model_id: str) -> dict[str, float]:
+    """The newest value of each metric; a version that something else registered has none of ours."""
+    if not model_id:
+        return {}
+    try:
+        points = client.get_logged_model(model_id).metrics or []
+    except MlflowException:  # deleted by hand: the version lost its evidence, and the gate will say so
+        return {}
+    ordered = sorted(points, key=lambda point: (point.step, point.timestamp))
+    return {point.key: float(point.value) for point in ordered}
+
+
+def _unknown(found: str, names: Iterable[str]) -> InputError:
+    shown = ", ".join(sorted(names))
+    remedy = "" if shown else "register models with `dvc repro register`"
+    return InputError(found, allowed=shown or "none is registered yet", remedy=remedy)

@@ -1,0 +1,47 @@
+"""The folder that MLflow keeps of a version: weights, record, the code that serves them, and what that code needs."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from mlflow import pyfunc
+from mlflow.models import Model
+
+import osteo_models
+from osteo_models.registry import serving
+from osteo_models.registry.network import ModelRecord
+
+# Stated, not inferred: MLflow's inference loads the model in a process of its own, for seconds, and guesses.
+REQUIREMENTS: Final = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "pydicom", "pyyaml", "safetensors", "torch")
+MODEL_CODE: Final = Path(serving.__file__).with_name("model_code.py")
+
+
+def write_package(target: Path, model_folder: Path, record: ModelRecord, *, model_id: str, run_id: str) -> None:
+    """Write the folder of a version.
+
+    The library travels with it, so that a served version is scored by the code that it was registered with.
+
+    Args:
+        target: Folder to make.
+        model_folder: Holds `model.safetensors` and `model.json`.
+        record: What `model.json` says.
+        model_id: MLflow's logged model that the folder is for.
+        run_id: The run that it is registered in.
+    """
+    pyfunc.save_model(
+        path=str(target),
+        mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
+        python_model=str(MODEL_CODE),
+        artifacts=serving.artifact_paths(model_folder),
+        code_paths=[str(Path(osteo_models.__file__).parent)],
+        pip_requirements=list_requirements(),
+        signature=serving.make_signature(),
+        input_example=serving.make_example(record),
+    )
+
+
+def list_requirements() -> list[str]:
+    """The packages that serving needs, at the versions installed here; a build label such as `+cpu` is left off."""
+    return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]

@@ -1,0 +1,182 @@
+"""Registered model versions: one for each pair of weights and job, made here and found in `lookup`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from mlflow.entities import LoggedModelOutput, Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from osteo_models.registry.card import format_metric, write_card
+from osteo_models.registry.lookup import (
+    CHALLENGER,
+    CHAMPION,
+    MODEL_TAG,
+    WEIGHTS_TAG,
+    VersionInfo,
+    get_version,
+    list_versions,
+    load_network,
+    set_alias,
+)
+from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, hash_file, read_network
+from osteo_models.registry.package import write_package
+from osteo_models.registry.runs import JOB_TAG, NOTE_TAG, PARENT_TAG
+from osteo_models.registry.tracking import Tracking
+from osteo_models.terms import PROTOCOLS, STAGES, metric_prefix, model_name
+
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "VersionInfo",
+    "get_version",
+    "list_versions",
+    "load_network",
+    "register_version",
+    "set_alias",
+]
+
+HEADLINE: Final = "balanced_accuracy"
+EVIDENCE: Final = "evidence"
+
+
+def register_version(
+    tracking: Tracking,
+    *,
+    model_folder: Path,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    evidence: Sequence[Path] = (),
+    run_id: str,
+) -> VersionInfo:
+    """Register a network; the same weights of the same job are the same version, with its metrics brought up to date.
+
+    Args:
+        tracking: The store.
+        model_folder: Holds `model.safetensors` and `model.json`.
+        metrics: Of all stages it took part in, by their full names.
+        tags: Where it comes from: `git.commit`, `dvc.data`, `synthetic`, ...
+        evidence: Files kept with the version, such as predictions.
+        run_id: Of its job.
+
+    Raises:
+        WeightsError: Weights or record are missing or damaged; nothing was registered.
+        StoreError: The store cannot be used.
+    """
+    weights = model_folder / WEIGHTS
+    loaded = read_network(weights, model_folder / RECORD)  # what cannot be loaded is not registered
+    record, sha256 = loaded.record, hash_file(weights)
+    name = model_name(record.architecture, record.images)
+    with tracking.writing():
+        client = tracking.client
+        _ensure_model(client, name, record)
+        marks = {JOB_TAG: record.key, WEIGHTS_TAG: sha256}
+        run = _registration_run(tracking, run_id, name, {**tags, **marks})
+        found = _find_marked(client, name, marks)
+        model_id = found.tags[MODEL_TAG] if found else _log_model(client, run, name, model_folder, record, marks)
+        tracking.log_changes(client.get_run(run.info.run_id), metrics, model_id)
+        card = write_card(record, metrics, tags, sha256)
+        stated = {**tags, **marks, MODEL_TAG: model_id, **_headlines(metrics)}
+        if found is None:
+            found = _create_version(client, name, model_id, run.info.run_id, stated, card)
+        else:
+            _refresh(client, found, stated, card)
+        client.set_tag(run.info.run_id, NOTE_TAG, card)
+        _log_evidence(client, model_id, evidence)
+        client.set_terminated(run.info.run_id, "FINISHED")
+        if all(int(other.version) <= int(found.version) for other in client.search_model_versions(f"name='{name}'")):
+            client.set_registered_model_alias(name, CHALLENGER, found.version)
+        return get_version(tracking, f"{name}/{found.version}")
+
+
+def _ensure_model(client: MlflowClient, name: str, record: ModelRecord) -> None:
+    about = f"Osteoporosis on lumbar images: architecture {record.architecture}, image set {record.images}."
+    try:
+        client.create_registered_model(name, {"architecture": record.architecture, "images": record.images}, about)
+    except MlflowException:
+        client.get_registered_model(name)  # it is there already, or this says what is wrong
+
+
+def _registration_run(tracking: Tracking, job_run: str, name: str, tags: Mapping[str, str]) -> Run:
+    """A child of the job's run that carries the metrics of all stages, so that MLflow can compare versions by them."""
+    parent = tracking.client.get_run(job_run)
+    marks = {PARENT_TAG: job_run, WEIGHTS_TAG: tags[WEIGHTS_TAG]}
+    found = tracking.find_runs([parent.info.experiment_id], marks)
+    if found:
+        return found[0]
+    stated = {key: value for key, value in tags.items() if key != JOB_TAG} | marks  # the job's tag is its run's alone
+    return tracking.client.create_run(parent.info.experiment_id, tags=stated, run_name=f"register {name}")
+
+
+def _find_marked(client: MlflowClient, name: str, marks: Mapping[str, str]) -> ModelVersion | None:
+    for version in client.search_model_versions(f"name='{name}'"):
+        if all(version.tags.get(key) == value for key, value in marks.items()):
+            return version
+    return None
+
+
+def _log_model(
+    client: MlflowClient, run: Run, name: str, folder: Path, record: ModelRecord, marks: Mapping[str, str]
+) -> str:
+    kept = client.get_run(run.info.run_id).outputs
+    if kept and kept.model_outputs:  # killed after this and before the version was made
+        return kept.model_outputs[0].model_id
+    params = {"architecture": record.architecture, "images": record.images}
+    params |= {f"spec.{key}": str(value) for key, value in record.spec.items()}
+    run_id = run.info.run_id
+    model = client.create_logged_model(run.info.experiment_id, name, run_id, dict(marks), params)
+    with tempfile.TemporaryDirectory() as place:
+        package = Path(place) / "model"
+        write_package(package, folder, record, model_id=model.model_id, run_id=run_id)
+        client.log_model_artifacts(model.model_id, str(package))
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    return model.model_id
+
+
+def _create_version(
+    client: MlflowClient, name: str, model_id: str, run_id: str, tags: Mapping[str, str], card: str
+) -> ModelVersion:
+    # Given `models:/<id>` as the source, MLflow's database store asks the process-wide store what that is.
+    source = client.get_logged_model(model_id).artifact_location
+    found = client.create_model_version(
+        name, source, run_id=run_id, tags=dict(tags), description=card, model_id=model_id
+    )
+    known = json.dumps([{"name": name, "version": str(found.version)}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": known})  # the model's page then links to it
+    return found
+
+
+def _refresh(client: MlflowClient, found: ModelVersion, tags: Mapping[str, str], card: str) -> None:
+    for key, value in tags.items():
+        if found.tags.get(key) != str(value):
+            client.set_model_version_tag(found.name, found.version, key, str(value))
+    if found.description != card:
+        client.update_model_version(found.name, found.version, card)
+
+
+def _headlines(metrics: Mapping[str, float]) -> dict[str, str]:
+    """The balanced accuracies as tags, which is what MLflow's page of a model shows of its versions."""
+    names = [f"{metric_prefix(stage, protocol)}.{HEADLINE}" for stage in STAGES for protocol in PROTOCOLS]
+    return {name: format_metric(metrics, name) for name in names if name in metrics}
+
+
+def _log_evidence(client: MlflowClient, model_id: str, evidence: Iterable[Path]) -> None:
+    """Keep the files with the version, each under the name of its folder, and their checksums."""
+    digests: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as place:
+        for path in evidence:
+            target = Path(place) / path.parent.name / path.name
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(path.read_bytes())
+            digests[f"{path.parent.name}/{path.name}"] = hash_file(path)
+        if digests:
+            text = json.dumps(digests, indent=1, sort_keys=True)
+            (Path(place) / "sha256.json").write_text(text + "\n", encoding="utf-8")
+            client.log_model_artifacts(model_id, place, EVIDENCE)

@@ -1,0 +1,138 @@
+"""The first thing to read: the proposed networks in all stages, and in sentences what that comes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from osteo_models.report.evidence import Evidence, read_paper
+from osteo_models.report.tables import index_summary
+from osteo_models.report.wording import (
+    STAGES,
+    is_number,
+    name_network,
+    write_count,
+    write_interval,
+    write_metric,
+    write_points,
+)
+from osteo_models.terms import ImageSet, Stage
+
+NETWORKS: Final[tuple[tuple[Stage, str, ImageSet], ...]] = (
+    ("stage-1", "unimodal", "mri"),
+    ("stage-2", "unimodal", "ct"),
+    ("stage-3", "unimodal", "combined"),
+    ("stage-4", "multimodal", "multimodal"),
+    ("stage-5", "unimodal", "mri"),
+    ("stage-5", "unimodal", "ct"),
+    ("stage-5", "unimodal", "combined"),
+    ("stage-5", "multimodal", "multimodal"),
+    ("stage-6", "unimodal", "mri"),
+    ("stage-6", "unimodal", "ct"),
+    ("stage-6", "multimodal", "multimodal"),
+)
+BALANCED: Final = "balanced_accuracy"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One line of the headline chart; proportions, None where there is nothing."""
+
+    stage: str
+    title: str
+    network: str
+    patient: float | None
+    low: float | None
+    high: float | None
+    image: float | None
+    paper: float | None
+    text: str
+    counts: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The chart's axis in proportions."""
+
+    low: float
+    ticks: list[float]
+
+    def place(self, value: float) -> float:
+        """Where a proportion lies, in per cent of the width."""
+        return 100 * max(0.0, value - self.low) / (1 - self.low)
+
+
+def build_bars(evidence: Evidence) -> list[Bar]:
+    """The proposed networks in the order of the stages."""
+    ours = index_summary(evidence.summary)
+    printed = {(row["stage"], row["architecture"], row["images"]): row for row in read_paper("stages")}
+    bars: list[Bar] = []
+    for stage, architecture, images in NETWORKS:
+        patient = ours.get((stage, architecture, images, "patient", "all", "image"), {}).get(BALANCED, {})
+        image = ours.get((stage, architecture, images, "image", "all", "image"), {}).get(BALANCED, {})
+        paper: dict[Any, Any] = printed.get((stage, architecture, images), {})
+        # the classes of stage 6 are of equal size, so that its accuracy is its balanced accuracy
+        figure = _number(paper.get(BALANCED)) or _number(paper.get("accuracy"))
+        bars.append(
+            Bar(
+                stage,
+                STAGES[stage],
+                name_network(architecture, images),
+                _number(patient.get("value")),
+                _number(patient.get("ci_low")),
+                _number(patient.get("ci_high")),
+                _number(image.get("value")),
+                None if figure is None else figure / 100,
+                write_metric(BALANCED, patient.get("value")) if patient else "not run",
+                f"{write_count(patient['n'])} images, {write_count(patient['n_patients'])} patients" if patient else "",
+                str(patient.get("source", "")),
+            )
+        )
+    return bars
+
+
+def choose_scale(bars: list[Bar]) -> Scale:
+    """From a round number below everything shown, to 100 %."""
+    shown = [value for bar in bars for value in (bar.patient, bar.low, bar.image, bar.paper) if value is not None]
+    low = min(8, int(10 * min(shown, default=0.5))) / 10
+    step = 0.05 if low >= 0.8 else 0.1
+    count = round((1 - low) / step)
+    return Scale(low, [round(low + step * number, 2) for number in range(count + 1)])
+
+
+def write_findings(evidence: Evidence, bars: list[Bar]) -> list[str]:
+    """What the chart comes to, in sentences that hold for any numbers."""
+    found: list[str] = []
+    for stages, lead in (
+        (("stage-1", "stage-2", "stage-3", "stage-4"), "Balanced accuracy with whole patients left out: "),
+        (("stage-5",), "On the hold-out of close ages: "),
+        (("stage-6",), "On the patient-based test: "),
+    ):
+        parts = [
+            f"{bar.network} {bar.text} % ({write_interval(BALANCED, bar.low, bar.high) or 'interval undefined'})"
+            for bar in bars
+            if bar.stage in stages and bar.patient is not None
+        ]
+        if parts:
+            found.append(lead + "; ".join(parts) + ".")
+    proposed = [
+        f"{name_network(row['architecture'], row['images'])} {write_points(row['difference'])} "
+        f"({write_points(row['ci_low'])} to {write_points(row['ci_high'])})"
+        for row in evidence.tables["image_vs_patient"]
+        if row["metric"] == BALANCED and (row["stage"], row["architecture"], row["images"]) in NETWORKS
+    ]
+    if proposed:
+        found.append(
+            "Folds of single images, as in the paper, put slices of one patient on both sides; against whole "
+            "patients left out that makes, in points: " + "; ".join(proposed) + "."
+        )
+    lost = [bar for bar in bars if bar.patient is None]
+    if lost:
+        names = ", ".join(f"{bar.stage} {bar.network}" for bar in lost)
+        found.append(f"Not run: {names}.")
+    return found
+
+
+def _number(value: object) -> float | None:
+    return float(value) if is_number(value) else None

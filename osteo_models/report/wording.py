@@ -1,0 +1,110 @@
+"""How things are called and numbers are written on the page."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, TypeGuard
+
+from osteo_models.terms import ImageSet, Stage
+
+ARCHITECTURES: Final[dict[str, str]] = {
+    "unimodal": "Unimodal",
+    "multimodal": "Multimodal",
+    "traditional_cnn": "Traditional CNN",
+    "efficientnet_b0": "EfficientNet B0",
+    "resnet50": "ResNet50",
+    "inception_v3": "InceptionV3",
+    "inception_resnet_v2": "InceptionResNetV2",
+    "efficientnetv2_s": "EfficientNetV2-S",
+    "convnext_tiny": "ConvNeXt Tiny",
+    "efficientnet_lite0": "EfficientNet-Lite0",
+}
+PROPOSED: Final = ("unimodal", "multimodal")
+IMAGES: Final[dict[ImageSet, str]] = {
+    "mri": "MRI",
+    "ct": "CT",
+    "combined": "MRI and CT shuffled together",
+    "multimodal": "MRI and CT as two inputs",
+}
+STAGES: Final[dict[Stage, str]] = {
+    "stage-1": "MRI, five folds",
+    "stage-2": "CT, five folds",
+    "stage-3": "MRI and CT shuffled together, five folds",
+    "stage-4": "MRI and CT as two inputs, five folds",
+    "stage-5": "Hold-out of close ages",
+    "stage-6": "Patient-based test",
+}
+PAPER_TABLE: Final[dict[Stage, int]] = {
+    "stage-1": 3,
+    "stage-2": 4,
+    "stage-3": 5,
+    "stage-4": 6,
+    "stage-5": 7,
+    "stage-6": 10,
+}
+METRICS: Final[dict[str, str]] = {
+    "balanced_accuracy": "Balanced accuracy, %",
+    "accuracy": "Accuracy, %",
+    "sensitivity": "Sensitivity, %",
+    "specificity": "Specificity, %",
+    "roc_auc": "ROC AUC of scores",
+    "roc_auc_hard": "ROC AUC of decisions",
+    "brier": "Brier score",
+}
+AREAS: Final = ("roc_auc", "roc_auc_hard", "brier")
+UNDEFINED: Final = "undefined"
+
+
+def name_architecture(architecture: str) -> str:
+    """The name in print; a code that is not known stands for itself."""
+    return ARCHITECTURES.get(architecture, architecture)
+
+
+def name_network(architecture: str, images: str) -> str:
+    """Network and image set, such as "Unimodal MRI"."""
+    short = {"mri": "MRI", "ct": "CT", "combined": "combined"}.get(images)
+    name = name_architecture(architecture)
+    return f"{name} {short}" if short else name
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a cell of a table holds a number: an empty one reads as NaN."""
+    return isinstance(value, (int, float)) and not math.isnan(value)
+
+
+def write_metric(metric: str, value: object, digits: int = 1) -> str:
+    """A proportion in per cent, an area or Brier score as it is."""
+    if not is_number(value):
+        return UNDEFINED
+    return f"{value:.3f}" if metric in AREAS else f"{100 * value:.{digits}f}"
+
+
+def write_interval(metric: str, low: object, high: object) -> str:
+    """The ends of an interval, empty where there is none."""
+    if not is_number(low) or not is_number(high):
+        return ""
+    return f"{write_metric(metric, low)}–{write_metric(metric, high)}"
+
+
+def write_points(value: object) -> str:
+    """A difference of proportions in percentage points."""
+    if not is_number(value):
+        return UNDEFINED
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def write_signed(value: object) -> str:
+    """A difference of areas, or z, with its sign."""
+    return f"{value:+.3f}".replace("-", "−") if is_number(value) else UNDEFINED
+
+
+def write_p(value: object) -> str:
+    """A p value; small ones as a bound."""
+    if not is_number(value):
+        return UNDEFINED
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def write_count(value: object) -> str:
+    """A whole number with thousands set apart."""
+    return f"{int(value):,}" if is_number(value) else "–"

@@ -1,0 +1,104 @@
+"""One trial: a fold trained epoch by epoch, with a checkpoint after each and a result at the end. Knows no scheduler.
+
+Imported by every worker process, so it imports little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from osteo_models.models import build, count_parameters
+from osteo_models.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from osteo_models.training.fit import Fit
+from osteo_models.training.fold import FoldData
+from osteo_models.training.jobs import FoldRows, Job
+from osteo_models.training.results import WEIGHTS, FoldResult, fold_folder, write_result
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What every trial reads: images uint8 (N, 80, 60), target (N,), is_ct (N,)."""
+
+    images: npt.NDArray[np.uint8]
+    target: npt.NDArray[np.int64]
+    is_ct: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the trials of a job share.
+
+    Attributes:
+        rows: The rows of each fold.
+        folder: Of all jobs' checkpoints and results; every worker must reach it.
+        cpus: Of one trial; at least one thread is used.
+        gpus: Of one trial; a fraction shares a GPU, 0 trains on the CPU.
+    """
+
+    job: Job
+    rows: Mapping[int, FoldRows]
+    folder: Path
+    cpus: float
+    gpus: float
+
+
+def choose_device(gpus: float) -> str:
+    """The device of a trial on this worker."""
+    return "cuda" if gpus and torch.cuda.is_available() else "cpu"
+
+
+class Trial:
+    """The training of one fold, resumed from its last checkpoint where there is one."""
+
+    def __init__(self, plan: Plan, arrays: Arrays, fold: int) -> None:
+        torch.set_num_threads(max(1, int(plan.cpus)))
+        rows, job = plan.rows[fold], plan.job
+        self.fold, self._plan = fold, plan
+        self._folder = fold_folder(plan.folder, job.key, fold)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        seed = job.fold_seed(fold)
+        data = FoldData(arrays.images, arrays.target, arrays.is_ct, rows.train, rows.test)
+        network = build(job.architecture, seed=seed, **job.spec)
+        self._fit = Fit(network, job.recipe, data, seed=seed, device=choose_device(plan.gpus))
+        load_checkpoint(self._folder, self._fit)
+
+    @property
+    def epoch(self) -> int:
+        """Number of finished epochs."""
+        return self._fit.epoch
+
+    def advance(self) -> bool:
+        """Train one epoch and checkpoint it; whether the trial is finished and its result written."""
+        epochs = self._plan.job.recipe.epochs
+        if self._fit.epoch < epochs:
+            self._fit.run_epoch()
+            save_checkpoint(self._folder, self._fit)
+        if self._fit.epoch < epochs:
+            return False
+        self._finish()
+        return True
+
+    def _finish(self) -> None:
+        job, network = self._plan.job, self._fit.network
+        total, trainable = count_parameters(network)
+        weights = self._folder / WEIGHTS
+        save_weights(weights, network, {"architecture": job.architecture, "job": job.key})
+        write_result(
+            self._folder,
+            FoldResult(
+                fold=self.fold,
+                scores=self._fit.scores(),
+                history=[asdict(epoch) for epoch in self._fit.history],
+                precision=self._fit.arithmetic,
+                device=choose_device(self._plan.gpus),
+                parameters=total,
+                trainable_parameters=trainable,
+                weights=weights,
+            ),
+        )

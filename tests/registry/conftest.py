@@ -1,0 +1,150 @@
+"""One store for all tests of the registry, and networks small in number and quick to make."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+with warnings.catch_warnings():  # MLflow uses what its own dependencies deprecate
+    warnings.simplefilter("ignore")
+    import mlflow.pyfunc
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+from osteo_models.models import build
+from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
+from osteo_models.registry.versions import VersionInfo, register_version
+from osteo_models.training.checkpoint import save_weights
+
+PREPARE = {"crop_mm": [200, 120], "ct_window_hu": [-160, 840], "mri_percentiles": [1.0, 99.5]}
+TAGS = {
+    "git.commit": "1f3a",
+    "git.dirty": "false",
+    "dvc.data": "d" * 32 + ".dir",
+    "profile": "quick",
+    "synthetic": "true",
+}
+
+MakeJob = Callable[..., JobRun]
+MakeModel = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
+    folder = tmp_path_factory.mktemp("store")
+    return open_tracking(f"sqlite:///{folder / 'state' / 'mlflow.db'}", folder / "mlartifacts")
+
+
+@pytest.fixture(scope="session")
+def keys() -> itertools.count[int]:
+    return itertools.count(1)
+
+
+@pytest.fixture
+def make_job(keys: itertools.count[int]) -> MakeJob:
+    """A job with a key of its own."""
+
+    def make(**changes: Any) -> JobRun:
+        given: dict[str, Any] = {
+            "key": f"{next(keys):016x}",
+            "stage": "stage-5",
+            "name": "unimodal-mri-patient",
+            "params": {"architecture": "unimodal", "epochs": 3},
+            "tags": TAGS,
+            "dataset_name": "lumbar-cohort",
+            "dataset_digest": "d" * 32 + ".dir",
+            "dataset_source": "data.dvc",
+            "images": 2041,
+        }
+        return JobRun(**given | changes)
+
+    return make
+
+
+@pytest.fixture
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
+    """A model folder as the experiments leave it."""
+
+    def make(
+        key: str = "0" * 16,
+        *,
+        architecture: str = "unimodal",
+        images: str = "mri",
+        spec: Mapping[str, Any] | None = None,
+        seed: int = 1,
+        **changes: Any,
+    ) -> Path:
+        folder = tmp_path_factory.mktemp("model")
+        save_weights(folder / "model.safetensors", build(architecture, seed=seed, **spec or {}), {})
+        record = {"architecture": architecture, "spec": spec or {}, "images": images, "key": key}
+        record |= {"recipe": {"epochs": 3, "precision": "float32"}, "prepare": PREPARE, "threshold": 0.5}
+        (folder / "model.json").write_text(json.dumps(record | changes), encoding="utf-8")
+        return folder
+
+    return make
+
+
+def fold_run(fold: int, epochs: int = 3) -> FoldRun:
+    """A fold with a falling loss."""
+    curves = [
+        {
+            "epoch": epoch,
+            "train_loss": 0.7 / epoch,
+            "test_loss": 0.8 / epoch,
+            "test_balanced_accuracy": 1 - 0.5 / epoch,
+            "seconds": 1.5,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    return FoldRun(fold, {"device": "cpu"}, curves, {"roc_auc": 0.9})
+
+
+def stage_metrics(
+    stage: int = 1, value: float = 0.9, *, protocol: str = "patient", patients: float = 40
+) -> dict[str, float]:
+    """What evaluation says of one stage."""
+    prefix = f"stage_{stage}.{protocol}"
+    name = f"{prefix}.balanced_accuracy"
+    interval = {name: value, f"{name}.ci_low": value - 0.05, f"{name}.ci_high": min(1.0, value + 0.04)}
+    return interval | {f"{prefix}.n": 500.0, f"{prefix}.n_patients": float(patients)}
+
+
+@pytest.fixture
+def fold() -> Callable[..., FoldRun]:
+    return fold_run
+
+
+@pytest.fixture
+def stage() -> Callable[..., dict[str, float]]:
+    return stage_metrics
+
+
+@pytest.fixture
+def register(tracking: Tracking, make_job: MakeJob, make_model: MakeModel) -> Callable[..., VersionInfo]:
+    """Register a network, of a job of its own unless given one."""
+
+    def make(
+        metrics: Mapping[str, float],
+        *,
+        folder: Path | None = None,
+        job: JobRun | None = None,
+        evidence: Sequence[Path] = (),
+        **given: Any,
+    ) -> VersionInfo:
+        job = job or make_job()
+        run_id = tracking.begin_job(job)
+        return register_version(
+            tracking,
+            model_folder=folder or make_model(job.key, **given),
+            metrics=metrics,
+            tags=TAGS,
+            evidence=evidence,
+            run_id=run_id,
+        )
+
+    return make

@@ -1,0 +1,222 @@
+"""Versions: one for each pair of weights and job, with everything that they need."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from osteo_models.errors import InputError, WeightsError
+from osteo_models.models import build
+from osteo_models.registry.tracking import open_tracking
+from osteo_models.registry.versions import get_version, list_versions, load_network, set_alias
+
+
+def _files(tracking, version) -> Path:
+    place = tracking.client.get_logged_model(version.model_id).artifact_location
+    return Path(place.removeprefix("file://"))
+
+
+def test_a_version_carries_what_it_needs(tracking, register, make_job, make_model, stage, tmp_path: Path) -> None:
+    job = make_job()
+    folder = make_model(job.key)
+    evidence = tmp_path / "stage-5" / "unimodal-mri-patient.parquet"
+    evidence.parent.mkdir()
+    evidence.write_bytes(b"scores")
+    metrics = {**stage(1, 0.9), **stage(1, 0.95, protocol="image"), **stage(5, 0.8)}
+    version = register(metrics, folder=folder, job=job, evidence=[evidence])
+
+    assert version.name == "osteo-unimodal-mri"
+    assert version.metrics == metrics
+    assert "challenger" in version.aliases
+    assert version.sha256 == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert (version.job, version.tags["osteo.job"]) == (job.key, job.key)
+    assert version.tags["git.commit"] == "1f3a"
+    assert version.tags["stage_1.patient.balanced_accuracy"] == "0.900 [0.850, 0.940]"
+    assert json.dumps(dataclasses.asdict(version))
+
+    files = _files(tracking, version)
+    assert (files / "artifacts" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert (files / "evidence" / "stage-5" / "unimodal-mri-patient.parquet").read_bytes() == b"scores"
+    digests = json.loads((files / "evidence" / "sha256.json").read_text())
+    assert digests == {"stage-5/unimodal-mri-patient.parquet": hashlib.sha256(b"scores").hexdigest()}
+    requirements = (files / "requirements.txt").read_text().split()
+    assert f"torch=={torch.__version__.partition('+')[0]}" in requirements
+    assert len(json.loads((files / "input_example.json").read_text())["data"]) == 2
+    assert not list(files.rglob("*.pkl"))
+    assert not list(files.rglob("__pycache__"))
+
+    held = tracking.client.get_model_version(version.name, str(version.version))
+    assert "test bed, not evidence" in held.description
+    assert "| stage-5 | patient | 500 | 40 | 0.800 [0.750, 0.840] |" in held.description
+
+
+def test_the_run_of_a_version_shows_all_stages_beside_its_job(tracking, register, make_job, stage) -> None:
+    job = make_job()
+    metrics = {**stage(1), **stage(5)}
+    version = register(metrics, job=job)
+    run = tracking.client.get_run(version.run_id)
+    parent = tracking.find_job(job.key)
+    assert run.data.metrics == metrics
+    assert run.data.tags["mlflow.parentRunId"] == parent.run_id
+    assert run.info.status == "FINISHED"
+    assert parent.metrics == {}
+    links = json.loads(tracking.client.get_logged_model(version.model_id).tags["mlflow.modelVersions"])
+    assert links == [{"name": version.name, "version": str(version.version)}]
+
+
+def test_the_same_weights_and_job_are_the_same_version(tracking, register, make_job, make_model, stage) -> None:
+    job = make_job()
+    folder = make_model(job.key)
+    first = register(stage(1, 0.9), folder=folder, job=job)
+    count = len(list_versions(tracking, first.name))
+    again = register({**stage(1, 0.85), **stage(5, 0.8)}, folder=folder, job=job)
+    assert (again.version, again.model_id, again.run_id) == (first.version, first.model_id, first.run_id)
+    assert again.metrics == {**stage(1, 0.85), **stage(5, 0.8)}
+    assert again.tags["stage_1.patient.balanced_accuracy"] == "0.850 [0.800, 0.890]"
+    assert len(list_versions(tracking, first.name)) == count
+    description = tracking.client.get_model_version(first.name, str(first.version)).description
+    assert "0.850 [0.800, 0.890]" in description
+    assert "0.900" not in description
+
+
+def test_other_weights_or_another_job_are_another_version(register, make_job, stage) -> None:
+    job = make_job()
+    first = register(stage(1), job=job, seed=1)
+    second = register(stage(1), job=job, seed=2)
+    third = register(stage(1), seed=2)
+    assert first.version < second.version < third.version
+    assert second.sha256 == third.sha256 != first.sha256
+
+
+def test_the_newest_version_is_the_challenger(tracking, register, make_job, make_model, stage) -> None:
+    job = make_job()
+    folder = make_model(job.key)
+    old = register(stage(1), folder=folder, job=job)
+    new = register(stage(1), seed=3)
+    assert "challenger" in new.aliases
+    assert register(stage(1), folder=folder, job=job).aliases == ()
+    assert get_version(tracking, f"{old.name}@challenger").version == new.version
+
+
+@pytest.mark.parametrize("step", ["log_model_artifacts", "create_model_version", "set_registered_model_alias"])
+def test_a_registration_that_was_killed_is_completed(
+    tracking, register, make_job, make_model, stage, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    job = make_job()
+    folder = make_model(job.key)
+
+    def die(*_args, **_kwargs) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, step, die)
+        register(stage(5), folder=folder, job=job)
+    version = register(stage(5), folder=folder, job=job)
+    assert version.metrics == stage(5)
+    assert "challenger" in version.aliases
+    assert [each.job for each in list_versions(tracking, version.name)].count(job.key) == 1
+
+
+def test_registering_takes_less_than_two_seconds(register, stage) -> None:
+    register(stage(1))  # the first one imports
+    started = time.monotonic()
+    register({**stage(1), **stage(5), **stage(6)}, seed=4)
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        ("no weights", "safetensors"),
+        ("other weights", "tensors do not fit"),
+        ("no record", r"model\.json: file not found; make it again"),
+        ("not JSON", r"model\.json: cannot be read"),
+        ("no key", r"model\.json: without key, prepare"),
+        ("other images", r"model\.json: images 'xray'; allowed: mri, ct, combined, multimodal"),
+    ],
+)
+def test_what_cannot_be_loaded_is_not_registered(tracking, register, make_model, stage, fault: str, found: str) -> None:
+    folder = make_model()
+    record = json.loads((folder / "model.json").read_text())
+    if fault == "no weights":
+        (folder / "model.safetensors").unlink()
+    elif fault == "other weights":
+        record["architecture"] = "traditional_cnn"
+    elif fault == "no key":
+        del record["key"], record["prepare"]
+    elif fault == "other images":
+        record["images"] = "xray"
+    (folder / "model.json").write_text("{" if fault == "not JSON" else json.dumps(record))
+    if fault == "no record":
+        (folder / "model.json").unlink()
+    before = list_versions(tracking)
+    with pytest.raises(WeightsError, match=found):
+        register(stage(1), folder=folder)
+    assert list_versions(tracking) == before
+
+
+def test_versions_are_found_by_number_and_alias(tracking, register, stage) -> None:
+    register(stage(2), architecture="traditional_cnn", images="ct", seed=1)
+    newest = register(stage(2), architecture="traditional_cnn", images="ct", seed=2)
+    name = "osteo-traditional_cnn-ct"
+    set_alias(tracking, name, "champion", 1)
+    assert get_version(tracking, f"{name}@champion").version == 1
+    assert get_version(tracking, f"{name}/1").aliases == ("champion",)
+    assert get_version(tracking, name) == newest
+    assert [each.version for each in list_versions(tracking, name)] == [newest.version, 1]
+    assert newest.uri == f"models:/{name}/{newest.version}"
+    set_alias(tracking, name, "champion", newest.version)
+    assert get_version(tracking, f"{name}/1").aliases == ()
+    assert {each.name for each in list_versions(tracking)} >= {name, "osteo-unimodal-mri"}
+    for reference, found in {
+        f"{name}@nobody": "no version @nobody; allowed: 2 @challenger @champion, 1",
+        f"{name}/7": "no version 7; allowed: 2 ",
+        "osteo-nothing": "no registered model 'osteo-nothing'; allowed: osteo-",
+    }.items():
+        with pytest.raises(InputError, match=found):
+            get_version(tracking, reference)
+
+
+def test_an_empty_registry_says_how_to_fill_it(tmp_path: Path) -> None:
+    tracking = open_tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+    assert not tracking.has_versions()
+    assert list_versions(tracking) == []
+    with pytest.raises(InputError, match="none is registered yet; register models with `dvc repro register`"):
+        get_version(tracking, "osteo-multimodal@champion")
+
+
+def test_the_network_comes_back_as_it_was(tracking, register, stage) -> None:
+    version = register(stage(1), seed=11)
+    assert tracking.has_versions()
+    loaded = load_network(tracking, f"{version.name}/{version.version}")
+    wanted = build("unimodal", seed=11).state_dict()
+    assert loaded.record.key == version.job
+    assert not loaded.network.training
+    for name, tensor in loaded.network.state_dict().items():
+        assert torch.equal(tensor, wanted[name]), name
+
+
+def test_weights_changed_afterwards_are_refused(tracking, register, stage) -> None:
+    version = register(stage(1), seed=12)
+    path = _files(tracking, version) / "artifacts" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=f"{version.uri}: the weights are not those that were registered; the file"):
+        load_network(tracking, version)
+
+
+def test_a_version_whose_model_was_deleted_has_no_metrics_left(tracking, register, stage) -> None:
+    version = register(stage(2), images="ct")
+    tracking.client.delete_logged_model(version.model_id)
+    with pytest.raises(MlflowException):
+        tracking.client.get_logged_model(version.model_id)
+    assert get_version(tracking, f"{version.name}/{version.version}").metrics == {}

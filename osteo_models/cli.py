@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from osteo_models import __version__
-from osteo_models.errors import InputError, OsteoError
+from osteo_models.errors import OsteoError
 from osteo_models.settings import die_with_parent, load_settings, prepare_environment
 
 
@@ -164,8 +164,6 @@ def predict(path: Path, model: str, modality: Any, as_json: bool) -> None:
     """Score a DICOM, PNG or JPEG file, or a folder of them, per image and per patient."""
     from osteo_models.predict import predict_path
 
-    if not path.exists():
-        raise InputError("no such file or folder", where=str(path))
     prediction = predict_path(_tracking(), path, model, modality)
     if as_json:
         click.echo(json.dumps(prediction.as_dict()))

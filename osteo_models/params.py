@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -173,9 +173,9 @@ def parse_params(raw: object, *, where: str = PARAMS_FILE) -> Params:
     Raises:
         ParamsError: Listing every fault with its path and what was found.
     """
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw, dict):
         raise ParamsError(f"a mapping was expected, found {type(raw).__name__}", where=where)
-    faults = _reference_faults(raw)
+    faults = _reference_faults(cast("dict[str, Any]", raw))
     params = None
     try:
         params = Params.model_validate(raw)
@@ -214,7 +214,7 @@ def _explain(fault: Mapping[str, Any]) -> str:
     return f"{path}: {message}" if fault["type"] == "value_error" else f"{path}: {message}, found {fault['input']!r}"
 
 
-def _reference_faults(raw: Mapping[Any, Any]) -> list[str]:
+def _reference_faults(raw: dict[str, Any]) -> list[str]:
     """Names that point nowhere; looked for in the raw document, so that they show beside faults of form."""
     profiles, architectures, stages = (_mapping(raw.get(key)) for key in ("profiles", "architectures", "stages"))
     faults: list[str] = []
@@ -225,11 +225,11 @@ def _reference_faults(raw: Mapping[Any, Any]) -> list[str]:
         (f"profiles.{key}.image_protocol", _mapping(item).get("image_protocol")) for key, item in profiles.items()
     ]
     for where, names in named:
-        for name in names if isinstance(names, list) else []:
+        for name in cast("list[object]", names) if isinstance(names, list) else []:
             if name not in architectures:
                 faults.append(f"{where}: {name!r} has no entry under `architectures`")
     return faults
 
 
-def _mapping(value: object) -> Mapping[Any, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _mapping(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -1,7 +1,7 @@
 """MLflow's and Prefect's servers on this machine, over the embedded stores: started, found again, stopped.
 
-They outlive the command that starts them. `servers.json` in the state folder says which processes they are; a process
-counts only with the start time noted there, so that a number that the system has given to another is never touched.
+They outlive the command that starts them. `servers.json` in the state folder says which processes they are, with their
+start times: a number that the system has given to another process since is never touched.
 """
 
 from __future__ import annotations
@@ -9,55 +9,31 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-import filelock
 import psutil
 
 from osteo_models.errors import StoreError
+from osteo_models.processes import HOST, Server, find_living, find_port, hold_lock, note_group, stop_groups
 from osteo_models.settings import silence_telemetry
 
-HOST: Final = "127.0.0.1"
 PREFERRED_PORTS: Final = {"mlflow": 5000, "prefect": 4200}
 HEALTH_PATHS: Final = {"mlflow": "/health", "prefect": "/api/health"}
-PORTS_TRIED: Final = 100
 START_SECONDS: Final = 90.0
-STOP_SECONDS: Final = 10.0
-LOCK_SECONDS: Final = 180.0  # longer than a server or a migration may take on a busy machine
 LOG_TAIL_LINES: Final = 15
-NOT_RUNNING: Final = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
-@dataclass(frozen=True)
-class Server:
-    """A server and how to recognise its process.
-
-    Attributes:
-        pid: Of the first process; it leads the group that holds the others.
-        started: Start time of every process of the group by its number, in seconds since 1970.
-        log: File that its output goes to.
-    """
-
-    name: str
-    url: str
-    pid: int
-    started: Mapping[int, float]
-    log: str
-
-
-def store_lock(database: Path) -> filelock.FileLock:
+def store_lock(database: Path) -> contextlib.AbstractContextManager[None]:
     """The lock under which an MLflow store is made or migrated, by whoever comes first."""
-    return filelock.FileLock(database.with_name(f"{database.name}.lock"), timeout=LOCK_SECONDS)
+    return hold_lock(database.with_name(f"{database.name}.lock"))
 
 
 def start_servers(
@@ -76,8 +52,10 @@ def start_servers(
     """
     state_dir = state_dir.absolute()
     (state_dir / "logs").mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(state_dir / "servers.json.lock", timeout=LOCK_SECONDS):
-        running = {server.name: server for server in running_servers(state_dir)}
+    with hold_lock(state_dir / "servers.json.lock"):
+        known = _read(state_dir)
+        running = {server.name: server for server in known if server.pid in find_living(server)}
+        stop_groups([server for server in known if server.name not in running])  # what a killed one left behind
         new: dict[str, Server] = {}
         database = state_dir / "mlflow.db"
         # The server migrates an empty database itself; nobody else may do so meanwhile.
@@ -85,17 +63,17 @@ def start_servers(
             try:
                 for name, port in ports.items():
                     if name not in running:
-                        new[name] = _spawn(name, state_dir, _free_port(port))
+                        taken = {server.url for server in [*running.values(), *new.values()]}
+                        new[name] = _spawn(name, state_dir, find_port(port, taken))
                         _write(state_dir, [*running.values(), *new.values()])
-                servers = [running.get(name) or new[name] for name in ports]
-                _await_health(servers, time.monotonic() + timeout_seconds)
+                _await_health([*running.values(), *new.values()], time.monotonic() + timeout_seconds)
             except BaseException:
-                _stop(list(new.values()))
+                stop_groups(list(new.values()))
                 _write(state_dir, list(running.values()))
                 raise
-        servers = [_with_group(server) for server in servers]
-        _write(state_dir, servers)
-        return servers
+        servers = {name: note_group(server) for name, server in {**running, **new}.items()}
+        _write(state_dir, list(servers.values()))
+        return [servers[name] for name in ports]
 
 
 def stop_servers(state_dir: Path) -> list[Server]:
@@ -107,16 +85,16 @@ def stop_servers(state_dir: Path) -> list[Server]:
     state_dir = state_dir.absolute()
     if not (state_dir / "servers.json").is_file():
         return []
-    with filelock.FileLock(state_dir / "servers.json.lock", timeout=LOCK_SECONDS):
-        running = [server for server in _read(state_dir) if _living(server)]
-        _stop(running)
+    with hold_lock(state_dir / "servers.json.lock"):
+        running = [server for server in _read(state_dir) if find_living(server)]
+        stop_groups(running)
         _write(state_dir, [])
         return running
 
 
 def running_servers(state_dir: Path) -> list[Server]:
     """The servers whose first process lives; one that was killed in parts is not running."""
-    return [server for server in _read(state_dir.absolute()) if server.pid in _living(server)]
+    return [server for server in _read(state_dir.absolute()) if server.pid in find_living(server)]
 
 
 def find_prefect(state_dir: Path, environ: MutableMapping[str, str] = os.environ) -> str | None:
@@ -145,6 +123,7 @@ def _spawn(name: str, state_dir: Path, port: int) -> Server:
             cwd=state_dir,
             start_new_session=True,
         )
+    process.returncode = 0  # it outlives this command: nobody here waits for it
     started = {process.pid: psutil.Process(process.pid).create_time()}
     return Server(name, f"http://{HOST}:{port}", process.pid, started, str(log))
 
@@ -152,7 +131,7 @@ def _spawn(name: str, state_dir: Path, port: int) -> Server:
 def _mlflow(state_dir: Path, port: int) -> tuple[list[str], dict[str, str]]:
     environment = _environment("MLFLOW_")
     environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # for language models; it costs six processes
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # evaluation of language models: unused here
     store, artifacts = f"sqlite:///{state_dir / 'mlflow.db'}", (state_dir / "mlartifacts").as_uri()
     command = ["-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     return [sys.executable, *command, "--backend-store-uri", store, "--artifacts-destination", artifacts], environment
@@ -179,24 +158,12 @@ def _environment(own_prefix: str) -> dict[str, str]:
     return environment | {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 
 
-def _free_port(preferred: int) -> int:
-    for port in range(preferred, preferred + PORTS_TRIED):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
-    raise StoreError(f"no free port from {preferred} to {preferred + PORTS_TRIED - 1}", remedy="free one of them")
-
-
 def _await_health(servers: Sequence[Server], deadline: float) -> None:
     waiting = list(servers)
     while waiting:
         waiting = [server for server in waiting if not _answers(server)]
         for server in waiting:
-            ended = server.pid not in _living(server)
+            ended = server.pid not in find_living(server)
             if ended or time.monotonic() > deadline:
                 found = "ended while starting" if ended else "does not answer in time"
                 remedy = f"run `osteo down` and `osteo up` again; end of {server.log}:\n{_log_tail(server)}"
@@ -216,47 +183,6 @@ def _answers(server: Server) -> bool:
 def _log_tail(server: Server) -> str:
     lines = Path(server.log).read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(lines[-LOG_TAIL_LINES:])
-
-
-def _with_group(server: Server) -> Server:
-    """Note every process of the group: should the first be killed, the others can still be told from strangers."""
-    started = dict(server.started)
-    for process in psutil.Process(server.pid).children(recursive=True):
-        try:
-            if os.getpgid(process.pid) == server.pid:
-                started[process.pid] = process.create_time()
-        except (psutil.NoSuchProcess, ProcessLookupError):
-            continue
-    return Server(server.name, server.url, server.pid, started, server.log)
-
-
-def _living(server: Server) -> dict[int, psutil.Process]:
-    """The server's processes that still run, recognised by number and start time."""
-    found: dict[int, psutil.Process] = {}
-    for pid, started in server.started.items():
-        try:
-            process = psutil.Process(pid)
-            if abs(process.create_time() - started) < 0.5 and process.status() not in NOT_RUNNING:
-                found[pid] = process
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
-def _stop(servers: Sequence[Server]) -> None:
-    """End the groups politely, then by force."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        processes: list[psutil.Process] = []
-        for server in servers:
-            living = _living(server)
-            if not living:
-                continue
-            for process in list(living.values()):
-                living |= {child.pid: child for child in process.children(recursive=True)}
-            processes += living.values()
-            with contextlib.suppress(ProcessLookupError):  # it ended just now
-                os.killpg(server.pid, sent)
-        psutil.wait_procs(processes, timeout=STOP_SECONDS)
 
 
 def _read(state_dir: Path) -> list[Server]:

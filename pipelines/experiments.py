@@ -7,6 +7,8 @@ import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from prefect import flow, task
@@ -114,7 +116,7 @@ def _fold_params(job: Job, result: FoldResult) -> dict:
     }
 
 
-def _predictions(job: Job, settings: Settings):
+def _predictions(job: Job, settings: Settings) -> Path:
     return settings.artifacts / "predictions" / job.stage / f"{job.name}.parquet"
 
 
@@ -188,7 +190,8 @@ def experiments(params: Params, settings: Settings) -> None:
         say(f"  {len(jobs)} jobs, {folds} folds, {cluster.slots} at a time, {cluster.precision}")
         bench = Bench(params, settings, tables, cluster, jobs)
         # One job more than fits at once, so that a worker freed by the last fold of a job has the next one waiting.
-        train.with_options(task_runner=ThreadPoolTaskRunner(max_workers=cluster.slots + 1))(jobs, bench)
+        runner: Any = ThreadPoolTaskRunner(max_workers=cluster.slots + 1)
+        train.with_options(task_runner=runner)(jobs, bench)
         say(f"  {len(bench.trained)} folds trained, {folds - len(bench.trained)} reused")
 
 

@@ -79,7 +79,7 @@ CONTROL_RULES = (
 
 def _has_any(people: pd.DataFrame, codes: Sequence[str]) -> pd.Series:
     unwanted = set(codes)
-    return people["findings"].map(lambda text: not unwanted.isdisjoint(text.split(";")))
+    return people["findings"].map(lambda text: not unwanted.isdisjoint(str(text).split(";")))
 
 
 def select_people(clinical: pd.DataFrame, cohort: Cohort) -> tuple[pd.DataFrame, Flow]:
@@ -131,13 +131,14 @@ def list_images(people: pd.DataFrame, dicom: Path) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     missing: list[str] = []
     for person in people.sort_values(["modality", "patient_id"], ascending=[False, True]).to_dict("records"):
+        known = {str(name): value for name, value in person.items()}
         folder = dicom / str(person["patient_id"])
         files = sorted(folder.glob(f"{person['modality']}-*.dcm"))
         if not files:
             missing.append(f"{person['patient_id']} ({person['modality']})")
         for file in files:
             image_id = f"{person['patient_id']}-{file.stem}"
-            rows.append({"image_id": image_id, **person, "path": f"{folder.name}/{file.name}"})
+            rows.append({"image_id": image_id, **known, "path": f"{folder.name}/{file.name}"})
     if missing:
         raise InputError(
             f"{len(missing)} selected people have no image: {', '.join(missing[:20])}",

@@ -115,7 +115,7 @@ def plan_convolutions(
     plans: list[ConvPlan] = []
     for number, (count, kernel, stride, pool) in enumerate(zip(counts, *settings, strict=True), start=1):
         where = f"traditional_cnn, convolution {number}"
-        if kernel > min(rows, columns):
+        if not same and kernel > min(rows, columns):
             raise InputError(f"kernel {kernel} is larger than its {rows} x {columns} input", where=where)
         rows, columns = (_left(side, kernel, stride, same) for side in (rows, columns))
         if pool > min(rows, columns):
@@ -142,7 +142,7 @@ def _for_each(name: str, value: Setting, count: int) -> list[int]:
 
 
 def _read(name: str, values: Sequence[int]) -> list[int]:
-    """The values as a list of positive integers; what comes from a file may be anything."""
+    """The values as a list of positive integers; what comes from a file may be anything, one number for a list too."""
     numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
     wrong = [each for each in numbers if isinstance(each, bool) or not isinstance(each, int) or each < 1]
     if wrong:

@@ -73,12 +73,14 @@ def score_table(loaded: LoadedNetwork, table: pd.DataFrame) -> pd.DataFrame:
     modalities: list[Modality | None] = [item.modality for item in prepared]
     score = loaded.score(pixels, modalities)
     given = [_text(row.get("patient_id")) for row in table.to_dict("records")]
+    patients = [name or item.patient_id for name, item in zip(given, prepared, strict=True)]
     return pd.DataFrame(
         {
             "score": score,
             "decision": (score >= loaded.record.threshold).astype(np.int64),
-            "modality": modalities,
-            "patient_id": [name or item.patient_id for name, item in zip(given, prepared, strict=True)],
+            # As text columns pandas would turn None into NaN, which JSON does not know.
+            "modality": pd.Series(modalities, dtype=object, index=table.index),
+            "patient_id": pd.Series(patients, dtype=object, index=table.index),
         },
         index=table.index,
     )
@@ -141,13 +143,15 @@ def make_example(record: ModelRecord) -> pd.DataFrame:
     taken = modalities_of(record.images)
     rows, columns = np.mgrid[0:IMAGE_ROWS, 0:IMAGE_COLUMNS]
     patterns = [(rows * 3 % 256).astype(np.uint8), (columns * 4 % 256).astype(np.uint8)]
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "image": [encode_picture(pattern) for pattern in patterns],
             "modality": [taken[0], taken[-1]],
             "patient_id": ["example-1", "example-2"],
         }
     )
+    table.columns = table.columns.astype(object)  # MLflow compares them in a way that pandas deprecates for text
+    return table
 
 
 def encode_picture(pixels: np.ndarray) -> str:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import filelock
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.telemetry import set_telemetry_client
@@ -30,6 +29,12 @@ DATABASES: Final = ("sqlite", "postgresql")
 SERVERS: Final = ("http", "https")
 ALLOWED: Final = "sqlite:///FILE, postgresql://..., http://... or https://..."
 SERVER_TIMEOUT_SECONDS: Final = 10.0
+# MLflow asks the environment each time.
+HARDENED: Final = {
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 
 def open_client(uri: str, artifact_root: Path) -> MlflowClient:
@@ -60,7 +65,7 @@ def open_client(uri: str, artifact_root: Path) -> MlflowClient:
 def harden_mlflow() -> None:
     """Switch off MLflow's usage reports and its loading of pickles, for this process and its children."""
     silence_telemetry()
-    os.environ.update(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
+    os.environ.update(HARDENED)
     # MLflow made up its mind about usage reports when it was imported; this asks again.
     set_telemetry_client()
     logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -89,18 +94,13 @@ def _first_line(error: Exception) -> str:
 
 
 def _prepare_database(uri: str, artifact_root: Path) -> None:
-    lock_beside = artifact_root
-    if uri.startswith("sqlite"):
-        lock_beside = _sqlite_file(uri)
-    try:
-        lock_beside.parent.mkdir(parents=True, exist_ok=True)
-        with store_lock(lock_beside):
-            if uri.startswith("sqlite"):
-                _check_sqlite(lock_beside)
-            SqlAlchemyStore(uri, artifact_root.absolute().as_uri())
-    except filelock.Timeout as error:
-        remedy = "end the process that holds it, then run the command again"
-        raise StoreError("another process keeps the store locked", where=error.lock_file, remedy=remedy) from None
+    file = _sqlite_file(uri) if uri.startswith("sqlite") else None
+    lock_beside = file or artifact_root.absolute()
+    lock_beside.parent.mkdir(parents=True, exist_ok=True)
+    with store_lock(lock_beside):
+        if file:
+            _check_sqlite(file)
+        SqlAlchemyStore(uri, artifact_root.absolute().as_uri())
 
 
 def _sqlite_file(uri: str) -> Path:

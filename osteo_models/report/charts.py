@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 340, 250
+WIDTH, HEIGHT = 340, 300
+SMALL_WIDTH, SMALL_HEIGHT = 260, 205
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 10, 42
 
 
@@ -41,11 +42,12 @@ class Band:
 
 
 def draw_chart(
-    description: str, x: Axis, y: Axis, lines: Sequence[Line], bands: Sequence[Band] = (), *, height: int = HEIGHT
+    description: str, x: Axis, y: Axis, lines: Sequence[Line], bands: Sequence[Band] = (), *, small: bool = False
 ) -> Markup:
     """A chart with axes, grid, bands below and lines above; `description` is its text for those who do not see it."""
-    place = _Place(x, y, height)
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(description)}">']
+    width, height = (SMALL_WIDTH, SMALL_HEIGHT) if small else (WIDTH, HEIGHT)
+    place = _Place(x, y, width, height)
+    parts = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(description)}">']
     parts += [_draw_axes(place)]
     for band in bands:
         corners = [*band.lower, *reversed(band.upper)]
@@ -62,11 +64,12 @@ class _Place:
 
     x: Axis
     y: Axis
+    width: int
     height: int
 
     def across(self, value: float) -> float:
         share = (value - self.x.low) / (self.x.high - self.x.low)
-        return LEFT + share * (WIDTH - LEFT - RIGHT)
+        return LEFT + share * (self.width - LEFT - RIGHT)
 
     def down(self, value: float) -> float:
         share = (min(max(value, self.y.low), self.y.high) - self.y.low) / (self.y.high - self.y.low)
@@ -77,17 +80,17 @@ class _Place:
 
 
 def _draw_axes(place: _Place) -> str:
-    floor, parts = place.height - BOTTOM, []
+    floor, right, parts = place.height - BOTTOM, place.width - RIGHT, []
     for tick in place.y.ticks:
         level = place.down(tick)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{level:.1f}" y2="{level:.1f}"/>')
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{level:.1f}" y2="{level:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{level + 4:.1f}" text-anchor="end">{tick:.{place.y.digits}f}</text>')
     for tick in place.x.ticks:
         spot = place.across(tick)
         parts.append(f'<line class="tick" x1="{spot:.1f}" x2="{spot:.1f}" y1="{floor}" y2="{floor + 4}"/>')
         parts.append(f'<text x="{spot:.1f}" y="{floor + 17}" text-anchor="middle">{tick:.{place.x.digits}f}</text>')
-    parts.append(f'<line class="tick" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>')
-    middle, centre = (LEFT + WIDTH - RIGHT) / 2, (TOP + floor) / 2
+    parts.append(f'<line class="tick" x1="{LEFT}" x2="{right}" y1="{floor}" y2="{floor}"/>')
+    middle, centre = (LEFT + right) / 2, (TOP + floor) / 2
     parts.append(
         f'<text class="axis" x="{middle}" y="{place.height - 6}" text-anchor="middle">{escape(place.x.label)}</text>'
     )

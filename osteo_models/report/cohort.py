@@ -17,6 +17,7 @@ from PIL import Image
 from osteo_models.errors import StaleDataError
 from osteo_models.report.charts import draw_strip
 from osteo_models.report.evidence import Evidence, Records, read_paper
+from osteo_models.report.tables import sort_jobs
 from osteo_models.report.wording import name_network
 from osteo_models.terms import CLASS_NAMES, MODALITIES
 
@@ -187,5 +188,5 @@ def build_extremes(evidence: Evidence) -> Records:
             "network": name_network(row["architecture"], row["images"]),
             "printed": paper.get((row["architecture"], row["images"], row["group"], row["which"])),
         }
-        for row in evidence.tables["table10"]
+        for row in sort_jobs(evidence.tables["table10"])
     ]

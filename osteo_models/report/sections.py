@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from osteo_models.report.charts import Axis, Band, Line, choose_ticks, draw_chart
 from osteo_models.report.evidence import Curve, Evidence, Records, read_paper
-from osteo_models.report.tables import Index, index_summary, order_networks
+from osteo_models.report.tables import Index, index_summary, order_networks, sort_jobs
 from osteo_models.report.wording import (
     IMAGES,
     PROPOSED,
@@ -87,7 +87,6 @@ def _roc_panel(summary: Index, stage: Stage, images: ImageSet, curves: dict[tupl
         Axis("1 − specificity", 0, 1, ticks, 2),
         Axis("sensitivity", 0, 1, ticks, 2),
         [Line([(0, 0), (1, 1)], "s-chance"), *lines],
-        height=300,
     )
     return Panel(title, [chart], legend, sorted({rows[0]["source"] for rows in curves.values()}))
 
@@ -130,7 +129,12 @@ def _learning_panel(network: str, curves: dict[str, Curve]) -> Panel:
     score_ticks = choose_ticks(lowest, 1)
     drawings = [
         draw_chart(
-            f"{title}: loss by epoch", epochs, Axis("loss", 0, loss_ticks[-1], loss_ticks, 2), losses, loss_bands
+            f"{title}: loss by epoch",
+            epochs,
+            Axis("loss", 0, loss_ticks[-1], loss_ticks, 2),
+            losses,
+            loss_bands,
+            small=True,
         ),
         draw_chart(
             f"{title}: balanced accuracy on the test images by epoch",
@@ -138,6 +142,7 @@ def _learning_panel(network: str, curves: dict[str, Curve]) -> Panel:
             Axis("balanced accuracy", score_ticks[0], 1, [tick for tick in score_ticks if tick <= 1], 1),
             scores,
             score_bands,
+            small=True,
         ),
     ]
     return Panel(title, drawings, [], [curve.source for curve in curves.values()])
@@ -169,7 +174,7 @@ def build_costs(evidence: Evidence) -> Records:
             "paper": paper.get(architecture),
             "jobs": len(jobs),
         }
-        for (architecture, precision), jobs in groups.items()
+        for (architecture, precision), jobs in sorted(groups.items(), key=lambda item: order_networks((item[0][0], "")))
     ]
 
 
@@ -182,7 +187,7 @@ def build_score_table(evidence: Evidence) -> Records:
     """Table 8: scores of the rightly classified hold-out images, beside the paper's."""
     paper = {(row["architecture"], row["images"]): row for row in read_paper("scores")}
     rows: Records = []
-    for row in evidence.tables["table8"]:
+    for row in sort_jobs(evidence.tables["table8"]):
         printed = paper.get((row["architecture"], row["images"]), {})
         name = name_network(row["architecture"], row["images"])
         rows.append({**row, "network": name, "paper_mean": printed.get("mean"), "paper_sd": printed.get("sd")})

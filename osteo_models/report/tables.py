@@ -107,6 +107,11 @@ def order_networks(network: tuple[str, str]) -> tuple[int, int, str]:
     return (IMAGE_SETS.index(images) if images in IMAGE_SETS else 9, place, architecture)
 
 
+def sort_jobs(rows: Records) -> Records:
+    """Rows of jobs by image set, the proposed network first."""
+    return sorted(rows, key=lambda row: order_networks((row["architecture"], row["images"])))
+
+
 def _network_rows(ours: Index, stage: str, architecture: str, images: str, printed: Any) -> Iterator[Row]:
     folds = stage in ("stage-1", "stage-2", "stage-3", "stage-4")
     patient = ours.get((stage, architecture, images, "patient", "all", "image"))

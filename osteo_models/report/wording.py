@@ -68,8 +68,8 @@ def name_network(architecture: str, images: str) -> str:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a cell of a table holds a number: an empty one reads as NaN."""
-    return isinstance(value, (int, float)) and not math.isnan(value)
+    """Whether a cell of a table holds a finite number: an empty one reads as NaN."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def write_metric(metric: str, value: object, digits: int = 1) -> str:

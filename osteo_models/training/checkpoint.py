@@ -1,7 +1,7 @@
 """Weights and checkpoints as safetensors files: one file each, written whole or not at all, checked when read.
 
 A file's header carries, beside safetensors' own entries, the facts in JSON and a SHA-256 over tensors and facts, so
-that a truncated or altered file is recognised. A checkpoint that cannot be used is never fatal: the one before it is
+that a truncated or altered file is recognised; the same tensors and facts give the same bytes. A checkpoint that cannot be used is never fatal: the one before it is
 taken, or the fit starts afresh, and the log says why.
 """
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from osteo_models.errors import OsteoError, StaleDataError, WeightsError
 from osteo_models.training.fit import Fit
 
+ENTRY: Final = "osteo"  # of safetensors' own metadata
 HEADER_LENGTH_BYTES: Final = 8  # safetensors: a little-endian count of the header's bytes comes first
 
 _log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def load_checkpoint(folder: str | Path, fit: Fit) -> bool:
         try:
             fit.load_state(*_read(path))
         except (WeightsError, StaleDataError) as error:
-            _log.warning("checkpoint not used: %s: %s", path, error)
+            _log.warning("checkpoint not used: %s: %s", path, error.found)
         else:
             _log.info("resumed after epoch %d from %s", fit.epoch, path)
             return True
@@ -109,8 +110,9 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write a file beside its place, make it durable, then move it there."""
     plain = {name: each.detach().cpu().contiguous() for name, each in tensors.items()}
-    text = json.dumps(facts, sort_keys=True)
-    content = save(plain, {"facts": text, "sha256": _digest(plain, text)})
+    # One entry: safetensors writes several in an order that changes from call to call.
+    entry = {"facts": facts, "sha256": _digest(plain, facts)}
+    content = save(plain, {ENTRY: json.dumps(entry, sort_keys=True)})
     temporary = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,19 +150,19 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         content = path.read_bytes()
         tensors = load(content)
         end = HEADER_LENGTH_BYTES + int.from_bytes(content[:HEADER_LENGTH_BYTES], "little")
-        metadata = json.loads(content[HEADER_LENGTH_BYTES:end])["__metadata__"]
-        text, digest = metadata["facts"], metadata["sha256"]
-        if digest != _digest(tensors, text):
+        entry = json.loads(json.loads(content[HEADER_LENGTH_BYTES:end])["__metadata__"][ENTRY])
+        facts: dict[str, Any] = entry["facts"]
+        if entry["sha256"] != _digest(tensors, facts):
             raise WeightsError("the file is damaged: its checksum differs", where=str(path))
-        return tensors, json.loads(text)
+        return tensors, facts
     except OSError as error:
         raise WeightsError(f"cannot be read ({error.strerror})", where=str(path)) from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"the file is damaged: {error}", where=str(path)) from error
 
 
-def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
-    content = hashlib.sha256(facts.encode())
+def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    content = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
         each = tensors[name]
         content.update(f"{name} {each.dtype} {tuple(each.shape)};".encode())

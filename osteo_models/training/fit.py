@@ -135,7 +135,7 @@ class Fit:
         return self._scores
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the rest of the fit depends on: tensors by name, and what JSON can hold."""
+        """A copy of everything that the rest of the fit depends on: tensors by name, and what JSON can hold."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         for name, parameter in self._trained.items():
             for key, value in self._optimizer.state.get(parameter, {}).items():
@@ -145,7 +145,8 @@ class Fit:
             "history": [asdict(result) for result in self.history],
             "scaler": self._scaler.state_dict(),
         }
-        return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, facts
+        copies = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+        return {name: value.cpu() for name, value in copies.items()}, facts
 
     def load_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Go on from a state that `state()` gave.
@@ -156,7 +157,7 @@ class Fit:
         here, there = self._identity(), facts.get("fit", {})
         other = [f"{key} {there.get(key)!r}, here {value!r}" for key, value in here.items() if there.get(key) != value]
         if other:
-            raise StaleDataError("; ".join(other), where="state of another fit")
+            raise StaleDataError(f"the state is of another fit: {'; '.join(other)}")
         weights = {name.removeprefix("network."): each for name, each in tensors.items() if name.startswith("network.")}
         self.network.load_state_dict(weights)
         self._optimizer.state.clear()

@@ -111,7 +111,9 @@ def _resolve_here(precision: Precision, gpus: float) -> Arithmetic:
 class FoldTrial(tune.Trainable):
     """A trial as Tune sees it: an epoch per step; the process is reused for the next fold."""
 
-    def setup(self, config: dict[str, Any], *, plan: Plan, arrays: list[ray.ObjectRef]) -> None:
+    def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  # what `with_parameters` adds
+        self, config: dict[str, Any], *, plan: Plan, arrays: list[ray.ObjectRef]
+    ) -> None:
         """Start or resume the fold that `config` names."""
         self._plan, self._arrays = plan, ray.get(arrays[0])
         self._trial = Trial(plan, self._arrays, config["fold"])

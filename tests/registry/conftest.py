@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,9 +36,18 @@ MakeModel = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
+def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a store without runs: migrated once, copied by whoever needs one."""
+    folder = tmp_path_factory.mktemp("fresh")
+    open_tracking(f"sqlite:///{folder / 'mlflow.db'}", folder)
+    return Path(shutil.copy(folder / "mlflow.db", folder / "copy.db"))
+
+
+@pytest.fixture(scope="session")
+def tracking(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> Tracking:
     folder = tmp_path_factory.mktemp("store")
-    return open_tracking(f"sqlite:///{folder / 'state' / 'mlflow.db'}", folder / "mlartifacts")
+    shutil.copy(fresh_store, folder / "mlflow.db")
+    return open_tracking(f"sqlite:///{folder / 'mlflow.db'}", folder / "mlartifacts")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import socket
 import sqlite3
 import time
@@ -82,9 +83,9 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
         open_tracking(f"sqlite:///{tmp_path / 'state' / 'mlflow.db'}", tmp_path)
 
 
-def test_a_store_of_another_release(tmp_path: Path) -> None:
+def test_a_store_of_another_release(tmp_path: Path, fresh_store: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    open_tracking(uri, tmp_path)
+    shutil.copy(fresh_store, tmp_path / "mlflow.db")
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0a8213491aaa'")
     connection.close()

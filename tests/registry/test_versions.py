@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -185,7 +186,8 @@ def test_versions_are_found_by_number_and_alias(tracking, register, stage) -> No
             get_version(tracking, reference)
 
 
-def test_an_empty_registry_says_how_to_fill_it(tmp_path: Path) -> None:
+def test_an_empty_registry_says_how_to_fill_it(tmp_path: Path, fresh_store: Path) -> None:
+    shutil.copy(fresh_store, tmp_path / "mlflow.db")
     tracking = open_tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
     assert not tracking.has_versions()
     assert list_versions(tracking) == []

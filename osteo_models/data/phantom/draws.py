@@ -18,7 +18,8 @@ Field = npt.NDArray[np.float32]
 Item = TypeVar("Item")
 
 NORMAL_TERMS: Final = 12  # a sum of 12 uniforms has variance 1
-PIXEL_NORMAL_SD: Final = 37837.0  # of a sum of four 16-bit integers: sqrt(4 (2^32 - 1) / 12)
+FOUR_SD: Final = 37837.0  # of a sum of four whole numbers of 16 bits: sqrt(4 (2^32 - 1) / 12)
+TWO_SD: Final = 26754.8
 
 
 def digest(*names: object) -> bytes:
@@ -65,12 +66,21 @@ class Draws:
         Shapes:
             returns (rows, columns).
         """
-        raw = np.asarray(self._bits.random_raw(rows * columns))
-        total = (raw & 0xFFFF).astype(np.int32)
-        for shift in (16, 32, 48):
-            total += ((raw >> np.uint64(shift)) & 0xFFFF).astype(np.int32)
-        centred = (total - 131070).astype(np.float32) * np.float32(1 / PIXEL_NORMAL_SD)
-        return centred.reshape(rows, columns)
+        quarters = self._quarters(rows * columns)
+        total = (quarters[0] + quarters[1]) + (quarters[2] + quarters[3])
+        return ((total - 131070).astype(np.float32) * np.float32(1 / FOUR_SD)).reshape(rows, columns)
+
+    def white_pair(self, rows: int, columns: int) -> tuple[Field, Field]:
+        """Two independent fields of mean 0 and standard deviation 1, of half the draws: sums of two uniforms."""
+        quarters = self._quarters(rows * columns)
+        totals = (quarters[0] + quarters[1], quarters[2] + quarters[3])
+        first, second = ((each - 65535).astype(np.float32) * np.float32(1 / TWO_SD) for each in totals)
+        return first.reshape(rows, columns), second.reshape(rows, columns)
+
+    def _quarters(self, count: int) -> list[npt.NDArray[np.int32]]:
+        """Four whole numbers of 16 bits from each raw draw."""
+        words = np.asarray(self._bits.random_raw(count)).astype("<u8", copy=False).view("<u2").reshape(count, 4)
+        return [words[:, index].astype(np.int32) for index in range(4)]
 
     def smooth(self, rows: int, columns: int, cell_rows: float, cell_columns: float) -> Field:
         """A field that varies smoothly over cells of the given size in pixels; standard deviation about 0.6.
@@ -93,8 +103,13 @@ def _cells(count: int, size: float, offset: float) -> tuple[npt.NDArray[np.intp]
 
 def smoothstep(value: Field) -> Field:
     """0 below 0, 1 above 1, between them 3 v^2 - 2 v^3."""
-    clipped = np.clip(value, np.float32(0), np.float32(1))
-    return clipped * clipped * (np.float32(3) - np.float32(2) * clipped)
+    clipped = np.maximum(value, 0)
+    np.minimum(clipped, 1, out=clipped)
+    height = clipped * -2
+    height += 3
+    height *= clipped
+    height *= clipped
+    return height
 
 
 def step_between(value: float, low: float, high: float) -> float:

@@ -21,18 +21,19 @@ def store_mr(tissue: Field, anatomy: Anatomy, seed: int, patient_id: str, number
     """T1 as a spine coil sees it: bright at the back, fading to the front, noisy where nothing is (Rician)."""
     draws = Draws(seed, "coil", patient_id)
     middle = ROWS * anatomy.spacing * draws.uniform(0.42, 0.58)
-    fall, band = draws.uniform(75.0, 130.0), draws.uniform(35.0, 75.0)
-    dark, gain = draws.uniform(0.12, 0.6), draws.uniform(0.75, 1.2)
+    fall, band = draws.uniform(85.0, 140.0), draws.uniform(45.0, 85.0)
+    dark, gain = draws.uniform(0.10, 0.5), draws.uniform(0.75, 1.2)
     noise = draws.uniform(9.0, 20.0)
     x = ((np.arange(COLUMNS, dtype=np.float32) + np.float32(0.5)) * np.float32(anatomy.spacing))[None, :]
     y = ((np.arange(ROWS, dtype=np.float32) + np.float32(0.5)) * np.float32(anatomy.spacing))[:, None]
     depth, along = (anatomy.spacing * COLUMNS - x) * (1 / fall), (y - middle) * (1 / 150.0)
-    coil = 1.9 / (1.0 + depth * depth) + 0.35
+    coil = 1.5 / (1.0 + depth * depth) + 0.45
     coil = coil / (1.0 + 0.55 * along * along)
     saturation = dark + (1.0 - dark) * rise(x, band - 12.0, band + 12.0)
     signal = blur3(tissue) * (coil * saturation * gain)
-    own = Draws(seed, "noise", patient_id, number)
-    real, imaginary = signal + own.white(ROWS, COLUMNS) * noise, own.white(ROWS, COLUMNS) * noise
+    real, imaginary = Draws(seed, "noise", patient_id, number).white_pair(ROWS, COLUMNS)
+    real = signal + real * noise
+    imaginary *= noise
     return _whole(np.sqrt(real * real + imaginary * imaginary))
 
 

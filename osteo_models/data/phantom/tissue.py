@@ -26,16 +26,17 @@ class Palette:
     ligament: float
     skin: float
     cortex: float
+    crust: float
 
 
 # T1: fat is bright, water dark, cortical bone, ligaments and flowing blood nearly black.
 MR: Final = Palette(
-    air=0.0, fat=900.0, muscle=250.0, organ=270.0, gas=12.0, vessel=70.0, disc=225.0, annulus=150.0,
-    dural_sac=150.0, cord=215.0, ligament=70.0, skin=330.0, cortex=45.0,
+    air=0.0, fat=900.0, muscle=250.0, organ=270.0, gas=12.0, vessel=95.0, disc=225.0, annulus=150.0,
+    dural_sac=165.0, cord=215.0, ligament=70.0, skin=330.0, cortex=45.0, crust=40.0,
 )  # fmt: skip
 CT: Final = Palette(
     air=-1000.0, fat=-105.0, muscle=55.0, organ=38.0, gas=-820.0, vessel=46.0, disc=82.0, annulus=98.0,
-    dural_sac=18.0, cord=38.0, ligament=65.0, skin=25.0, cortex=800.0,
+    dural_sac=18.0, cord=38.0, ligament=65.0, skin=25.0, cortex=800.0, crust=520.0,
 )  # fmt: skip
 PALETTES: Final[dict[Modality, Palette]] = {"mri": MR, "ct": CT}
 

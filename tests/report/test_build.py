@@ -1,0 +1,204 @@
+"""The page as a whole: everything in it, nothing from outside, honest about what is missing."""
+
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from osteo_models.errors import InputError, StaleDataError
+from osteo_models.report import build_report
+from osteo_models.report.build import flatten_params
+
+VOID = {"meta", "br", "img", "link", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Text, ids, links and open tags of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.links, self.images, self.tags, self.words = [], [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.tags.append((tag, found))
+        if tag not in VOID:
+            self.open.append(tag)
+        if "id" in found:
+            self.ids.append(found["id"])
+        if "href" in found:
+            self.links.append(found["href"])
+        if tag == "img":
+            self.images.append(found)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture(scope="module")
+def page(artifacts, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "deep" / "index.html"
+    given = build_report(
+        artifacts,
+        out,
+        provenance={"git.commit": "0123456789abcdef", "data (DVC md5)": "d41d8cd9.dir"},
+        params={"profile": "quick", "experiments": {"seed": 2023}},
+        synthetic=True,
+        left_out=["image folds for the <baselines>"],
+    )
+    assert given == out
+    return Page(out.read_text(encoding="utf-8"))
+
+
+def test_the_page_is_well_formed(page):
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+
+
+def test_nothing_is_fetched(page):
+    outside = [link for link in page.links if not link.startswith("#")]
+    assert outside == ["https://doi.org/10.4274/dir.2023.232116"]  # a link to follow, not to load
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert all(image["src"].startswith("data:image/png;base64,") for image in page.images)
+
+
+def test_synthetic_data_is_told_in_plain_sight(page):
+    assert page.text.index("Synthetic cohort: a test bed, not evidence.") < page.text.index("Osteoporosis from lumbar")
+    assert "Not a medical device." in page.text
+
+
+def test_profile_and_what_it_leaves_out(page):
+    assert "Profile quick" in page.text
+    assert "image folds for the <baselines>" in page.text  # escaped, so it is text
+
+
+def test_figures_stand_beside_the_papers(page, artifacts):
+    with (artifacts / "evaluation" / "summary.csv").open() as file:
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if (row["stage"], row["architecture"], row["protocol"], row["subset"], row["level"], row["metric"])
+            == ("stage-1", "unimodal", "patient", "all", "image", "balanced_accuracy")
+        ]
+    (row,) = rows
+    value, low, high = (f"{100 * float(row[name]):.1f}" for name in ("value", "ci_low", "ci_high"))
+    assert f"Unimodal MRI {value} % ({low}–{high})" in page.text
+    assert row["source"] in page.text
+    for printed in ("96.54", "95.4–97.7", "0.965", "95.32", "88.59", "82.8–94.4", "0.574, 0.566", "0.921"):
+        assert printed in page.text
+
+
+def test_networks_that_were_not_run_are_shown(page):
+    assert "ConvNeXt Tiny MRI not run" in page.text
+    assert "Unimodal MRI not run" not in page.text
+
+
+def test_every_section_is_there(page):
+    told = page.text
+    assert "osteo-unimodal-mri 3 champion PROMOTE 91.3 88.1–94.2 85.4" in told
+    assert "1,800 examined −1,390: not “mean T-score of L1-L4 below the threshold” 410 left" in told
+    assert "curves/stage-4/multimodal-multimodal-image.csv" in told
+    assert "1,409,922 1,409,410 bfloat16 20" in told
+    assert "d41d8cd9.dir" in told
+    assert "experiments.seed 2023" in told
+    assert "points (" in told
+    assert "Missing" not in told
+    alt = [image["alt"] for image in page.images]
+    assert len(alt) == 20
+    assert all(re.fullmatch(r"(MRI|CT) slice of .*, (control|osteoporosis), (wo)?man of \d+ years", one) for one in alt)
+
+
+def test_drawings_speak(page):
+    drawings = [found for tag, found in page.tags if tag == "svg"]
+    assert len(drawings) > 40
+    assert all(found["role"] == "img" and found["aria-label"] for found in drawings)
+    assert any(one["aria-label"].startswith("ROC curves. Stage 1: MRI. Area") for one in drawings)
+
+
+def test_the_same_artifacts_give_the_same_bytes(artifacts, options, tmp_path):
+    one = build_report(artifacts, tmp_path / "a.html", **options).read_bytes()
+    assert one == build_report(artifacts, tmp_path / "b.html", **options).read_bytes()
+    assert len(one) < 1_000_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
+
+
+def test_only_the_evaluation_must_be_there(artifacts, options, tmp_path):
+    shutil.copytree(artifacts / "evaluation", tmp_path / "evaluation")
+    options |= {"synthetic": False, "left_out": [], "provenance": {}, "params": {}}
+    page = Page(build_report(tmp_path, tmp_path / "index.html", **options).read_text(encoding="utf-8"))
+    assert page.text.count("Missing:") >= 7
+    for name in ("jobs.json", "register.json", "cohort/selection.json", "splits/splits.csv", "cohort/images.csv"):
+        assert name in page.text
+    assert "synthetic cohort" not in page.text.lower()
+    assert "Not a medical device." in page.text
+    assert "leaves nothing out" in page.text
+
+
+def test_missing_stages_are_shown_as_missing(artifacts, options, tmp_path):
+    shutil.copytree(artifacts / "evaluation", tmp_path / "evaluation")
+    for path in (tmp_path / "evaluation").iterdir():
+        head, *lines = path.read_text().splitlines(keepends=True)
+        path.write_text(head + "".join(line for line in lines if line.startswith("stage-2")))
+    page = Page(build_report(tmp_path, tmp_path / "index.html", **options).read_text(encoding="utf-8"))
+    assert "Stage 4. MRI and CT as two inputs, five folds" in page.text
+    assert "Not run: stage-1 Unimodal MRI, stage-3 Unimodal combined, stage-4 Multimodal" in page.text
+    assert "Missing: stage 6." in page.text
+
+
+def test_without_an_evaluation_there_is_no_page(options, tmp_path):
+    with pytest.raises(InputError) as caught:
+        build_report(tmp_path, tmp_path / "index.html", **options)
+    assert "no evaluation/summary.csv" in str(caught.value)
+    assert "dvc repro evaluate" in str(caught.value)
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_unreadable_files_are_told_together(artifacts, options, tmp_path):
+    root = tmp_path / "artifacts"
+    shutil.copytree(artifacts, root)
+    (root / "jobs.json").write_text("{")
+    (root / "splits" / "splits.csv").write_text("")
+    with pytest.raises(InputError) as caught:
+        build_report(root, tmp_path / "index.html", **options)
+    assert "jobs.json cannot be read" in str(caught.value)
+    assert "splits/splits.csv cannot be read" in str(caught.value)
+
+
+def test_images_that_do_not_fit_their_table_are_refused(artifacts, options, tmp_path):
+    root = tmp_path / "artifacts"
+    shutil.copytree(artifacts, root)
+    np.save(root / "cohort" / "images.npy", np.zeros((3, 80, 60), dtype=np.uint8))
+    with pytest.raises(StaleDataError, match="3 images for"):
+        build_report(root, tmp_path / "index.html", **options)
+
+
+def test_names_from_files_are_text_and_never_markup(artifacts, options, tmp_path):
+    root = tmp_path / "artifacts"
+    shutil.copytree(artifacts, root)
+    versions = json.loads((root / "register.json").read_text())
+    versions[0]["name"] = "<script>alert(1)</script>"
+    (root / "register.json").write_text(json.dumps(versions))
+    assert "<script" not in build_report(root, tmp_path / "index.html", **options).read_text(encoding="utf-8")
+
+
+def test_params_are_flattened():
+    params = {"a": {"b": 1, "c": [1, 2]}, "gate": [{"rule": "x", "value": None}], "d": True}
+    found = dict(flatten_params(params))
+    assert found == {"a.b": "1", "a.c": "1, 2", "gate[0].rule": "x", "gate[0].value": "–", "d": "True"}

@@ -1,0 +1,69 @@
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from osteo_models.errors import InputError, SplitError
+
+
+def test_every_fault_is_told_at_once(make_fold: Any) -> None:
+    fold = make_fold()
+    with pytest.raises(InputError) as caught:
+        replace(
+            fold,
+            images=fold.images[:, :70],
+            target=fold.target[1:] * 2,
+            is_ct=fold.is_ct.astype(int),
+            train=np.zeros((3, 3), int),
+            test=np.array([48]),
+        )
+    assert str(caught.value) == (
+        "fold data: `images` is uint8 (48, 70, 60), not uint8 (N, 80, 60); `target` has shape (47,) for 48 images; "
+        "`target` holds other values than 0 and 1; `is_ct` is int64, not bool; "
+        "`train` is int64 (3, 3), not integers (n,) or (n, 2); `test` has rows outside 0 to 47"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "message"),
+    [
+        ("test", np.array([], int), "fold data: `test` is empty"),
+        ("train", np.array([0.0, 1.0]), r"fold data: `train` is float64 \(2,\), not integers \(n,\) or \(n, 2\)"),
+        ("train", np.array([-1, 2]), "fold data: `train` has rows outside 0 to 47"),
+    ],
+)
+def test_rows_that_are_none_are_refused(make_fold: Any, name: str, rows: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(make_fold(), **{name: rows})
+
+
+def test_an_image_on_both_sides_is_refused(make_fold: Any) -> None:
+    with pytest.raises(SplitError) as caught:
+        replace(make_fold(), train=np.array([3, 5, 4]), test=np.array([5, 3]))
+    assert str(caught.value) == ("fold data: 2 images stand in both train and test, the first is row 3; allowed: none")
+
+
+@pytest.mark.parametrize("pair", [[24, 24], [0, 1], [0, 25]], ids=["no MRI", "no CT", "two classes"])
+def test_a_pair_is_an_mri_and_a_ct_image_of_one_class(make_fold: Any, pair: list[int]) -> None:
+    fold = make_fold("pairs")
+    with pytest.raises(SplitError) as caught:
+        replace(fold, train=np.array([[10, 34], pair]), test=np.array([[20, 44]]))
+    assert str(caught.value) == (
+        "fold data: pair 1 of `train` is not an MRI and a CT image of one class; "
+        "allowed: [MRI row, CT row] with equal targets"
+    )
+
+
+def test_the_digest_is_moved_by_everything_and_by_nothing_else(make_fold: Any) -> None:
+    fold = make_fold()
+    changed = {
+        "images": fold.images ^ 1,
+        "target": 1 - fold.target,
+        "is_ct": ~fold.is_ct,
+        "train": fold.train[::-1],
+        "test": fold.test[1:],
+    }
+    digests = {fold.digest(), *(replace(fold, **{name: value}).digest() for name, value in changed.items())}
+    assert len(digests) == 6
+    assert replace(fold, train=fold.train.astype(np.int32)).digest() == fold.digest()

@@ -1,0 +1,78 @@
+"""Trials on a real local Ray cluster; one for the module, it takes seconds to start."""
+
+from dataclasses import replace
+from threading import Thread
+
+import pytest
+
+from osteo_models.errors import OsteoError
+from osteo_models.training.jobs import plan_jobs
+from osteo_models.training.recipe import Recipe
+from osteo_models.training.results import fold_folder
+from osteo_models.training.tables import as_arrays, select_rows
+from osteo_models.training.tune import open_cluster, run_job
+
+RECIPE = Recipe(epochs=2, precision="float32")
+
+
+def pick(params, tables, stage, name):
+    return next(job for job in plan_jobs(params, tables.digests, RECIPE) if (job.stage, job.name) == (stage, name))
+
+
+# Ray leaves a socket and a log file open when it shuts down.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_jobs_side_by_side_and_again(small_params, tables, tmp_path):
+    unimodal = pick(small_params, tables, "stage-5", "unimodal-mri-patient")
+    folds = replace(pick(small_params, tables, "stage-1", "unimodal-mri-patient"), folds=2)
+    broken = replace(unimodal, spec={"nonsense": 1})
+    trained: list[tuple[str, int, int]] = []
+    found: dict[str, object] = {}
+
+    def run(job, cluster):
+        rows = {fold: select_rows(job, fold, tables) for fold in range(job.folds)}
+        note = lambda job, fold, epoch: trained.append((job.key, fold, epoch))  # noqa: E731
+        try:
+            found[job.key] = run_job(job, rows, cluster, folder=tmp_path / "jobs", on_epoch=note)
+        except OsteoError as error:
+            found[job.key] = error
+
+    with open_cluster(None, as_arrays(tables), cpus=1, gpus=0, precision="float32") as cluster:
+        assert cluster.slots >= 1 and cluster.precision == "float32"
+        threads = [Thread(target=run, args=(job, cluster)) for job in (unimodal, folds, broken)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        first = dict(found.items())
+        assert sorted(trained) == sorted(
+            [
+                (unimodal.key, 0, 1),
+                (unimodal.key, 0, 2),
+                *((folds.key, fold, epoch) for fold in (0, 1) for epoch in (1, 2)),
+            ]
+        )
+        assert "1 of 1 trials failed" in str(first[broken.key]) and "nonsense" in str(first[broken.key])
+        (result,) = first[unimodal.key]
+        assert len(result.scores) == len(select_rows(unimodal, 0, tables).test)
+        assert [epoch["epoch"] for epoch in result.history] == [1, 2]
+        assert result.history[1]["train_loss"] < result.history[0]["train_loss"]
+
+        trained.clear()
+        (fold_folder(tmp_path / "jobs", folds.key, 1) / "result.json").unlink()
+        for epoch in (fold_folder(tmp_path / "jobs", folds.key, 1)).glob("epoch-0002*"):
+            epoch.unlink()
+        run(unimodal, cluster)
+        run(folds, cluster)
+        assert trained == [(folds.key, 1, 2)]  # only the unfinished fold, from its last checkpoint
+        for key in (unimodal.key, folds.key):
+            for before, after in zip(first[key], found[key], strict=True):
+                assert before.scores.tolist() == after.scores.tolist()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_trial_larger_than_the_cluster_is_refused(tables):
+    with (
+        pytest.raises(OsteoError, match=r"experiments\.resources: the cluster has .*lower the resources"),
+        open_cluster(None, as_arrays(tables), cpus=10_000, gpus=0, precision="float32"),
+    ):
+        pass

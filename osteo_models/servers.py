@@ -27,7 +27,7 @@ from osteo_models.settings import silence_telemetry
 
 PREFERRED_PORTS: Final = {"mlflow": 5000, "prefect": 4200}
 HEALTH_PATHS: Final = {"mlflow": "/health", "prefect": "/api/health"}
-START_SECONDS: Final = 90.0
+START_SECONDS: Final = 120.0
 LOG_TAIL_LINES: Final = 15
 
 

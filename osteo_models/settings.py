@@ -75,7 +75,7 @@ def prepare_environment(environ: MutableMapping[str, str] | None = None) -> None
     target = os.environ if environ is None else environ
     silence_telemetry(target)
     target.setdefault("PREFECT_HOME", str(load_settings().state / "prefect"))
-    target.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    target.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # errors are told once, by the flow's own entry
     target.setdefault("RAY_TUNE_NEW_OUTPUT", "0")
 
 

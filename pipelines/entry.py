@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 import click
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from osteo_models.errors import OsteoError
 from osteo_models.params import Params, load_params
@@ -20,9 +21,11 @@ def main(flow: Flow) -> None:
     settings = load_settings()
     if settings.die_with_parent:
         die_with_parent()
-    find_prefect(settings.state)
+    url = find_prefect(settings.state)
     try:
-        flow(load_params(settings.root / "params.yaml"), settings)
+        # Prefect read its environment when it was imported; a server that `osteo up` started is told to it here.
+        with temporary_settings({PREFECT_API_URL: url} if url else {}):
+            flow(load_params(settings.root / "params.yaml"), settings)
     except OsteoError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

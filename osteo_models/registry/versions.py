@@ -87,7 +87,7 @@ def register_version(
             found = _create_version(client, name, model_id, run.info.run_id, stated, card)
         else:
             _refresh(client, found, stated, card)
-        client.set_tag(run.info.run_id, NOTE_TAG, card)
+        tracking.log_texts(run.info.run_id, _params(record), {NOTE_TAG: card})
         _log_evidence(client, model_id, evidence)
         client.set_terminated(run.info.run_id, "FINISHED")
         if all(int(other.version) <= int(found.version) for other in client.search_model_versions(f"name='{name}'")):
@@ -127,10 +127,8 @@ def _log_model(
     kept = client.get_run(run.info.run_id).outputs
     if kept and kept.model_outputs:  # killed after this and before the version was made
         return kept.model_outputs[0].model_id
-    params = {"architecture": record.architecture, "images": record.images}
-    params |= {f"spec.{key}": str(value) for key, value in record.spec.items()}
     run_id = run.info.run_id
-    model = client.create_logged_model(run.info.experiment_id, name, run_id, dict(marks), params)
+    model = client.create_logged_model(run.info.experiment_id, name, run_id, dict(marks), _params(record))
     with tempfile.TemporaryDirectory() as place:
         package = Path(place) / "model"
         write_package(package, folder, record, model_id=model.model_id, run_id=run_id)
@@ -138,6 +136,11 @@ def _log_model(
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     return model.model_id
+
+
+def _params(record: ModelRecord) -> dict[str, str]:
+    spec = {f"spec.{key}": str(value) for key, value in record.spec.items()}
+    return {"architecture": record.architecture, "images": record.images, "precision": record.precision, **spec}
 
 
 def _create_version(

@@ -1,8 +1,8 @@
 """Weights and checkpoints as safetensors files: one file each, written whole or not at all, checked when read.
 
 A file's header carries, beside safetensors' own entries, the facts in JSON and a SHA-256 over tensors and facts, so
-that a truncated or altered file is recognised; the same tensors and facts give the same bytes. A checkpoint that cannot be used is never fatal: the one before it is
-taken, or the fit starts afresh, and the log says why.
+that a truncated or altered file is recognised; the same tensors and facts give the same bytes. A checkpoint that
+cannot be used is never fatal: the one before it is taken, or the fit starts afresh, and the log says why.
 """
 
 from __future__ import annotations

@@ -86,6 +86,8 @@ class Fit:
         _check_rows(self._fusion, data)
         if self.device.type == "cpu":
             hold_freed_memory()
+        # Fast convolutions. On a CPU batch norm sums less exactly in this layout: scores in training differ from
+        # float64 by up to 1e-4 in float32, far below what bfloat16 does; scores in testing do not.
         layout: dict[str, Any] = {"memory_format": torch.channels_last}
         self.network = network.to(self.device, **layout)
         self._trained = {name: each for name, each in network.named_parameters() if each.requires_grad}

@@ -1,8 +1,9 @@
 """Keeping freed memory in the process, between the steps of a fit.
 
 glibc hands large blocks back to the kernel when they are freed and asks for them again at the next step; every page is
-then cleared and mapped anew. With activations of megabytes this cost a tenth (unimodal) to two fifths (traditional
-CNN) of a step on a virtual machine. The trade: a process that trains keeps its peak memory until it ends.
+then cleared and mapped anew: some 2,000 page faults (`ru_minflt` of `getrusage`) in a unimodal step of 16 images, 4,900
+in one of the traditional CNN, and next to none with these settings. The trade: a process that trains keeps its peak
+memory until it ends.
 """
 
 from __future__ import annotations

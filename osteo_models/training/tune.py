@@ -135,6 +135,10 @@ class _Report(tune.Callback):
     def __init__(self, job: Job, folder: Path, on_epoch: OnEpoch, on_fold: OnFold) -> None:
         self._job, self._folder, self._on_epoch, self._on_fold = job, folder, on_epoch, on_fold
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune saves its callbacks with an experiment's state, which is never read again; the driver cannot be saved.
+        return {}
+
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         self._on_epoch(self._job, result["fold"], result["epoch"])
 

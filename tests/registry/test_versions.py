@@ -66,6 +66,7 @@ def test_the_run_of_a_version_shows_all_stages_beside_its_job(tracking, register
     run = tracking.client.get_run(version.run_id)
     parent = tracking.find_job(job.key)
     assert run.data.metrics == metrics
+    assert run.data.params == {"architecture": "unimodal", "images": "mri", "precision": "float32"}
     assert run.data.tags["mlflow.parentRunId"] == parent.run_id
     assert run.info.status == "FINISHED"
     assert parent.metrics == {}

@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from small_fits import make_fit, make_small_network
 
 from osteo_models.errors import OsteoError, WeightsError
 from osteo_models.models import build
 from osteo_models.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from osteo_models.training.fit import Fit
-
-MakeFit = Callable[..., Fit]
 
 
 def names(folder: Path) -> list[str]:
@@ -36,7 +34,7 @@ def flip_bit(path: Path, position: int) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_resumed_fit_equals_one_that_ran_through(make_fit: MakeFit, tmp_path: Path, precision: str) -> None:
+def test_a_resumed_fit_equals_one_that_ran_through(tmp_path: Path, precision: str) -> None:
     straight = make_fit(precision=precision)
     for _ in range(3):
         straight.run_epoch()
@@ -50,13 +48,13 @@ def test_a_resumed_fit_equals_one_that_ran_through(make_fit: MakeFit, tmp_path: 
     assert [each.train_loss for each in resumed.history] == [each.train_loss for each in straight.history]
 
 
-def test_the_last_two_are_kept(make_fit: MakeFit, tmp_path: Path) -> None:
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
     (tmp_path / "result.json").touch()
     train(make_fit(), tmp_path, 3)
     assert names(tmp_path) == ["epoch-0002.safetensors", "epoch-0003.safetensors", "result.json"]
 
 
-def test_no_folder_means_a_fresh_start(make_fit: MakeFit, tmp_path: Path) -> None:
+def test_no_folder_means_a_fresh_start(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "none", make_fit()) is False
 
 
@@ -71,7 +69,7 @@ def test_no_folder_means_a_fresh_start(make_fit: MakeFit, tmp_path: Path) -> Non
     ids=["truncated", "empty", "a bit of a weight", "a bit of the header's length"],
 )
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    make_fit: MakeFit, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], Any], reason: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], Any], reason: str
 ) -> None:
     straight = train(make_fit(), tmp_path, 3)
     newest = tmp_path / "epoch-0003.safetensors"
@@ -86,7 +84,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     np.testing.assert_array_equal(resumed.scores(), straight.scores())
 
 
-def test_every_bit_of_the_facts_is_guarded(make_fit: MakeFit, tmp_path: Path) -> None:
+def test_every_bit_of_the_facts_is_guarded(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, make_fit())
     content = path.read_bytes()
     for word in (b"learning_rate", b"0.01", b"history", b"F32", b"conv1", b"data_offsets"):
@@ -96,7 +94,7 @@ def test_every_bit_of_the_facts_is_guarded(make_fit: MakeFit, tmp_path: Path) ->
     assert load_checkpoint(tmp_path, make_fit()) is True
 
 
-def test_with_all_damaged_the_fit_starts_afresh(make_fit: MakeFit, tmp_path: Path) -> None:
+def test_with_all_damaged_the_fit_starts_afresh(tmp_path: Path) -> None:
     train(make_fit(), tmp_path, 2)
     for path in tmp_path.iterdir():
         flip_bit(path, -1)
@@ -106,9 +104,7 @@ def test_with_all_damaged_the_fit_starts_afresh(make_fit: MakeFit, tmp_path: Pat
     np.testing.assert_array_equal(fit.scores(), before)
 
 
-def test_checkpoints_of_another_fit_are_not_used_and_give_way(
-    make_fit: MakeFit, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_checkpoints_of_another_fit_are_not_used_and_give_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(make_fit(seed=8), tmp_path, 3)
     fit = make_fit()
     assert load_checkpoint(tmp_path, fit) is False
@@ -117,9 +113,7 @@ def test_checkpoints_of_another_fit_are_not_used_and_give_way(
     assert names(tmp_path) == ["epoch-0001.safetensors"]
 
 
-def test_a_write_that_fails_leaves_the_one_before(
-    make_fit: MakeFit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit = train(make_fit(), tmp_path, 1)
     fit.run_epoch()
 
@@ -139,7 +133,7 @@ def test_a_write_that_fails_leaves_the_one_before(
     assert load_checkpoint(tmp_path, resumed) and resumed.epoch == 1
 
 
-def test_what_a_kill_left_half_written_is_not_read(make_fit: MakeFit, tmp_path: Path) -> None:
+def test_what_a_kill_left_half_written_is_not_read(tmp_path: Path) -> None:
     fit = train(make_fit(), tmp_path, 1)
     half = tmp_path / ".epoch-0002.safetensors.new"
     half.write_bytes((tmp_path / "epoch-0001.safetensors").read_bytes()[:100])
@@ -160,17 +154,19 @@ def test_weights_come_back_with_their_facts(tmp_path: Path) -> None:
     assert all(torch.equal(value, state[name]) for name, value in other.state_dict().items())
 
 
-def test_the_memory_format_of_the_network_does_not_reach_the_file(tmp_path: Path, small_network: nn.Module) -> None:
+def test_the_memory_format_of_the_network_does_not_reach_the_file(tmp_path: Path) -> None:
+    small_network = make_small_network()
     layout: dict[str, Any] = {"memory_format": torch.channels_last}
     save_weights(tmp_path / "plain", small_network, {})
     save_weights(tmp_path / "last", small_network.to(**layout), {})
     assert (tmp_path / "plain").read_bytes() == (tmp_path / "last").read_bytes()
 
 
-def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path: Path, small_network: nn.Module) -> None:
+def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path: Path) -> None:
+    small_network = make_small_network()
     path = tmp_path / "model.safetensors"
     save_weights(path, small_network, {})
-    other = build("traditional_cnn", filters=[4, 4], pools=4, dense=[9])
+    other = make_small_network(units=9)
     before = {name: value.clone() for name, value in other.state_dict().items()}
     with pytest.raises(WeightsError) as caught:
         load_weights(path, other)
@@ -182,7 +178,8 @@ def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path: Pat
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
 
 
-def test_missing_and_foreign_files_are_told_apart(tmp_path: Path, small_network: nn.Module) -> None:
+def test_missing_and_foreign_files_are_told_apart(tmp_path: Path) -> None:
+    small_network = make_small_network()
     path = tmp_path / "model.safetensors"
     with pytest.raises(WeightsError) as caught:
         load_weights(path, small_network)

@@ -1,21 +1,19 @@
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from small_fits import make_fit, make_small_network
 
 from osteo_models.errors import InputError, OsteoError, StaleDataError
 from osteo_models.models import build
 from osteo_models.training.fit import Fit, score_images, shuffled
 
-MakeFit = Callable[..., Fit]
 
-
-def test_a_separable_fold_is_learned(make_fit: MakeFit) -> None:
+def test_a_separable_fold_is_learned() -> None:
     fit = make_fit()
     results = [fit.run_epoch() for _ in range(12)]
     assert [each.epoch for each in results] == list(range(1, 13)) and fit.epoch == 12
@@ -24,7 +22,7 @@ def test_a_separable_fold_is_learned(make_fit: MakeFit) -> None:
     assert all(each.seconds > 0 for each in results) and fit.history == tuple(results)
 
 
-def test_scores_are_those_of_the_test_rows_in_their_order(make_fit: MakeFit) -> None:
+def test_scores_are_those_of_the_test_rows_in_their_order() -> None:
     fit = make_fit()
     result = fit.run_epoch()
     expected = score_images(fit.network, fit.data.images[fit.data.test], precision="float32")
@@ -35,7 +33,7 @@ def test_scores_are_those_of_the_test_rows_in_their_order(make_fit: MakeFit) -> 
     assert result.test_loss == pytest.approx(losses.mean(), abs=1e-6)
 
 
-def test_one_step_is_adam_on_binary_cross_entropy(make_fit: MakeFit) -> None:
+def test_one_step_is_adam_on_binary_cross_entropy() -> None:
     # From zero moments Adam's first step is the learning rate against the gradient's sign, wherever epsilon is small
     # beside the gradient.
     fit = make_fit(batch_size=64, learning_rate=1e-3)
@@ -49,7 +47,7 @@ def test_one_step_is_adam_on_binary_cross_entropy(make_fit: MakeFit) -> None:
     assert result.train_loss == pytest.approx(loss, abs=1e-6)
 
 
-def test_the_last_batch_may_be_smaller_and_counts_by_its_images(make_fit: MakeFit, monkeypatch: Any) -> None:
+def test_the_last_batch_may_be_smaller_and_counts_by_its_images(monkeypatch: Any) -> None:
     sizes: list[int] = []
     losses = iter([1.0, 2.0, 4.0])
 
@@ -70,7 +68,7 @@ def test_every_image_is_seen_once_in_an_order_of_its_own_each_epoch() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_same_fit_gives_the_same_bits_and_another_seed_others(make_fit: MakeFit, precision: str) -> None:
+def test_the_same_fit_gives_the_same_bits_and_another_seed_others(precision: str) -> None:
     first, second, other = (make_fit(seed=seed, precision=precision) for seed in (7, 7, 8))
     for fit in (first, second, other):
         fit.run_epoch()
@@ -78,9 +76,9 @@ def test_the_same_fit_gives_the_same_bits_and_another_seed_others(make_fit: Make
     assert not np.array_equal(first.scores(), other.scores())
 
 
-def test_the_global_random_state_is_left_alone_and_has_no_say(make_fit: MakeFit) -> None:
+def test_the_global_random_state_is_left_alone_and_has_no_say() -> None:
     def with_dropout() -> torch.nn.Module:
-        network = build("traditional_cnn", filters=[4, 4], pools=4, dense=[8])
+        network = make_small_network()
         return torch.nn.Sequential(torch.nn.Dropout(0.5), network)
 
     scores = []
@@ -94,7 +92,7 @@ def test_the_global_random_state_is_left_alone_and_has_no_say(make_fit: MakeFit)
     np.testing.assert_array_equal(*scores)
 
 
-def test_towers_are_trained_on_pairs_and_tested_on_single_rows(make_fit: MakeFit) -> None:
+def test_towers_are_trained_on_pairs_and_tested_on_single_rows() -> None:
     fit = make_fit(build("multimodal"), kind="towers", learning_rate=1e-3)
     before = {name: value.clone() for name, value in fit.network.named_parameters()}
     result = fit.run_epoch()
@@ -109,7 +107,7 @@ def test_towers_are_trained_on_pairs_and_tested_on_single_rows(make_fit: MakeFit
     assert 0.2 < result.train_loss < 1.4  # per score, not the sum over both towers
 
 
-def test_feature_fusion_is_trained_and_tested_on_pairs(make_fit: MakeFit) -> None:
+def test_feature_fusion_is_trained_and_tested_on_pairs() -> None:
     fit = make_fit(build("multimodal", fusion="feature"), kind="pairs", learning_rate=1e-3)
     result = fit.run_epoch()
     assert fit.scores().shape == (5, 2) and np.array_equal(fit.scores()[:, 0], fit.scores()[:, 1])
@@ -127,14 +125,14 @@ def test_feature_fusion_is_trained_and_tested_on_pairs(make_fit: MakeFit) -> Non
         ("feature", "towers", "a network with fusion='feature': `test` holds single rows; allowed: pairs"),
     ],
 )
-def test_rows_of_the_wrong_kind_are_refused(make_fit: MakeFit, spec: str | None, kind: str, message: str) -> None:
+def test_rows_of_the_wrong_kind_are_refused(spec: str | None, kind: str, message: str) -> None:
     network = build("multimodal", fusion=spec) if spec else None
     with pytest.raises(InputError) as caught:
         make_fit(network, kind=kind)
     assert str(caught.value) == message
 
 
-def test_a_loss_that_is_no_number_says_where(make_fit: MakeFit) -> None:
+def test_a_loss_that_is_no_number_says_where() -> None:
     fit = make_fit()
     fit.run_epoch()
     with torch.no_grad():
@@ -148,7 +146,7 @@ def test_a_loss_that_is_no_number_says_where(make_fit: MakeFit) -> None:
     assert fit.epoch == 1
 
 
-def test_weights_lost_by_the_last_step_are_noticed_too(make_fit: MakeFit, monkeypatch: Any) -> None:
+def test_weights_lost_by_the_last_step_are_noticed_too(monkeypatch: Any) -> None:
     fit = make_fit()
     monkeypatch.setattr(Fit, "_step", lambda self, rows: torch.tensor(0.7))
     monkeypatch.setattr(Fit, "scores", lambda self: np.full(10, np.nan, np.float32))
@@ -158,7 +156,7 @@ def test_weights_lost_by_the_last_step_are_noticed_too(make_fit: MakeFit, monkey
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("network", ["small", "unimodal"])
-def test_a_state_put_into_a_new_fit_goes_on_to_the_same_bits(make_fit: MakeFit, precision: str, network: str) -> None:
+def test_a_state_put_into_a_new_fit_goes_on_to_the_same_bits(precision: str, network: str) -> None:
     def make() -> Fit:
         return make_fit(build("unimodal") if network == "unimodal" else None, precision=precision)
 
@@ -177,7 +175,7 @@ def test_a_state_put_into_a_new_fit_goes_on_to_the_same_bits(make_fit: MakeFit, 
     np.testing.assert_array_equal(resumed.scores(), straight.scores())
 
 
-def test_a_state_before_the_first_epoch_is_a_state_too(make_fit: MakeFit) -> None:
+def test_a_state_before_the_first_epoch_is_a_state_too() -> None:
     fit = make_fit()
     before = fit.state()
     fit.run_epoch()
@@ -188,7 +186,7 @@ def test_a_state_before_the_first_epoch_is_a_state_too(make_fit: MakeFit) -> Non
     np.testing.assert_array_equal(fit.scores(), after)
 
 
-def test_the_state_of_another_fit_is_refused_and_changes_nothing(make_fit: MakeFit) -> None:
+def test_the_state_of_another_fit_is_refused_and_changes_nothing() -> None:
     fit, other = make_fit(), make_fit(seed=8, learning_rate=0.1)
     other.run_epoch()
     before = fit.scores()
@@ -199,24 +197,24 @@ def test_the_state_of_another_fit_is_refused_and_changes_nothing(make_fit: MakeF
     assert fit.epoch == 0
 
 
-def test_a_finished_fit_can_be_prolonged(make_fit: MakeFit) -> None:
+def test_a_finished_fit_can_be_prolonged() -> None:
     short, long = make_fit(epochs=1), make_fit(epochs=2)
     short.run_epoch()
     long.load_state(*short.state())
     assert long.epoch == 1
 
 
-def test_other_data_or_another_network_is_another_fit(make_fit: MakeFit) -> None:
+def test_other_data_or_another_network_is_another_fit() -> None:
     fit = make_fit()
     darker = Fit(fit.network, fit.recipe, replace(fit.data, images=fit.data.images // 2), seed=7)
-    wider = make_fit(build("traditional_cnn", filters=[4, 4], pools=4, dense=[9]))
+    wider = make_fit(make_small_network(units=9))
     for other, part in ((darker, "data"), (wider, "network")):
         with pytest.raises(StaleDataError, match=rf"^the state is of another fit: {part} '\w+', here '\w+'$"):
             other.load_state(*fit.state())
 
 
-def test_frozen_weights_stay(make_fit: MakeFit) -> None:
-    network = build("traditional_cnn", filters=[4, 4], pools=4, dense=[8])
+def test_frozen_weights_stay() -> None:
+    network = make_small_network()
     frozen = dict(network.named_parameters())["features.conv1.weight"].requires_grad_(False)
     before = frozen.clone()
     fit = make_fit(network)
@@ -225,5 +223,5 @@ def test_frozen_weights_stay(make_fit: MakeFit) -> None:
     assert "network.features.conv1.weight" in fit.state()[0] and "adam.step.features.conv1.weight" not in fit.state()[0]
 
 
-def test_the_recipe_decides_the_arithmetic(make_fit: MakeFit) -> None:
+def test_the_recipe_decides_the_arithmetic() -> None:
     assert make_fit(precision="bfloat16").arithmetic == "bfloat16"

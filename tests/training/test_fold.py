@@ -3,11 +3,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_fits import make_fold
 
 from osteo_models.errors import InputError, SplitError
 
 
-def test_every_fault_is_told_at_once(make_fold: Any) -> None:
+def test_every_fault_is_told_at_once() -> None:
     fold = make_fold()
     with pytest.raises(InputError) as caught:
         replace(
@@ -33,19 +34,19 @@ def test_every_fault_is_told_at_once(make_fold: Any) -> None:
         ("train", np.array([-1, 2]), "fold data: `train` has rows outside 0 to 47"),
     ],
 )
-def test_rows_that_are_none_are_refused(make_fold: Any, name: str, rows: Any, message: str) -> None:
+def test_rows_that_are_none_are_refused(name: str, rows: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         replace(make_fold(), **{name: rows})
 
 
-def test_an_image_on_both_sides_is_refused(make_fold: Any) -> None:
+def test_an_image_on_both_sides_is_refused() -> None:
     with pytest.raises(SplitError) as caught:
         replace(make_fold(), train=np.array([3, 5, 4]), test=np.array([5, 3]))
     assert str(caught.value) == ("fold data: 2 images stand in both train and test, the first is row 3; allowed: none")
 
 
 @pytest.mark.parametrize("pair", [[24, 24], [0, 1], [0, 25]], ids=["no MRI", "no CT", "two classes"])
-def test_a_pair_is_an_mri_and_a_ct_image_of_one_class(make_fold: Any, pair: list[int]) -> None:
+def test_a_pair_is_an_mri_and_a_ct_image_of_one_class(pair: list[int]) -> None:
     fold = make_fold("pairs")
     with pytest.raises(SplitError) as caught:
         replace(fold, train=np.array([[10, 34], pair]), test=np.array([[20, 44]]))
@@ -55,7 +56,7 @@ def test_a_pair_is_an_mri_and_a_ct_image_of_one_class(make_fold: Any, pair: list
     )
 
 
-def test_the_digest_is_moved_by_everything_and_by_nothing_else(make_fold: Any) -> None:
+def test_the_digest_is_moved_by_everything_and_by_nothing_else() -> None:
     fold = make_fold()
     changed = {
         "images": fold.images ^ 1,

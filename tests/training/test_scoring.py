@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from small_fits import make_small_network
 
 from osteo_models.errors import InputError
 from osteo_models.models import build
@@ -32,7 +32,8 @@ def test_a_writable_array_is_shared_and_a_read_only_one_copied(images: np.ndarra
 @pytest.mark.parametrize(
     "wrong", [np.zeros((2, 80, 60)), np.zeros((2, 60, 80), np.uint8), np.zeros((80, 60), np.uint8)]
 )
-def test_other_images_are_refused(wrong: Any, small_network: nn.Module) -> None:
+def test_other_images_are_refused(wrong: Any) -> None:
+    small_network = make_small_network()
     with pytest.raises(InputError) as caught:
         score_images(small_network, wrong)
     assert str(caught.value) == (
@@ -40,7 +41,8 @@ def test_other_images_are_refused(wrong: Any, small_network: nn.Module) -> None:
     )
 
 
-def test_scores_are_the_sigmoid_of_the_logits_whatever_the_batch(images: np.ndarray, small_network: nn.Module) -> None:
+def test_scores_are_the_sigmoid_of_the_logits_whatever_the_batch(images: np.ndarray) -> None:
+    small_network = make_small_network()
     small_network.train()
     scores = score_images(small_network, images, precision="float32", batch_size=4)
     assert small_network.training
@@ -67,7 +69,8 @@ def test_bfloat16_stays_near_float32(images: np.ndarray) -> None:
     np.testing.assert_allclose(coarse, exact, atol=0.02)
 
 
-def test_no_images_give_no_scores(images: np.ndarray, small_network: nn.Module) -> None:
+def test_no_images_give_no_scores(images: np.ndarray) -> None:
+    small_network = make_small_network()
     assert score_images(small_network, images[:0]).shape == (0,)
     assert score_pairs(build("multimodal"), images[:0], images[:0]).shape == (0, 2)
 

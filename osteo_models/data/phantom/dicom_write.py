@@ -47,10 +47,10 @@ class SliceWriter:
         half_columns, half_rows = ((count - 1) * anatomy.spacing / 2 for count in (COLUMNS, ROWS))
         corner = (left, -half_columns, half_rows)
         _set(dataset, {
-            "SOPInstanceUID": uid, "SliceLocation": _decimal(left),
+            "SOPInstanceUID": uid, "InstanceNumber": number, "SliceLocation": _decimal(left),
             "ImagePositionPatient": [_decimal(value) for value in corner],
         })  # fmt: skip
-        dataset.file_meta.MediaStorageSOPInstanceUID = uid
+        dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid)
         dataset.add_new("PixelData", "OW", stored.astype("<u2").tobytes())
         buffer = io.BytesIO()
         dcmwrite(buffer, dataset, enforce_file_format=True)

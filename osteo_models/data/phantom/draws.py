@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-Field = npt.NDArray[np.float32]
+Field = npt.NDArray[np.floating]  # float32 at run time: Python numbers do not widen it
 Item = TypeVar("Item")
 
 NORMAL_TERMS: Final = 12  # a sum of 12 uniforms has variance 1
@@ -91,8 +91,12 @@ class Draws:
         down, down_part = _cells(rows, cell_rows, self.uniform())
         along, along_part = _cells(columns, cell_columns, self.uniform())
         knots = self.white(int(down[-1]) + 2, int(along[-1]) + 2)
-        lines = knots[down] + (knots[down + 1] - knots[down]) * down_part[:, None]
-        return lines[:, along] + (lines[:, along + 1] - lines[:, along]) * along_part
+        upper, steps = knots[:-1], knots[1:] - knots[:-1]
+        lines = upper.take(down, axis=0) + steps.take(down, axis=0) * down_part[:, None]
+        field = (lines[:, 1:] - lines[:, :-1]).take(along, axis=1)
+        field *= along_part
+        field += lines.take(along, axis=1)
+        return field
 
 
 def _cells(count: int, size: float, offset: float) -> tuple[npt.NDArray[np.intp], Field]:

@@ -67,7 +67,8 @@ def _study_groups(plan: CohortPlan, seed: int) -> Iterator[Person]:
         draws = Draws(seed, "group", group.modality, group.target)
         ages = deal_ages(group, draws)
         slices = deal_slices(group, ages, draws)
-        sexes: list[Sex] = draws.shuffled(["M"] * group.men + ["F"] * (group.people - group.men))
+        men, women = group.men, group.people - group.men
+        sexes: list[Sex] = draws.shuffled(_repeat("M", men) + _repeat("F", women))
         for age, count, sex in zip(ages, slices, sexes, strict=True):
             person = _dxa_person(draws, sex, age) if group.target == OSTEOPOROSIS else _candidate(draws, sex, age)
             if group.target == OSTEOPOROSIS:
@@ -76,11 +77,16 @@ def _study_groups(plan: CohortPlan, seed: int) -> Iterator[Person]:
             yield replace(person, modality=group.modality, imaging_date=day, slices=count)
 
 
+def _repeat(sex: Sex, count: int) -> list[Sex]:
+    return [sex] * count
+
+
 def _low_t(group: GroupPlan, age: int, draws: Draws) -> float:
     """A mean T-score below -1, falling with age; people of the hold-out's ages have lost little bone."""
     if group.close_ages[0] <= age <= group.close_ages[1]:
         return draws.uniform(-1.9, -1.15)
-    return min(-1.08, max(-4.5, draws.normal(-1.9 - 0.022 * (age - 50), 0.7)))
+    mean = draws.normal(-1.9 - 0.022 * (age - 50), 0.7)
+    return max(-4.5, mean if mean < -1.08 else -2.16 - mean)
 
 
 def _dxa_person(draws: Draws, sex: Sex, age: int) -> Person:

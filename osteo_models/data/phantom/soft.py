@@ -101,8 +101,8 @@ def paint_canal(canvas: Canvas, anatomy: Anatomy, palette: Palette, modality: Mo
     sac = cover(behind - (0.6 + 5.0 * lower)) * cover(rear) * end
     paint(image, sac, palette.dural_sac)
     above = 1.0 - rise(y, conus.y - 4, conus.y + 26)
-    cord = bump(behind, anatomy.canal * 0.46, 6.0) * above + bump(behind, anatomy.canal * 0.62, 5.0) * (0.5 - 0.5 * above)
-    paint(image, cord * sac, palette.cord)
+    cord, roots = bump(behind, anatomy.canal * 0.46, 6.0), bump(behind, anatomy.canal * 0.62, 5.0)
+    paint(image, (cord * above + roots * (0.5 - 0.5 * above)) * sac, palette.cord)
     if modality == "mri":
         paint(image, bump(behind, 0.0, 1.0) * (0.75 * inside), palette.ligament)
     flavum = bump(behind - width, 1.3, 2.2) * (inside * (0.35 + 0.65 * gaps))

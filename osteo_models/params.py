@@ -117,9 +117,10 @@ class Experiments(_Section):
 
 
 class Profile(_Section):
-    """How much of the paper's protocol is run."""
+    """How much of the paper's protocol is run, and with which momentum of batch norm (0.99 is the paper's)."""
 
     epochs: int = Field(ge=1)
+    batch_norm_momentum: float = Field(ge=0, lt=1)
     image_protocol: tuple[str, ...]
 
 

@@ -184,7 +184,13 @@ def experiments(params: Params, settings: Settings) -> None:
     say(f"  profile {params.profile}" + "".join(f"; left out: {text}" for text in describe_left_out(params)))
     resources = {"cpus": item.resources.cpu, "gpus": item.resources.gpu, "precision": item.precision}
     with open_cluster(settings.ray_address, as_arrays(tables), **resources) as cluster:
-        recipe = Recipe(params.active_profile.epochs, item.batch_size, item.learning_rate, cluster.precision)
+        recipe = Recipe(
+            params.active_profile.epochs,
+            item.batch_size,
+            item.learning_rate,
+            cluster.precision,
+            params.active_profile.batch_norm_momentum,
+        )
         jobs = plan_jobs(params, tables.digests, recipe)
         folds = sum(job.folds for job in jobs)
         say(f"  {len(jobs)} jobs, {folds} folds, {cluster.slots} at a time, {cluster.precision}")

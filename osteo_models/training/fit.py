@@ -90,6 +90,9 @@ class Fit:
         # float64 by up to 1e-4 in float32, far below what bfloat16 does; scores in testing do not.
         layout: dict[str, Any] = {"memory_format": torch.channels_last}
         self.network = network.to(self.device, **layout)
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = 1 - recipe.batch_norm_momentum  # PyTorch counts the share that a step replaces
         self._trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
         self._optimizer = torch.optim.Adam(
             self._trained.values(), lr=recipe.learning_rate, eps=ADAM_EPSILON, fused=self.device.type in ("cpu", "cuda")
@@ -225,6 +228,7 @@ class Fit:
             "seed": self.seed,
             "batch_size": self.recipe.batch_size,
             "learning_rate": self.recipe.learning_rate,
+            "batch_norm_momentum": self.recipe.batch_norm_momentum,
             "arithmetic": self.arithmetic,
             "network": hashlib.sha256(repr(shapes).encode()).hexdigest(),
             "data": self._data_digest,

@@ -124,6 +124,8 @@ def describe_left_out(params: Params) -> list[str]:
     left_out: list[str] = []
     if profile.epochs < paper.epochs:
         left_out.append(f"{profile.epochs} epochs instead of {paper.epochs}")
+    if profile.batch_norm_momentum != paper.batch_norm_momentum:
+        left_out.append(f"batch-norm momentum {profile.batch_norm_momentum:g} instead of {paper.batch_norm_momentum:g}")
     without = [name for name in paper.image_protocol if name not in profile.image_protocol]
     if without:
         left_out.append(f"the image protocol of {', '.join(without)}")

@@ -26,8 +26,10 @@ def test_hold_out_and_patient_test_are_whole_patients_of_the_right_ages(table, p
     assert holdout.loc[(holdout["modality"] == "mri") & (holdout["target"] == 1), "age_years"].between(44, 46).all()
     tested = table[table["patient_test"] == 1]
     assert tested.groupby(["modality", "target"])["patient_id"].nunique().to_dict() == {
-        ("ct", 0): 6, ("ct", 1): 6,
-        ("mri", 0): 7, ("mri", 1): 8,
+        ("ct", 0): 6,
+        ("ct", 1): 6,
+        ("mri", 0): 7,
+        ("mri", 1): 8,
     }
     ages = tested.loc[(tested["modality"] == "mri") & (tested["target"] == 1), "age_years"]
     assert ages.max() - ages.min() > 20

@@ -28,7 +28,8 @@ def test_the_quick_profile_runs_six_stages_and_the_image_protocol_for_the_propos
 
 def test_the_paper_profile_leaves_nothing_out(raw_params):
     assert describe_left_out(parse_params(raw_params)) == [
-        "3 epochs instead of 20",
+        "2 epochs instead of 20",
+        "batch-norm momentum 0.9 instead of 0.99",
         "the image protocol of traditional_cnn",
     ]
     raw_params["profile"] = "paper"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import threading
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ class Bench:
             "synthetic": str(params.data.synthetic is not None).lower(),
         }
         self._progress = Progress("epochs")
+        self.folds = sum(job.folds for job in jobs)
         self._total = sum(job.folds * job.recipe.epochs for job in jobs)
         self._epochs: dict[tuple[str, int], int] = {}
         self._lock = threading.Lock()
@@ -79,6 +81,7 @@ def run(job: Job, bench: Bench) -> dict:
             {fold: select_rows(job, fold, bench.tables) for fold in range(job.folds)},
             bench.cluster,
             folder=settings.jobs,
+            at_once=math.ceil(job.folds * bench.cluster.slots / bench.folds),
             on_epoch=bench.on_epoch,
             on_fold=log_fold,
         )
@@ -192,13 +195,11 @@ def experiments(params: Params, settings: Settings) -> None:
             params.active_profile.batch_norm_momentum,
         )
         jobs = plan_jobs(params, tables.digests, recipe)
-        folds = sum(job.folds for job in jobs)
-        say(f"  {len(jobs)} jobs, {folds} folds, {cluster.slots} at a time, {cluster.precision}")
         bench = Bench(params, settings, tables, cluster, jobs)
-        # One job more than fits at once, so that a worker freed by the last fold of a job has the next one waiting.
-        runner: Any = ThreadPoolTaskRunner(max_workers=cluster.slots + 1)
+        say(f"  {len(jobs)} jobs, {bench.folds} folds, {cluster.slots} at a time, {cluster.precision}")
+        runner: Any = ThreadPoolTaskRunner(max_workers=cluster.slots)  # more would only queue for the same workers
         train.with_options(task_runner=runner)(jobs, bench)
-        say(f"  {len(bench.trained)} folds trained, {folds - len(bench.trained)} reused")
+        say(f"  {len(bench.trained)} folds trained, {bench.folds - len(bench.trained)} reused")
 
 
 if __name__ == "__main__":

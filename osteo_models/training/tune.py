@@ -154,6 +154,7 @@ def run_job(
     cluster: Cluster,
     *,
     folder: Path,
+    at_once: int = 1,
     on_epoch: OnEpoch = lambda *_: None,
     on_fold: OnFold = lambda _: None,
 ) -> Sequence[FoldResult]:
@@ -164,6 +165,8 @@ def run_job(
         rows: The rows of each fold.
         cluster: From `open_cluster`.
         folder: Of all jobs' checkpoints and results; every worker must reach it.
+        at_once: Most trials that run at the same time. Each is a worker process, which costs seconds to start and is
+            reused for the job's next fold; where many jobs run side by side, one each keeps the cluster busy.
         on_epoch: Called in the driver after each epoch.
         on_fold: Called in the driver for each fold, also for those that were finished before.
 
@@ -180,7 +183,7 @@ def run_job(
     missing = {fold: rows[fold] for fold, result in found.items() if result is None}
     if missing:
         plan = Plan(job, missing, folder, cluster.cpus, cluster.gpus)
-        _run_trials(plan, cluster, _Report(job, folder, on_epoch, on_fold))
+        _run_trials(plan, cluster, at_once, _Report(job, folder, on_epoch, on_fold))
         found |= {fold: read_result(fold_folder(folder, job.key, fold)) for fold in missing}
     whole = [result for result in found.values() if result is not None]
     if len(whole) < len(rows):
@@ -188,12 +191,12 @@ def run_job(
     return whole
 
 
-def _run_trials(plan: Plan, cluster: Cluster, report: _Report) -> None:
+def _run_trials(plan: Plan, cluster: Cluster, at_once: int, report: _Report) -> None:
     job = plan.job
     tuner = tune.Tuner(
         _register_trainable(plan, cluster),
         param_space={"fold": tune.grid_search(sorted(plan.rows))},
-        tune_config=tune.TuneConfig(reuse_actors=True),
+        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once),
         run_config=tune.RunConfig(
             name=f"{job.name}-{job.key}",
             storage_path=str(plan.folder.parent / "ray"),

@@ -105,7 +105,7 @@ def _with_t_scores(person: Person, mean: float, draws: Draws) -> Person:
 
 
 def _candidate(draws: Draws, sex: Sex, age: int) -> Person:
-    density = max(-0.95, draws.normal(0.35 - 0.02 * max(0, age - 30), 0.75))
+    density = max(-0.95, draws.normal(0.38 - 0.02 * max(0, age - 30), 0.68))
     return Person("", "control_candidate", sex, age, False, density)
 
 

@@ -63,9 +63,9 @@ def bone_of(vertebra: Vertebra, anatomy: Anatomy, modality: Modality) -> Bone:
     density = vertebra.density
     cortex = max(0.22, 0.62 + 0.075 * density + 0.05 * anatomy.cortex_shift)
     if modality == "ct":
-        inside = max(15.0, 188.0 + 34.0 * density + 12.0 * anatomy.trabecular_shift)
+        inside = max(15.0, 188.0 + 34.0 * density + 10.0 * anatomy.trabecular_shift)
         return Bone(inside, 700.0 * cortex, 1.25, 0.10 * inside + 5.0 * max(0.0, -density))
     # Lost trabeculae are replaced by fat; marrow turns fatty with age too.
-    fat = 0.30 - 0.055 * density + 0.10 * anatomy.wear + 0.040 * anatomy.marrow_shift
+    fat = 0.30 - 0.050 * density + 0.085 * anatomy.wear + 0.052 * anatomy.marrow_shift
     inside = 160.0 + 620.0 * min(0.85, max(0.08, fat))
     return Bone(inside, (MR.cortex - inside) * min(1.0, 1.35 * cortex), 1.15, 0.05 * inside + 4.0)

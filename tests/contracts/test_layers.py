@@ -1,0 +1,35 @@
+"""The rules that import-linter does not see."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+LIBRARY = sorted((ROOT / "osteo_models").rglob("*.py"))
+# Beside the settings, those who hand an environment on to a child, or set a switch of the tool that they wrap.
+ENVIRONMENT_READERS = {"settings.py", "servers.py", "revisions.py", "tune.py", "store.py"}
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_drawer_and_no_file_that_outgrew_its_noun(path):
+    assert path.stem not in {"utils", "util", "helpers", "common", "base", "manager", "misc"}
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_only_settings_read_the_environment():
+    readers = set()
+    for path in LIBRARY:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
+                readers.add(path.name)
+    assert readers <= ENVIRONMENT_READERS
+
+
+def test_importing_the_library_makes_nothing(tmp_path):
+    names = ("cli", "settings", "params", "servers", "data.cohort", "training.fit", "registry.versions", "report.build")
+    code = "\n".join(f"import osteo_models.{name}" for name in names)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,91 @@
+"""The whole job on the small cohort: killed on the way, continued, finished, and found finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import time
+
+import pytest
+
+pytestmark = pytest.mark.timeout(420)
+
+
+def results(project):
+    """Finished folds and when each was finished."""
+    return {path: path.stat().st_mtime_ns for path in (project.root / ".osteo" / "jobs").glob("*/fold-*/result.json")}
+
+
+def kill_after_folds(project, folds: int):
+    """Start the demo, and kill it with everything it started once some folds are finished."""
+    process = project.start("demo")
+    deadline = time.monotonic() + 240
+    while len(results(project)) < folds:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "no fold was finished in time"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return results(project)
+
+
+def rows(project, query: str):
+    with sqlite3.connect(project.root / ".osteo" / "mlflow.db") as database:
+        return database.execute(query).fetchall()
+
+
+def test_the_whole_job(project):
+    before = kill_after_folds(project, 5)
+    output = project.osteo("demo")
+
+    # Nothing finished was trained again, and no job has a second run.
+    after = results(project)
+    assert {path: after[path] for path in before} == before
+    jobs = json.loads((project.root / "artifacts" / "jobs.json").read_text())
+    assert len(jobs) == 21
+    assert len(after) == sum(2 if job["stage"] in ("stage-1", "stage-2", "stage-3", "stage-4") else 1 for job in jobs)
+    keys = rows(project, "select value, count(*) from tags where key = 'osteo.job' group by value")
+    assert sorted(keys) == sorted((job["key"], 1) for job in jobs)
+    assert rows(project, "select count(*) from runs where status != 'FINISHED'") == [(0,)]
+    assert f"{len(after) - len(before)} folds trained, {len(before)} reused" in output
+    doubled = "select count(*) from (select 1 from metrics group by run_uuid, key, step having count(*) > 1)"
+    assert rows(project, doubled) == [(0,)]
+
+    # Everything that was promised is there.
+    assert "is champion" in output and "synthetic cohort" in output
+    page = (project.root / "artifacts" / "report" / "index.html").read_text()
+    assert "synthetic" in page.lower()
+    assert project.dvc("status").strip().endswith("up to date.")
+    shown = json.loads(project.dvc("metrics", "show", "--json"))
+    assert "artifacts/metrics/stage-1.json" in json.dumps(shown)
+
+    again_and_use(project, after)
+
+
+def again_and_use(project, finished):
+    """A second run finds nothing to do; the champion scores files; the gate refuses with its own exit code."""
+    started = time.monotonic()
+    output = project.osteo("demo")
+    assert time.monotonic() - started < 60
+    assert "Running stage" not in output
+    assert results(project) == finished
+
+    slices = sorted((project.root / "data" / "dicom").glob("*/ct-*.dcm"))[:2]
+    said = json.loads(project.osteo("predict", str(slices[0].parent), "--model", "osteo-multimodal@champion", "--json"))
+    assert all(0 <= image["score"] <= 1 for image in said["images"])
+    assert said["patients"][0]["patient_id"] == slices[0].parent.name
+    assert said["synthetic"] and "not a medical device" in said["notice"]
+    (project.root / "notes.txt").write_text("no image")
+    refused = project.osteo("predict", "notes.txt", "--model", "osteo-multimodal@champion", code=2)
+    assert "not an image file" in refused
+
+    params = (project.root / "params.yaml").read_text()
+    (project.root / "params.yaml").write_text(params.replace("value: 0.0", "value: 1.0"))
+    refused = project.osteo("promote", "osteo-multimodal", "--dry-run", code=3)
+    assert "minimum balanced_accuracy" in refused and "needed" in refused
+    (project.root / "params.yaml").write_text(params.replace("profile: quick", "profle: quick"))
+    wrong = project.osteo("demo", code=2)
+    assert "profle: unknown key" in wrong and "profile: missing" in wrong
+    (project.root / "params.yaml").write_text(params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from importlib.metadata import version
 
@@ -10,6 +11,8 @@ from prefect.cache_policies import NO_CACHE
 
 from osteo_models.data.revisions import read_commit, read_data_digest
 from osteo_models.params import Params
+from osteo_models.registry.tracking import open_tracking
+from osteo_models.registry.versions import list_versions
 from osteo_models.report.build import build_report
 from osteo_models.settings import Settings
 from osteo_models.training.jobs import describe_left_out
@@ -19,7 +22,16 @@ PACKAGES = ("osteo-models", "torch", "ray", "mlflow", "prefect", "dvc", "pydicom
 
 
 @task(cache_policy=NO_CACHE)
-def build(params: Params, settings: Settings) -> None:
+def read_versions(settings: Settings) -> list[dict]:
+    """The versions of register.json with the aliases that they carry now: a promotion moves them later."""
+    entries = json.loads((settings.artifacts / "register.json").read_text(encoding="utf-8"))
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    aliases = {(found.name, found.version): ", ".join(found.aliases) for found in list_versions(tracking)}
+    return [entry | {"alias": aliases.get((entry["name"], entry["version"]), "")} for entry in entries]
+
+
+@task(cache_policy=NO_CACHE)
+def build(params: Params, settings: Settings, versions: list[dict]) -> None:
     """Write artifacts/report/index.html."""
     provenance = {
         **read_commit(settings.root),
@@ -35,6 +47,7 @@ def build(params: Params, settings: Settings) -> None:
         params=params.model_dump(mode="json"),
         synthetic=params.data.synthetic is not None,
         left_out=describe_left_out(params),
+        versions=versions,
     )
     say(f"  {path.relative_to(settings.root)}")
 
@@ -42,7 +55,7 @@ def build(params: Params, settings: Settings) -> None:
 @flow(name="report", validate_parameters=False)
 def report(params: Params, settings: Settings) -> None:
     """Build the report."""
-    build(params, settings)
+    build(params, settings, read_versions(settings))
 
 
 if __name__ == "__main__":

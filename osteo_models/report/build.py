@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ def build_report(
     params: Mapping[str, Any],
     synthetic: bool,
     left_out: Sequence[str],
+    versions: Sequence[Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write the report as one HTML file that needs nothing else.
 
@@ -35,6 +37,7 @@ def build_report(
         params: params.yaml as it was used.
         synthetic: Whether the data is a phantom: every page from it says so.
         left_out: What the profile leaves out of the paper's protocol, a sentence each.
+        versions: Registered versions as they stand now; None takes those of register.json.
 
     Returns:
         `out`.
@@ -44,6 +47,8 @@ def build_report(
         StaleDataError: The images and their table do not belong together.
     """
     evidence = read_evidence(artifacts)
+    if versions is not None:
+        evidence = replace(evidence, versions=[dict(version) for version in versions])
     bars = headline.build_bars(evidence)
     page = _load_template().render(
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),

@@ -40,7 +40,8 @@ docs: setup
 	$(BIN)/python -m tests.contracts.cli_help --write
 
 lock:
-	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+	# The local part of a version (torch's +cpu) is known to no index.
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9]*$$//' > requirements.lock
 
 clean:
 	rm -rf artifacts .osteo

@@ -142,9 +142,10 @@ def promote(name: str, version: str | None, dry_run: bool, as_json: bool) -> Non
     gate refuses.
     """
     from osteo_models.params import load_params
-    from osteo_models.registry.gate import promote as promote_version
 
     rules = load_params(load_settings().root / "params.yaml").gate
+    from osteo_models.registry.gate import promote as promote_version
+
     promotion = promote_version(_tracking(), name, version, rules, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps(asdict(promotion), default=str))

@@ -18,6 +18,7 @@ from osteo_models.evaluation.bootstrap import METRIC_NAMES, RESAMPLES
 from osteo_models.evaluation.comparisons import delong_rows, optimism_rows
 from osteo_models.evaluation.metrics import SEED, Summary, summarize
 from osteo_models.evaluation.patients import score_patients
+from osteo_models.evaluation.plots import write_plots
 from osteo_models.evaluation.predictions import Predictions, read_predictions
 from osteo_models.evaluation.rows import (
     COUNT_COLUMNS,
@@ -112,6 +113,7 @@ def evaluate_predictions(
     _write_metrics(artifacts / "metrics", summaries)
     for name, rows in tables.items():
         write_table(artifacts / "evaluation" / f"{name}.csv", COLUMNS[name], rows)
+    write_plots(artifacts, jobs, summaries)
     return summaries
 
 

@@ -91,9 +91,9 @@ class Anatomy:
 def make_anatomy(person: Person, seed: int) -> Anatomy:
     """The anatomy of a person, the same on every call."""
     draws = Draws(seed, "anatomy", person.patient_id)
-    wear = min(1.15, max(0.0, (person.age_years - 24) / 62 + draws.normal(0.0, 0.13)))
+    wear = min(1.15, max(0.0, (person.age_years - 24) / 62 + draws.normal(0.0, 0.18)))
     size = draws.normal(1.04 if person.sex == "M" else 0.97, 0.035)
-    discs = tuple(min(1.0, max(0.0, wear * draws.uniform(0.4, 1.25) + draws.normal(0.0, 0.10))) for _ in _DISC)
+    discs = tuple(min(1.0, max(0.0, 0.08 + wear * draws.uniform(0.2, 1.0) + draws.normal(0.0, 0.15))) for _ in _DISC)
     spacing = MR_SPACING_MM if person.modality == "mri" else CT_SPACINGS_MM[draws.integer(0, 3)]
     step = MR_SLICE_MM + MR_GAP_MM if person.modality == "mri" else CT_SLICE_MM
     middle = draws.normal(0.0, 1.5)
@@ -105,7 +105,7 @@ def make_anatomy(person: Person, seed: int) -> Anatomy:
         canal=draws.normal(16.5, 1.2) * size - 1.5 * wear,
         fascia=draws.normal(52.0, 3.5) * size,
         subcutaneous=max(7.0, draws.normal(19.0 if person.sex == "F" else 15.0, 6.0)),
-        muscle_fat=min(1.0, max(0.05, 0.10 + 0.5 * wear + draws.normal(0.0, 0.13))),
+        muscle_fat=min(1.0, max(0.05, 0.14 + 0.36 * wear + draws.normal(0.0, 0.16))),
         sclerosis=max(0.0, wear * draws.uniform(0.1, 1.0)),
         calcified=draws.chance(step_between(wear, 0.35, 1.0) * 0.8),
         marrow_shift=draws.normal(0.0, 1.0),

@@ -68,6 +68,12 @@ def load_checkpoint(folder: str | Path, fit: Fit) -> bool:
     return False
 
 
+def remove_checkpoints(folder: str | Path) -> None:
+    """Delete the checkpoints in a folder; other files stay."""
+    for path in _checkpoints(Path(folder)):
+        path.unlink(missing_ok=True)
+
+
 def save_weights(path: str | Path, network: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Write a network's weights with JSON-able facts about them.
 

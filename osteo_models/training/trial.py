@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from osteo_models.models import build, count_parameters
-from osteo_models.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from osteo_models.training.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint, save_weights
 from osteo_models.training.fit import Fit
 from osteo_models.training.fold import FoldData
 from osteo_models.training.jobs import FoldRows, Job
@@ -102,3 +102,4 @@ class Trial:
                 weights=weights,
             ),
         )
+        remove_checkpoints(self._folder)  # some 20 MB a fold; the result stands for them now

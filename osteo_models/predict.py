@@ -95,7 +95,9 @@ def predict_path(tracking: Tracking, path: Path, reference: str, modality: Modal
         try:
             images.append(_score_file(loaded, file, modality))
         except InputError as error:
-            refused.append(f"{file}: {error}")
+            if file == path:
+                raise
+            refused.append(str(error))
     if not images:
         found = "; ".join(refused[:5]) if refused else "an empty folder"
         raise InputError(f"nothing to score: {found}", where=str(path), allowed="DICOM, PNG, JPEG")
@@ -105,8 +107,15 @@ def predict_path(tracking: Tracking, path: Path, reference: str, modality: Modal
 def _score_file(loaded: LoadedNetwork, file: Path, modality: Modality | None) -> ImageScore:
     data = file.read_bytes()
     says_itself = data[128:132] == b"DICM"
+    if not says_itself and modality is None and loaded.record.images == "multimodal":
+        found = "a picture does not say whether it is MRI or CT"
+        raise InputError(found, where=str(file), allowed="mri, ct", remedy="say it with --modality")
     table = pd.DataFrame({"image": [base64.b64encode(data).decode()], "modality": [None if says_itself else modality]})
-    row = score_table(loaded, table).iloc[0]
+    try:
+        row = score_table(loaded, table).iloc[0]
+    except InputError as error:
+        # A table of one row: which row it was says nothing, which file it was does.
+        raise InputError(error.found.removeprefix("1 of 1 rows: row 0: "), where=str(file)) from None
     return ImageScore(str(file), row["patient_id"], row["modality"], float(row["score"]), CLASS_NAMES[row["decision"]])
 
 

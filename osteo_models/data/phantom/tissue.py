@@ -61,11 +61,11 @@ class Bone:
 def bone_of(vertebra: Vertebra, anatomy: Anatomy, modality: Modality) -> Bone:
     """Bone after density (T-score of the level), the person's own deviation, and, on T1, age."""
     density = vertebra.density
-    cortex = max(0.2, 0.64 + 0.085 * density + 0.06 * anatomy.cortex_shift)
+    cortex = max(0.2, 0.64 + 0.09 * density + 0.05 * anatomy.cortex_shift)
     if modality == "ct":
-        inside = max(15.0, 188.0 + 34.0 * density + 15.0 * anatomy.trabecular_shift)
+        inside = max(15.0, 188.0 + 34.0 * density + 12.0 * anatomy.trabecular_shift)
         return Bone(inside, 760.0 * cortex, 1.25, 0.10 * inside + 5.0 * max(0.0, -density))
     # Lost trabeculae are replaced by fat; marrow turns fatty with age too.
-    fat = 0.31 - 0.045 * density + 0.06 * anatomy.wear + 0.070 * anatomy.marrow_shift
+    fat = 0.31 - 0.048 * density + 0.06 * anatomy.wear + 0.055 * anatomy.marrow_shift
     inside = 160.0 + 620.0 * min(0.85, max(0.08, fat))
     return Bone(inside, (MR.cortex - inside) * min(1.0, 1.35 * cortex), 1.15, 0.05 * inside + 4.0)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -23,9 +19,10 @@ from osteo_models.progress import Progress
 from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
 from osteo_models.settings import Settings
 from osteo_models.training.jobs import Job, describe_left_out, plan_jobs
+from osteo_models.training.outputs import predictions_file, write_jobs, write_model, write_outputs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import FoldResult
-from osteo_models.training.tables import Tables, as_arrays, load_tables, make_predictions, select_rows
+from osteo_models.training.tables import Tables, as_arrays, load_tables, select_rows
 from osteo_models.training.tune import Cluster, open_cluster, run_job
 from pipelines.entry import main, say
 
@@ -88,9 +85,13 @@ def run(job: Job, bench: Bench) -> dict:
     except OsteoError as error:
         tracking.fail_job(run_id, str(error))
         raise
-    entry = _write(job, results, bench)
-    tracking.finish_job(run_id, {"seconds_per_epoch": entry["seconds_per_epoch"]}, [_predictions(job, settings)])
-    return entry
+    entry = write_outputs(settings.artifacts, job, results, bench.tables)
+    if job.validation == "holdout":
+        threshold = bench.params.evaluate.threshold
+        write_model(settings.artifacts, job, results[0], prepare=bench.params.prepare, threshold=threshold)
+    predictions = settings.artifacts / predictions_file(job)
+    tracking.finish_job(run_id, {"seconds_per_epoch": entry["seconds_per_epoch"]}, [predictions])
+    return entry | {"profile": bench.params.profile}
 
 
 def _describe(job: Job, bench: Bench) -> JobRun:
@@ -119,51 +120,6 @@ def _fold_params(job: Job, result: FoldResult) -> dict:
     }
 
 
-def _predictions(job: Job, settings: Settings) -> Path:
-    return settings.artifacts / "predictions" / job.stage / f"{job.name}.parquet"
-
-
-def _write(job: Job, results: Sequence[FoldResult], bench: Bench) -> dict:
-    """The job's predictions, learning curves and, for stage 5, its network."""
-    artifacts = bench.settings.artifacts
-    scores = [(item.fold, select_rows(job, item.fold, bench.tables).test, item.scores) for item in results]
-    path = _predictions(job, bench.settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    make_predictions(job, scores, bench.tables).to_parquet(path, index=False)
-    curves = artifacts / "curves" / job.stage / f"{job.name}.csv"
-    curves.parent.mkdir(parents=True, exist_ok=True)
-    history = [{"fold": item.fold, **epoch} for item in results for epoch in item.history]
-    pd.DataFrame(history).to_csv(curves, index=False)
-    if job.validation == "holdout":
-        _write_model(job, results[0], bench)
-    seconds = [epoch["seconds"] for item in results for epoch in item.history]
-    return {
-        **{name: getattr(job, name) for name in ("key", "stage", "architecture", "images", "protocol")},
-        "profile": bench.params.profile,
-        "epochs": job.recipe.epochs,
-        "precision": job.recipe.precision,
-        "parameters": results[0].parameters,
-        "trainable_parameters": results[0].trainable_parameters,
-        "seconds_per_epoch": sum(seconds) / len(seconds),
-    }
-
-
-def _write_model(job: Job, result: FoldResult, bench: Bench) -> None:
-    folder = bench.settings.artifacts / "models" / f"{job.architecture}-{job.images}"
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(result.weights, folder / "model.safetensors")
-    content = {
-        "architecture": job.architecture,
-        "spec": dict(job.spec),
-        "images": job.images,
-        "key": job.key,
-        "recipe": asdict(job.recipe),
-        "prepare": bench.params.prepare.model_dump(mode="json"),
-        "threshold": bench.params.evaluate.threshold,
-    }
-    (folder / "model.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
 @flow(name="experiments", validate_parameters=False)
 def train(jobs: Sequence[Job], bench: Bench) -> None:
     """Run every job; one that fails does not stop the others."""
@@ -173,11 +129,7 @@ def train(jobs: Sequence[Job], bench: Bench) -> None:
     if failed:
         reasons = "; ".join(sorted({str(error) for error in failed}))
         raise OsteoError(f"{len(failed)} of {len(jobs)} jobs failed: {reasons}", remedy="run the same command again")
-    path = bench.settings.artifacts / "jobs.json"
-    ordered = sorted(
-        entries, key=lambda entry: (entry["stage"], entry["architecture"], entry["images"], entry["protocol"])
-    )
-    path.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    write_jobs(bench.settings.artifacts, [entry for entry in entries if isinstance(entry, dict)])
 
 
 def experiments(params: Params, settings: Settings) -> None:

@@ -1,0 +1,74 @@
+"""What a finished job leaves for the DVC stages after it: predictions, learning curves, its network, its entry."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from osteo_models.params import Prepare
+from osteo_models.training.jobs import Job
+from osteo_models.training.results import FoldResult
+from osteo_models.training.tables import Tables, make_predictions, select_rows
+
+ENTRY = ("key", "stage", "architecture", "images", "protocol")
+
+
+def predictions_file(job: Job) -> Path:
+    """Where a job's predictions stand, relative to the artifacts."""
+    return Path("predictions") / job.stage / f"{job.name}.parquet"
+
+
+def write_outputs(artifacts: Path, job: Job, results: Sequence[FoldResult], tables: Tables) -> dict[str, Any]:
+    """Write a job's predictions and learning curves.
+
+    Returns:
+        The job's entry in jobs.json: what it was, and what it cost.
+    """
+    scores = [(item.fold, select_rows(job, item.fold, tables).test, item.scores) for item in results]
+    path = artifacts / predictions_file(job)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make_predictions(job, scores, tables).to_parquet(path, index=False)
+    history = pd.DataFrame([{"fold": item.fold, **epoch} for item in results for epoch in item.history])
+    curves = artifacts / "curves" / job.stage / f"{job.name}.csv"
+    curves.parent.mkdir(parents=True, exist_ok=True)
+    history.to_csv(curves, index=False)
+    return {
+        **{name: getattr(job, name) for name in ENTRY},
+        "epochs": job.recipe.epochs,
+        "precision": job.recipe.precision,
+        "parameters": results[0].parameters,
+        "trainable_parameters": results[0].trainable_parameters,
+        "seconds_per_epoch": float(history["seconds"].mean()),
+    }
+
+
+def write_model(artifacts: Path, job: Job, result: FoldResult, *, prepare: Prepare, threshold: float) -> None:
+    """Write a network that may be registered: model.safetensors, and model.json with all that scoring needs."""
+    folder = artifacts / "models" / f"{job.architecture}-{job.images}"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(result.weights, folder / "model.safetensors")
+    content = {
+        "architecture": job.architecture,
+        "spec": dict(job.spec),
+        "images": job.images,
+        "key": job.key,
+        "recipe": asdict(job.recipe),
+        "prepare": prepare.model_dump(mode="json"),
+        "threshold": threshold,
+    }
+    _write_json(folder / "model.json", content)
+
+
+def write_jobs(artifacts: Path, entries: Sequence[dict[str, Any]]) -> None:
+    """Write jobs.json in a fixed order."""
+    _write_json(artifacts / "jobs.json", sorted(entries, key=lambda entry: [entry[name] for name in ENTRY[1:]]))
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

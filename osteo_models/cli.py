@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from osteo_models import __version__
-from osteo_models.errors import OsteoError
+from osteo_models.errors import GateRefused, OsteoError
 from osteo_models.settings import die_with_parent, load_settings, prepare_environment
 
 
@@ -99,7 +99,11 @@ def params(as_json: bool) -> None:
 
     from osteo_models.params import load_params
 
-    content = load_params(load_settings().root / "params.yaml").model_dump(mode="json")
+    checked = load_params(load_settings().root / "params.yaml")
+    from osteo_models.preflight import check_params
+
+    check_params(checked)
+    content = checked.model_dump(mode="json")
     click.echo(json.dumps(content) if as_json else yaml.safe_dump(content, sort_keys=False, width=100), nl=as_json)
 
 
@@ -146,14 +150,23 @@ def promote(name: str, version: str | None, dry_run: bool, as_json: bool) -> Non
     rules = load_params(load_settings().root / "params.yaml").gate
     from osteo_models.registry.gate import promote as promote_version
 
-    promotion = promote_version(_tracking(), name, version, rules, dry_run=dry_run)
+    try:
+        promotion = promote_version(_tracking(), name, version, rules, dry_run=dry_run)
+    except GateRefused as refusal:
+        _show_verdict(refusal.verdict, as_json)
+        raise
+    _show_verdict(promotion if as_json else promotion.verdict, as_json)
+    if not as_json:
+        done = "would become" if dry_run else "is now"
+        click.echo(f"{promotion.name} version {promotion.version} {done} champion")
+
+
+def _show_verdict(verdict: Any, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(asdict(promotion), default=str))
+        click.echo(json.dumps(asdict(verdict), default=str))
         return
-    for result in promotion.verdict.results:
+    for result in verdict.results:
         click.echo(f"  {'ok  ' if result.passed else 'FAIL'} {result.rule}: {result.why}")
-    done = "would become" if dry_run else "is now"
-    click.echo(f"{promotion.name} version {promotion.version} {done} champion")
 
 
 @main.command()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from osteo_models.data.revisions import check_data, read_data_digest, run_dvc, start_dvc
-from osteo_models.errors import GateRefused, OsteoError, StoreError
+from osteo_models.errors import GateRefused, InputError, OsteoError, StaleDataError, StoreError
 from osteo_models.params import Params, load_params
-from osteo_models.settings import Settings
+from osteo_models.preflight import check_params
+from osteo_models.settings import ERROR_FILE, Settings
 
 Say = Callable[[str], None]
 
@@ -29,10 +31,12 @@ def run_demo(settings: Settings, *, servers: bool, say: Say) -> None:
     """
     started = time.monotonic()
     params = load_params(settings.root / "params.yaml")
+    check_params(params)
     with _only_one(settings.state):
         addresses = _start_servers(settings, say) if servers else []
         ensure_data(params, settings, say)
-        _reproduce(settings, ["register", *_force_lost_runs(settings, say)], say)
+        _replace_lost_runs(settings, say)
+        _reproduce(settings, ["register"], say)
         champions = _promote(params, settings, say)
         _reproduce(settings, [], say)
     say("")
@@ -64,6 +68,8 @@ def ensure_data(params: Params, settings: Settings, say: Say) -> None:
         say(f"Making the synthetic cohort (seed {params.data.synthetic.seed}, {params.data.synthetic.scale} scale)")
         scale, seed = params.data.synthetic.scale, params.data.synthetic.seed
         synthesize_cohort(data, seed=seed, scale=scale, progress=Progress("images"))
+        _note_synthetic(settings).write_text(params.data.synthetic.model_dump_json(), encoding="utf-8")
+    _check_synthetic(params, settings)
     if digest is None:
         run_dvc(settings.root, ["add", "--quiet", params.data.path])
         say(f"Data recorded in {params.data.path}.dvc")
@@ -90,23 +96,55 @@ def _start_servers(settings: Settings, say: Say) -> list[str]:
     return [f"{server.name + ':':<10} {server.url}" for server in start_servers(settings.state)]
 
 
-def _force_lost_runs(settings: Settings, say: Say) -> list[str]:
-    """DVC does not see MLflow's store: where that is gone, its runs and versions are made again."""
-    from osteo_models.registry.tracking import open_tracking
+def _note_synthetic(settings: Settings) -> Path:
+    return settings.state / "synthetic.json"
 
+
+def _check_synthetic(params: Params, settings: Settings) -> None:
+    """The seed in params.yaml must be the one that the data was made with, where this folder made it."""
+    note = _note_synthetic(settings)
+    if params.data.synthetic is None or not note.is_file():
+        return
+    made = json.loads(note.read_text(encoding="utf-8"))
+    asked = params.data.synthetic.model_dump()
+    if made != asked:
+        remedy = f"delete the folder {params.data.path} and {params.data.path}.dvc to make the other cohort"
+        raise StaleDataError(
+            f"the data was made with {made}", where="data.synthetic", allowed=str(asked), remedy=remedy
+        )
+
+
+def _registered(settings: Settings) -> list[str]:
     path = settings.artifacts / "register.json"
     if not path.is_file():
         return []
+    return sorted({entry["name"] for entry in json.loads(path.read_text(encoding="utf-8"))})
+
+
+def _replace_lost_runs(settings: Settings, say: Say) -> None:
+    """DVC does not see MLflow's store: where that is gone, its runs and versions are made again."""
+    from osteo_models.registry.tracking import open_tracking
+    from osteo_models.registry.versions import list_versions
+
+    names = _registered(settings)
+    if not names:
+        return
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    if tracking.has_versions():
-        return []
-    say("The tracking store holds no model version: experiments, evaluation and registration run again")
-    return ["--force-downstream", "--force", "experiments"]
+    if set(names) <= {version.name for version in list_versions(tracking)}:
+        return
+    say("The tracking store lacks the registered versions: they are made again")
+    for stage in ("experiments", "evaluate", "register"):
+        _reproduce(settings, ["--force", "--single-item", stage], say)
 
 
 def _reproduce(settings: Settings, arguments: list[str], say: Say) -> None:
     say(f"dvc repro {' '.join(arguments)}".rstrip())
-    code = start_dvc(settings.root, ["repro", *arguments])
+    told = settings.state / "stage-error.json"
+    told.unlink(missing_ok=True)
+    code = start_dvc(settings.root, ["repro", *arguments], {ERROR_FILE: str(told)})
+    if told.is_file():
+        error = json.loads(told.read_text(encoding="utf-8"))
+        raise (InputError if error["exit_code"] == InputError.exit_code else OsteoError)(error["text"])
     if code:
         raise OsteoError("a DVC stage failed (see above)", remedy="mend it and run the same command: it continues")
 
@@ -114,12 +152,9 @@ def _reproduce(settings: Settings, arguments: list[str], say: Say) -> None:
 def _promote(params: Params, settings: Settings, say: Say) -> list[str]:
     from osteo_models.registry.gate import promote
     from osteo_models.registry.tracking import open_tracking
-    from osteo_models.registry.versions import list_versions
 
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    names = sorted(
-        {version.name for version in list_versions(tracking)}, key=lambda name: (name != "osteo-multimodal", name)
-    )
+    names = sorted(_registered(settings), key=lambda name: (name != "osteo-multimodal", name))
     champions: list[str] = []
     for name in names:
         try:

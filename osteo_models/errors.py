@@ -71,6 +71,11 @@ class WeightsError(OsteoError):
 
 
 class GateRefused(OsteoError):
-    """Promotion was refused; the message names the rules that failed."""
+    """Promotion was refused; the message names the rules that failed.
+
+    Attributes:
+        verdict: What the gate said, rule by rule (`registry.rules.Verdict`).
+    """
 
     exit_code = 3
+    verdict: object = None

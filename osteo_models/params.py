@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from osteo_models.errors import ParamsError
-from osteo_models.terms import ImageSet, Modality, Precision, Protocol, Stage, Validation
+from osteo_models.terms import MODALITIES, Finding, ImageSet, Modality, Precision, Protocol, Stage, Validation
 
 PARAMS_FILE = "params.yaml"
 
@@ -19,13 +19,18 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
-Range = tuple[float, float]
-
-
-def _check_order(low_high: Range) -> Range:
+def _check_order(low_high: tuple[float, float]) -> tuple[float, float]:
     if low_high[0] >= low_high[1]:
         raise ValueError(f"the first number must be below the second, got {list(low_high)}")
     return low_high
+
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Millimetres = Annotated[float, Field(gt=0)]
+Years = Annotated[int, Field(ge=0, le=120)]
+Range = Annotated[tuple[float, float], AfterValidator(_check_order)]
+Percentiles = Annotated[tuple[Percent, Percent], AfterValidator(_check_order)]
+Ages = Annotated[tuple[Years, Years], AfterValidator(_check_order)]
 
 
 class Synthetic(_Section):
@@ -47,31 +52,25 @@ class Cohort(_Section):
 
     t_score_below: float
     imaging_within_days: int = Field(ge=0)
-    control_age_years: tuple[int, int]
-    excluded_findings: tuple[str, ...]
-    control_excluded_findings: tuple[str, ...]
+    control_age_years: Ages
+    excluded_findings: tuple[Finding, ...]
+    control_excluded_findings: tuple[Finding, ...]
 
 
 class Prepare(_Section):
     """From a slice to 80 x 60 grey values of 8 bits."""
 
-    crop_mm: tuple[float, float]
+    crop_mm: tuple[Millimetres, Millimetres]
     ct_window_hu: Range
-    mri_percentiles: Range
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Prepare:
-        _check_order(self.ct_window_hu)
-        _check_order(self.mri_percentiles)
-        return self
+    mri_percentiles: Percentiles
 
 
 class Holdout(_Section):
     """The hold-out of one modality: whole patients of close ages."""
 
     images_per_class: int = Field(ge=1)
-    control_age_years: tuple[int, int]
-    osteoporosis_age_years: tuple[int, int]
+    control_age_years: Ages
+    osteoporosis_age_years: Ages
 
 
 class PatientTest(_Section):
@@ -82,13 +81,26 @@ class PatientTest(_Section):
     osteoporosis_patients: int = Field(ge=1)
 
 
+Section = TypeVar("Section", bound=_Section)
+
+
+def _check_both(by_modality: Mapping[Modality, Section]) -> Mapping[Modality, Section]:
+    missing = [name for name in MODALITIES if name not in by_modality]
+    if missing:
+        raise ValueError(f"missing {', '.join(missing)}")
+    return by_modality
+
+
+Both = Annotated[Mapping[Modality, Section], AfterValidator(_check_both)]
+
+
 class Splits(_Section):
     """Hold-out, patient-based test set and folds."""
 
     seed: int = Field(ge=0)
     folds: int = Field(ge=2, le=20)
-    holdout: Mapping[Modality, Holdout]
-    patient_test: Mapping[Modality, PatientTest]
+    holdout: Both[Holdout]
+    patient_test: Both[PatientTest]
 
 
 class StageParams(_Section):
@@ -133,7 +145,7 @@ class Evaluate(_Section):
 
 
 class GateRule(_Section):
-    """One promotion rule; `registry/gate.py` holds the function of that name."""
+    """One promotion rule; `registry/rules.py` holds the functions by name."""
 
     rule: str
     stages: tuple[Stage, ...] = Field(min_length=1)

@@ -88,7 +88,7 @@ def predict_path(tracking: Tracking, path: Path, reference: str, modality: Modal
         raise InputError("no such file or folder", where=str(path))
     files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
     version = get_version(tracking, reference)
-    loaded = load_network(tracking, reference)
+    loaded = load_network(tracking, version)
     images: list[ImageScore] = []
     refused: list[str] = []
     for file in files:
@@ -105,7 +105,10 @@ def predict_path(tracking: Tracking, path: Path, reference: str, modality: Modal
 
 
 def _score_file(loaded: LoadedNetwork, file: Path, modality: Modality | None) -> ImageScore:
-    data = file.read_bytes()
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(file)) from None
     says_itself = data[128:132] == b"DICM"
     if not says_itself and modality is None and loaded.record.images == "multimodal":
         found = "a picture does not say whether it is MRI or CT"

@@ -10,6 +10,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
+ERROR_FILE = "OSTEO_ERROR_FILE"  # set, a stage leaves its error there instead of printing it
 TELEMETRY_OFF = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
@@ -55,7 +56,7 @@ def load_settings(root: Path | None = None) -> Settings:
         root: The project's folder; the current one by default.
     """
     root = (root or Path.cwd()).resolve()
-    state = Path(os.environ.get("OSTEO_STATE_DIR", root / ".osteo")).resolve()
+    state = Path(os.environ.get("OSTEO_STATE_DIR") or root / ".osteo").resolve()
     return Settings(
         root=root,
         state=state,
@@ -80,7 +81,7 @@ def prepare_environment(environ: MutableMapping[str, str] | None = None) -> None
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent ends, so that a killed command leaves nothing running.
+    """Ask the kernel to end this process when its parent ends; a child between fork and exec may call it too.
 
     Linux only; elsewhere nothing happens.
     """

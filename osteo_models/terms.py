@@ -24,6 +24,27 @@ CONTROL: Final = 0
 OSTEOPOROSIS: Final = 1  # T-score < -1 at L1-L4, as in the paper: osteopenia is in it
 CLASS_NAMES: Final[tuple[str, str]] = ("control", "osteoporosis")
 
+Finding = Literal[
+    "severe_scoliosis",
+    "lumbar_deformity",
+    "spondyloarthritis",
+    "inflammatory_disease",
+    "tumoral_lesion",
+    "stabilization_surgery",
+    "secondary_osteoporosis",
+]
+FINDINGS: Final[tuple[Finding, ...]] = get_args(Finding)
+
+# The six benchmark networks of the paper.
+PRETRAINED: Final[tuple[str, ...]] = (
+    "efficientnet_b0",
+    "resnet50",
+    "inception_v3",
+    "inception_resnet_v2",
+    "efficientnetv2_s",
+    "convnext_tiny",
+)
+
 LEVELS: Final[tuple[str, ...]] = ("l1", "l2", "l3", "l4")
 
 IMAGE_ROWS: Final = 80

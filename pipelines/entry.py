@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -11,7 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from osteo_models.errors import OsteoError
 from osteo_models.params import Params, load_params
 from osteo_models.servers import find_prefect
-from osteo_models.settings import Settings, die_with_parent, load_settings
+from osteo_models.settings import ERROR_FILE, Settings, die_with_parent, load_settings
 
 Flow = Callable[[Params, Settings], object]
 
@@ -27,7 +30,10 @@ def main(flow: Flow) -> None:
         with temporary_settings({PREFECT_API_URL: url} if url else {}):
             flow(load_params(settings.root / "params.yaml"), settings)
     except OsteoError as error:
-        click.echo(f"error: {error}", err=True)
+        if told := os.environ.get(ERROR_FILE):  # whoever runs the stages tells it, once, in the end
+            Path(told).write_text(json.dumps({"text": str(error), "exit_code": error.exit_code}), encoding="utf-8")
+        else:
+            click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
 
 

@@ -23,6 +23,7 @@ from osteo_models.training.outputs import predictions_file, write_jobs, write_mo
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import FoldResult
 from osteo_models.training.tables import Tables, as_arrays, load_tables, select_rows
+from osteo_models.training.trial import count_threads
 from osteo_models.training.tune import Cluster, open_cluster, run_job
 from pipelines.entry import main, say
 
@@ -146,7 +147,8 @@ def experiments(params: Params, settings: Settings) -> None:
             cluster.precision,
             params.active_profile.batch_norm_momentum,
         )
-        jobs = plan_jobs(params, tables.digests, recipe)
+        threads = count_threads(item.resources.cpu)
+        jobs = plan_jobs(params, tables.digests, recipe, threads=threads, device=cluster.device)
         bench = Bench(params, settings, tables, cluster, jobs)
         say(f"  {len(jobs)} jobs, {bench.folds} folds, {cluster.slots} at a time, {cluster.precision}")
         runner: Any = ThreadPoolTaskRunner(max_workers=cluster.slots)  # more would only queue for the same workers

@@ -49,7 +49,7 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
     return {
         "name": version.name,
         "version": version.version,
-        "alias": "challenger",
+        "alias": ", ".join(version.aliases),
         "verdict": verdict.verdict,
         "metrics": metrics,
     }

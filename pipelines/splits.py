@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from osteo_models.data.frames import read_frame
 from osteo_models.data.leaks import check_splits
 from osteo_models.data.pairs import make_pairs
 from osteo_models.data.splits import count_splits, make_splits
@@ -19,7 +19,7 @@ from pipelines.entry import main, say
 @task(cache_policy=NO_CACHE)
 def split(params: Params, settings: Settings) -> dict[str, int]:
     """Deal the images, prove that no patient is on two sides, and write the tables."""
-    images = pd.read_csv(settings.artifacts / "cohort" / "images.csv")
+    images = read_frame(settings.artifacts / "cohort" / "images.csv")
     table = make_splits(images, params.splits)
     check_splits(table)
     pairs = make_pairs(table, params.splits)

@@ -8,17 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from osteo_models.errors import TableError
-from osteo_models.terms import LEVELS
+from osteo_models.terms import FINDINGS, LEVELS
 
-FINDINGS = (
-    "severe_scoliosis",
-    "lumbar_deformity",
-    "spondyloarthritis",
-    "inflammatory_disease",
-    "tumoral_lesion",
-    "stabilization_surgery",
-    "secondary_osteoporosis",
-)
 T_SCORES = tuple(f"t_score_{level}" for level in LEVELS)
 DATES = ("dxa_date", "mri_date", "ct_date")
 COLUMNS = (
@@ -43,7 +34,7 @@ def read_clinical(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         remedy = "make the synthetic cohort with `osteo data synth`, or put your own table there"
         raise TableError("file not found", where=str(path), remedy=remedy) from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, OSError) as error:
         raise TableError(f"not a readable CSV table ({type(error).__name__})", where=str(path)) from None
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
@@ -72,9 +63,8 @@ def _value_faults(table: pd.DataFrame) -> list[str]:
     for name, (valid, allowed) in checks.items():
         for row, text in enumerate(table[name], start=2):
             if not valid(text):
-                # Identifiers and free text are not repeated: they could be a patient's.
-                shown = "the value" if name in ("patient_id", "findings") else repr(text[:20])
-                faults.append(f"row {row}, {name}: {shown} is not {allowed}")
+                # Values are not repeated: where columns have slipped, any could be a name or a date of birth.
+                faults.append(f"row {row}, {name}: the value is not {allowed}")
     double = table["patient_id"].duplicated(keep="first")
     faults += [f"row {row + 2}, patient_id: stands in an earlier row too" for row in table.index[double]]
     return faults

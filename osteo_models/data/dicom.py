@@ -71,6 +71,7 @@ def _read_dicom(data: bytes, where: str) -> SourceImage:
             dataset = pydicom.dcmread(io.BytesIO(data))
             modality = _modality(dataset, where)
             _check_frame(dataset, where)
+            _check_scale(dataset, modality, where)
             stored = dataset.pixel_array
             # Modality LUT or rescale slope and intercept (PS3.3 C.11.1): CT values become Hounsfield units.
             pixels = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
@@ -107,6 +108,13 @@ def _check_frame(dataset: pydicom.Dataset, where: str) -> None:
     if samples != 1:
         raise ImageError(f"{samples} samples per pixel", where=where, allowed="grey images (1 sample per pixel)")
     _check_size(int(dataset.Rows) * int(dataset.Columns), where)
+
+
+def _check_scale(dataset: pydicom.Dataset, modality: Modality, where: str) -> None:
+    """CT needs its scale to Hounsfield units (PS3.3 C.8.2.1.1.5: type 1); MR has no unit."""
+    scaled = "ModalityLUTSequence" in dataset or ("RescaleSlope" in dataset and "RescaleIntercept" in dataset)
+    if modality == "ct" and not scaled:
+        raise ImageError("no RescaleSlope and RescaleIntercept", where=where, allowed="CT with its scale to HU")
 
 
 def _check_size(pixels: int, where: str) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from osteo_models.errors import OsteoError, StaleDataError
+from osteo_models.settings import die_with_parent
 
 Command = subprocess.CompletedProcess[str]
 
@@ -34,19 +36,34 @@ def read_commit(root: Path) -> dict[str, str]:
     return {"git.commit": head.stdout.strip(), "git.dirty": str(bool(changed)).lower()}
 
 
+def hash_data(folder: Path) -> str:
+    """The MD5 that DVC gives a folder: of the list of its files with theirs. Every byte is read.
+
+    DVC itself trusts sizes and times of change, and would not see a flipped bit.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    listed = [{"md5": _hash_file(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    listed.sort(key=lambda entry: entry["relpath"].split("/"))
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def check_data(root: Path, data: str = "data") -> None:
     """Prove that the data set on disk is the one that `data.dvc` records: every file is hashed.
 
     Raises:
-        StaleDataError: It is another one, with the first differences that DVC names.
+        StaleDataError: It is another one.
     """
-    status = run_dvc(root, ["status", "--json", f"{data}.dvc"])
-    changes = json.loads(status.stdout or "{}")
-    if changes:
+    found, recorded = hash_data(root / data), read_data_digest(root, data)
+    if found != recorded:
         raise StaleDataError(
-            f"the files differ from what {data}.dvc records",
+            f"the files (md5 {found}) differ from what {data}.dvc records",
             where=data,
-            allowed=f"md5 {read_data_digest(root, data)}",
+            allowed=f"md5 {recorded}",
             remedy=f"record a new revision with `dvc add {data}`, or get the old one with `dvc checkout {data}`",
         )
 
@@ -64,14 +81,15 @@ def run_dvc(root: Path, arguments: Sequence[str]) -> Command:
     return done
 
 
-def start_dvc(root: Path, arguments: Sequence[str]) -> int:
+def start_dvc(root: Path, arguments: Sequence[str], variables: Mapping[str, str]) -> int:
     """Run a DVC command on this terminal, with this environment's programs first; its exit code.
 
-    The stages end when this process is killed: no training goes on unseen.
+    DVC, and a stage that is told so by OSTEO_DIE_WITH_PARENT, end when this process is killed: no training goes on
+    unseen, and DVC's locks are free again.
     """
-    return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=root, env=_environment(), check=False
-    ).returncode
+    command = [sys.executable, "-m", "dvc", *arguments]
+    environment = _environment() | {"OSTEO_DIE_WITH_PARENT": "1"} | dict(variables)
+    return subprocess.run(command, cwd=root, env=environment, check=False, preexec_fn=die_with_parent).returncode
 
 
 def _run(command: Sequence[str], root: Path) -> Command:

@@ -78,4 +78,6 @@ def _refusal(candidate: VersionInfo, verdict: Verdict) -> GateRefused:
     faults = "; ".join(f"{result.rule}: found {result.found}, needed {result.needed}" for result in verdict.failed)
     where = f"{candidate.name} version {candidate.version}"
     remedy = "the champion stays; train a better model, or gather the evidence that is missing"
-    return GateRefused(f"{verdict.verdict}: {faults}", where=where, remedy=remedy)
+    refusal = GateRefused(f"{verdict.verdict}: {faults}", where=where, remedy=remedy)
+    refusal.verdict = verdict
+    return refusal

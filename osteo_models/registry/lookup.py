@@ -21,6 +21,7 @@ from osteo_models.registry.tracking import Tracking
 CHALLENGER: Final = "challenger"
 CHAMPION: Final = "champion"
 WEIGHTS_TAG: Final = "osteo.weights"
+RECORD_TAG: Final = "osteo.record"
 MODEL_TAG: Final = "osteo.model_id"
 
 

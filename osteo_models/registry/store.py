@@ -19,7 +19,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.telemetry import set_telemetry_client
 from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from osteo_models.errors import StoreError
 from osteo_models.servers import store_lock
@@ -78,6 +78,7 @@ def explain_mlflow(where: str) -> Iterator[None]:
     Raises:
         StoreError: What was raised inside.
     """
+    where = _hide_password(where)
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -86,6 +87,13 @@ def explain_mlflow(where: str) -> Iterator[None]:
             remedy = f"copy the database, then run `mlflow db upgrade {where}`"
             raise StoreError("the database was made by another MLflow release", where=where, remedy=remedy) from error
         raise StoreError(found, where=where, remedy="check MLFLOW_TRACKING_URI and that the store is up") from error
+
+
+def _hide_password(uri: str) -> str:
+    try:
+        return make_url(uri).render_as_string(hide_password=True) if "@" in uri else uri
+    except ArgumentError:
+        return uri.rpartition("@")[2]
 
 
 def _first_line(error: Exception) -> str:

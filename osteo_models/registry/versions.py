@@ -18,6 +18,7 @@ from osteo_models.registry.lookup import (
     CHALLENGER,
     CHAMPION,
     MODEL_TAG,
+    RECORD_TAG,
     WEIGHTS_TAG,
     VersionInfo,
     get_version,
@@ -76,7 +77,8 @@ def register_version(
     with tracking.writing():
         client = tracking.client
         _ensure_model(client, name, record)
-        marks = {JOB_TAG: record.key, WEIGHTS_TAG: sha256}
+        # The record holds what scoring does beside the weights, such as the threshold: another record, another version.
+        marks = {JOB_TAG: record.key, WEIGHTS_TAG: sha256, RECORD_TAG: hash_file(model_folder / RECORD)}
         run = _registration_run(tracking, run_id, name, {**tags, **marks})
         found = _find_marked(client, name, marks)
         model_id = found.tags[MODEL_TAG] if found else _log_model(client, run, name, model_folder, record, marks)
@@ -90,8 +92,7 @@ def register_version(
         tracking.log_texts(run.info.run_id, _params(record), {NOTE_TAG: card})
         _log_evidence(client, model_id, evidence)
         client.set_terminated(run.info.run_id, "FINISHED")
-        if all(int(other.version) <= int(found.version) for other in client.search_model_versions(f"name='{name}'")):
-            client.set_registered_model_alias(name, CHALLENGER, found.version)
+        client.set_registered_model_alias(name, CHALLENGER, found.version)  # whatever was registered last stands for it
         return get_version(tracking, f"{name}/{found.version}")
 
 
@@ -106,7 +107,7 @@ def _ensure_model(client: MlflowClient, name: str, record: ModelRecord) -> None:
 def _registration_run(tracking: Tracking, job_run: str, name: str, tags: Mapping[str, str]) -> Run:
     """A child of the job's run that carries the metrics of all stages, so that MLflow can compare versions by them."""
     parent = tracking.client.get_run(job_run)
-    marks = {PARENT_TAG: job_run, WEIGHTS_TAG: tags[WEIGHTS_TAG]}
+    marks = {PARENT_TAG: job_run, WEIGHTS_TAG: tags[WEIGHTS_TAG], RECORD_TAG: tags[RECORD_TAG]}
     found = tracking.find_runs([parent.info.experiment_id], marks)
     if found:
         return found[0]

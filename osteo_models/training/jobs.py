@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from osteo_models.models import find_entry
-from osteo_models.terms import ImageSet, Protocol, Stage, Validation, job_name, modalities_of
+from osteo_models.terms import PRETRAINED, STAGES, ImageSet, Protocol, Stage, Validation, job_name, modalities_of
 from osteo_models.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -21,14 +21,8 @@ if TYPE_CHECKING:
 
 Rows = npt.NDArray[np.int64]
 KEY_LENGTH = 16
-CODE_OF_RESULTS = (
-    "models",
-    "training/fit.py",
-    "training/recipe.py",
-    "training/jobs.py",
-    "training/tables.py",
-    "data/pairs.py",
-)
+CODE_OF_RESULTS = ("models", "training", "data/pairs.py", "terms.py")
+CODE_OF_BOOKKEEPING = {"tune.py", "results.py", "outputs.py", "memory.py"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +33,8 @@ class Job:
         spec: Settings of the architecture.
         recipe: With the precision already resolved.
         folds: Number of trials.
+        threads: Of one trial; the order of sums, and so the last bits of a result, hang on them.
+        device: `cpu` or `cuda`.
         digests: MD5 of every input file, by name.
     """
 
@@ -51,6 +47,8 @@ class Job:
     recipe: Recipe
     seed: int
     folds: int
+    threads: int
+    device: str
     digests: Mapping[str, str] = field(repr=False)
     code: str = field(repr=False)
 
@@ -83,13 +81,17 @@ class FoldRows:
     test: Rows
 
 
-def plan_jobs(params: Params, digests: Mapping[str, str], recipe: Recipe) -> list[Job]:
+def plan_jobs(
+    params: Params, digests: Mapping[str, str], recipe: Recipe, *, threads: int = 1, device: str = "cpu"
+) -> list[Job]:
     """Every job of the profile in force, the longest first so that the workers end together.
 
     Args:
         params: params.yaml.
         digests: From `load_tables`.
         recipe: With the precision resolved for the workers.
+        threads: Of one trial.
+        device: Of the workers.
 
     Raises:
         InputError: An architecture is not in the catalogue.
@@ -106,6 +108,8 @@ def plan_jobs(params: Params, digests: Mapping[str, str], recipe: Recipe) -> lis
             recipe=recipe,
             seed=params.experiments.seed,
             folds=params.splits.folds if item.validation == "folds" else 1,
+            threads=threads,
+            device=device,
             digests=digests,
             code=code,
         )
@@ -126,6 +130,10 @@ def describe_left_out(params: Params) -> list[str]:
         left_out.append(f"{profile.epochs} epochs instead of {paper.epochs}")
     if profile.batch_norm_momentum != paper.batch_norm_momentum:
         left_out.append(f"batch-norm momentum {profile.batch_norm_momentum:g} instead of {paper.batch_norm_momentum:g}")
+    if absent := [name for name in PRETRAINED if name not in params.architectures]:
+        left_out.append(f"the pretrained networks {', '.join(absent)}")
+    if missing := [stage for stage in STAGES if stage not in params.stages]:
+        left_out.append(f"{', '.join(missing)}")
     without = [name for name in paper.image_protocol if name not in profile.image_protocol]
     if without:
         left_out.append(f"the image protocol of {', '.join(without)}")
@@ -139,6 +147,7 @@ def hash_code() -> str:
     for name in CODE_OF_RESULTS:
         path = package / name
         sources += sorted(path.glob("*.py")) if path.is_dir() else [path]
+    sources = [source for source in sources if source.name not in CODE_OF_BOOKKEEPING]
     digest = hashlib.sha256()
     for source in sources:
         digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")

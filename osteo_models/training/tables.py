@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from osteo_models.data.frames import read_frame
 from osteo_models.data.leaks import check_splits
 from osteo_models.data.pairs import pair_images
 from osteo_models.errors import StaleDataError
@@ -41,14 +42,14 @@ def load_tables(artifacts: Path) -> Tables:
     for path in paths.values():
         if not path.is_file():
             raise StaleDataError("file not found", where=str(path), remedy="make it with `dvc repro splits`")
-    splits = pd.read_csv(paths["splits.csv"], dtype={"fold_image": "Int64", "fold_patient": "Int64"})
-    listed = pd.read_csv(paths["images.csv"], usecols=["image_id"])["image_id"]
+    splits = read_frame(paths["splits.csv"])
+    listed = read_frame(paths["images.csv"])["image_id"]
     images = np.load(paths["images.npy"], mmap_mode="r")
     if len(images) != len(splits) or not listed.equals(splits["image_id"]):
         raise StaleDataError("made from other images", where="splits.csv", remedy="run `dvc repro splits`")
     check_splits(splits)
     digests = {name: hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() for name, path in paths.items()}
-    return Tables(splits, pd.read_csv(paths["pairs.csv"]), images, digests)
+    return Tables(splits, read_frame(paths["pairs.csv"]), images, digests)
 
 
 def select_rows(job: Job, fold: int, tables: Tables) -> FoldRows:

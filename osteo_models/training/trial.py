@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from osteo_models.errors import OsteoError
 from osteo_models.models import build, count_parameters
 from osteo_models.training.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint, save_weights
 from osteo_models.training.fit import Fit
@@ -49,15 +50,27 @@ class Plan:
 
 
 def choose_device(gpus: float) -> str:
-    """The device of a trial on this worker."""
-    return "cuda" if gpus and torch.cuda.is_available() else "cpu"
+    """The device of a trial on this worker.
+
+    Raises:
+        OsteoError: A GPU was asked for and PyTorch sees none here.
+    """
+    if gpus and not torch.cuda.is_available():
+        remedy = "install a CUDA build of PyTorch on the workers, or set `gpu: 0`"
+        raise OsteoError("a GPU was asked for, and PyTorch sees none", where="experiments.resources", remedy=remedy)
+    return "cuda" if gpus else "cpu"
+
+
+def count_threads(cpus: float) -> int:
+    """Threads of a trial: one for each whole CPU, at least one."""
+    return max(1, int(cpus))
 
 
 class Trial:
     """The training of one fold, resumed from its last checkpoint where there is one."""
 
     def __init__(self, plan: Plan, arrays: Arrays, fold: int) -> None:
-        torch.set_num_threads(max(1, int(plan.cpus)))
+        torch.set_num_threads(count_threads(plan.cpus))
         rows, job = plan.rows[fold], plan.job
         self.fold, self._plan = fold, plan
         self._folder = fold_folder(plan.folder, job.key, fold)

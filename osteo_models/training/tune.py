@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayTaskError
 
 from osteo_models.errors import OsteoError
 from osteo_models.terms import Precision
@@ -40,12 +42,14 @@ class Cluster:
     Attributes:
         slots: How many trials fit at once.
         precision: What the recipe's precision means on its workers.
+        device: Of its workers, `cpu` or `cuda`.
         cpus: Of one trial.
         gpus: Of one trial.
     """
 
     slots: int
     precision: Arithmetic
+    device: str
     arrays: ray.ObjectRef
     cpus: float
     gpus: float
@@ -84,16 +88,22 @@ def open_cluster(
     try:
         slots = _count_slots(cpus, gpus)
         asked = ray.remote(num_cpus=cpus, num_gpus=gpus)(_resolve_here).remote(precision, gpus)
-        yield Cluster(slots, ray.get(asked), ray.put(arrays), cpus, gpus)
+        try:
+            arithmetic, device = ray.get(asked)
+        except RayTaskError as error:
+            raise error.cause from None
+        yield Cluster(slots, arithmetic, device, ray.put(arrays), cpus, gpus)
     finally:
         ray.shutdown()
 
 
 def _count_slots(cpus: float, gpus: float) -> int:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     have = ray.cluster_resources()
-    slots = int(have.get("CPU", 0) / cpus)
-    if gpus:
-        slots = min(slots, int(have.get("GPU", 0) / gpus))
+    # A trial lies on one node, so what is left over on two nodes holds none.
+    slots = sum(
+        min(int(node.get("CPU", 0) / cpus), int(node.get("GPU", 0) / gpus) if gpus else sys.maxsize) for node in nodes
+    )
     if slots < 1:
         raise OsteoError(
             f"the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs",
@@ -104,8 +114,9 @@ def _count_slots(cpus: float, gpus: float) -> int:
     return slots
 
 
-def _resolve_here(precision: Precision, gpus: float) -> Arithmetic:
-    return resolve_precision(precision, choose_device(gpus))
+def _resolve_here(precision: Precision, gpus: float) -> tuple[Arithmetic, str]:
+    device = choose_device(gpus)
+    return resolve_precision(precision, device), device
 
 
 class FoldTrial(tune.Trainable):

@@ -22,7 +22,7 @@ def test_a_stage_runs_its_flow_on_what_is_there(name, raw_params):
     assert importlib.util.find_spec(f"pipelines.{name}") is not None
     for dependency in stage["deps"]:
         made = any(output == dependency or output.startswith(f"{dependency}/") for output in OUTPUTS)
-        assert made or dependency == "data" or (ROOT / dependency).exists(), dependency
+        assert made or dependency == "${data.path}" or (ROOT / dependency).exists(), dependency
     for parameter in stage.get("params", []):
         value = raw_params
         for key in parameter.split("."):
@@ -37,7 +37,7 @@ def test_every_parameter_belongs_to_a_stage(raw_params):
 def test_no_output_lies_in_the_data_set_or_in_git():
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
     assert all(path.startswith("artifacts/") for path in OUTPUTS)
-    assert {"artifacts/", "/data", ".osteo/"} <= set(ignored) | {"/data"}
+    assert {"artifacts/", "/data/", ".osteo/"} <= set(ignored)
 
 
 def test_telemetry_of_dvc_is_off():

@@ -84,6 +84,7 @@ def test_a_picture_carries_neither_modality_nor_spacing():
         (dicom_bytes(RAMP, SamplesPerPixel=3), "3 samples per pixel"),
         (dicom_bytes(RAMP, Rows=60000, Columns=60000), "3,600,000,000 pixels"),
         (dicom_bytes(RAMP, PixelSpacing=[0, 1]), "not plausible"),
+        (dicom_bytes(RAMP, RescaleSlope=None), "no RescaleSlope and RescaleIntercept"),
     ],
 )
 def test_what_cannot_be_used_is_one_kind_of_error(data, message):

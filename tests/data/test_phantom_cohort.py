@@ -21,7 +21,13 @@ from osteo_models.errors import InputError
 
 SEED = 2023
 # SHA-256 of files of the small cohort of seed 2023: they must be the same on every machine.
-PINNED = {}
+PINNED = {
+    "dicom/02d35843/mri-002.dcm": "3d513272e1c69b3ce61afc56f70aa0b654ab95c902935178c8df5943afe39826",
+    "dicom/0b0a1d3f/mri-002.dcm": "adbfb6984149259ea7b52f8cdabdc74fe71811306613e04b1f46096835379486",
+    "dicom/006064f6/ct-002.dcm": "f4842db09fb7e62ba9fd21b2f49f922554f55740078a8e22bc48b5e07b4216a4",
+    "dicom/2664e4ff/ct-002.dcm": "072b35f576f108816da2569c9c3364d92d75e009de2c87d31a075a443b185420",
+    "clinical.csv": "428d7c74bb772d35c7e10b1e95b1ac78d616b0bfd5e5a4c066f361232e325a39",
+}
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
 import time
 
@@ -26,7 +24,7 @@ def kill_after_folds(project, folds: int):
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline, "no fold was finished in time"
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # only what was started by hand; everything below it must follow
     process.communicate()
     return results(project)
 

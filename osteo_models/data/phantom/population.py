@@ -70,9 +70,10 @@ def _study_groups(plan: CohortPlan, seed: int) -> Iterator[Person]:
         men, women = group.men, group.people - group.men
         sexes: list[Sex] = draws.shuffled(_repeat("M", men) + _repeat("F", women))
         for age, count, sex in zip(ages, slices, sexes, strict=True):
-            person = _dxa_person(draws, sex, age) if group.target == OSTEOPOROSIS else _candidate(draws, sex, age)
             if group.target == OSTEOPOROSIS:
-                person = _with_t_scores(person, _low_t(group, age, draws), draws)
+                person = _with_t_scores(_dxa_person(draws, sex, age), _low_t(group, age, draws), draws)
+            else:
+                person = _candidate(draws, sex, age)
             day = person.dxa_date + timedelta(draws.integer(-NEAR_DAYS, NEAR_DAYS)) if person.dxa_date else _day(draws)
             yield replace(person, modality=group.modality, imaging_date=day, slices=count)
 
@@ -84,9 +85,9 @@ def _repeat(sex: Sex, count: int) -> list[Sex]:
 def _low_t(group: GroupPlan, age: int, draws: Draws) -> float:
     """A mean T-score below -1, falling with age; people of the hold-out's ages have lost little bone."""
     if group.close_ages[0] <= age <= group.close_ages[1]:
-        return draws.uniform(-1.9, -1.15)
+        return draws.uniform(-1.5, -1.15)
     mean = draws.normal(-1.9 - 0.022 * (age - 50), 0.7)
-    return max(-4.5, mean if mean < -1.08 else -2.16 - mean)
+    return max(-4.5, mean if mean < -1.12 else -2.24 - mean)
 
 
 def _dxa_person(draws: Draws, sex: Sex, age: int) -> Person:
@@ -105,7 +106,7 @@ def _with_t_scores(person: Person, mean: float, draws: Draws) -> Person:
 
 
 def _candidate(draws: Draws, sex: Sex, age: int) -> Person:
-    density = max(-0.95, draws.normal(0.38 - 0.02 * max(0, age - 30), 0.68))
+    density = max(-0.8, draws.normal(0.42 - 0.035 * max(0, age - 28), 0.66))
     return Person("", "control_candidate", sex, age, False, density)
 
 

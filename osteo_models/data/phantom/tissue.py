@@ -61,9 +61,9 @@ class Bone:
 def bone_of(vertebra: Vertebra, anatomy: Anatomy, modality: Modality) -> Bone:
     """Bone after density (T-score of the level), the person's own deviation, and, on T1, age."""
     density = vertebra.density
-    cortex = max(0.2, 0.64 + 0.09 * density + 0.05 * anatomy.cortex_shift)
+    cortex = max(0.2, 0.66 + 0.10 * density + 0.045 * anatomy.cortex_shift)
     if modality == "ct":
-        inside = max(15.0, 188.0 + 34.0 * density + 12.0 * anatomy.trabecular_shift)
+        inside = max(15.0, 188.0 + 34.0 * density + 10.0 * anatomy.trabecular_shift)
         return Bone(inside, 760.0 * cortex, 1.25, 0.10 * inside + 5.0 * max(0.0, -density))
     # Lost trabeculae are replaced by fat; marrow turns fatty with age too.
     fat = 0.31 - 0.048 * density + 0.06 * anatomy.wear + 0.055 * anatomy.marrow_shift

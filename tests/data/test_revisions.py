@@ -1,0 +1,43 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from osteo_models.data.revisions import check_data, hash_data, read_commit, read_data_digest, run_dvc
+from osteo_models.errors import OsteoError, StaleDataError
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A real DVC repository without git, with a data set of three files."""
+    for name in ("data/b/2.bin", "data/a.csv", "data/b/10.bin"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    for command in (["init", "--no-scm", "-q"], ["config", "core.analytics", "false"], ["add", "-q", "data"]):
+        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path
+
+
+def test_our_hash_of_a_folder_is_dvcs(repository):
+    assert hash_data(repository / "data") == read_data_digest(repository)
+    check_data(repository)
+
+
+def test_a_flipped_bit_is_found_though_size_and_time_stay(repository):
+    path = repository / "data" / "a.csv"
+    stat = path.stat()
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(StaleDataError, match=r"data: the files \(md5 .*\) differ from what data\.dvc records"):
+        check_data(repository)
+
+
+def test_without_dvc_and_git_there_is_nothing_to_say(tmp_path):
+    assert read_data_digest(tmp_path) is None
+    assert read_commit(tmp_path) == {}
+    with pytest.raises(OsteoError, match="`dvc status` failed"):
+        run_dvc(tmp_path, ["status"])

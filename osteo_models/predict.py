@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from osteo_models.data.dicom import is_picture
 from osteo_models.errors import InputError
 from osteo_models.registry.lookup import VersionInfo
 from osteo_models.registry.network import LoadedNetwork
@@ -109,11 +110,12 @@ def _score_file(loaded: LoadedNetwork, file: Path, modality: Modality | None) ->
         data = file.read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=str(file)) from None
-    says_itself = data[128:132] == b"DICM"
-    if not says_itself and modality is None and loaded.record.images == "multimodal":
+    if is_picture(data) and modality is None and loaded.record.images == "multimodal":
         found = "a picture does not say whether it is MRI or CT"
         raise InputError(found, where=str(file), allowed="mri, ct", remedy="say it with --modality")
-    table = pd.DataFrame({"image": [base64.b64encode(data).decode()], "modality": [None if says_itself else modality]})
+    table = pd.DataFrame(
+        {"image": [base64.b64encode(data).decode()], "modality": [modality if is_picture(data) else None]}
+    )
     try:
         row = score_table(loaded, table).iloc[0]
     except InputError as error:

@@ -37,6 +37,16 @@ class SourceImage:
     spacing_mm: tuple[float, float] | None
 
 
+def is_dicom(data: bytes) -> bool:
+    """Whether a file says that it is DICOM (PS3.10 7.1)."""
+    return data[128:132] == b"DICM"
+
+
+def is_picture(data: bytes) -> bool:
+    """Whether a file says that it is PNG or JPEG, which know no modality."""
+    return data[:8] == b"\x89PNG\r\n\x1a\n" or data[:3] == b"\xff\xd8\xff"
+
+
 def read_image(data: bytes, *, where: str) -> SourceImage:
     """Decode one image file.
 
@@ -47,9 +57,9 @@ def read_image(data: bytes, *, where: str) -> SourceImage:
     Raises:
         ImageError: It is no image of the known formats, is damaged, too large, or not MR or CT.
     """
-    if data[128:132] == b"DICM":
+    if is_dicom(data):
         return _read_dicom(data, where)
-    if data[:8] == b"\x89PNG\r\n\x1a\n" or data[:3] == b"\xff\xd8\xff":
+    if is_picture(data):
         return _read_picture(data, where)
     raise ImageError("not an image file that can be read", where=where, allowed=FORMATS)
 

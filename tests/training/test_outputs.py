@@ -42,7 +42,7 @@ def test_a_network_and_all_that_scoring_needs(job, result, small_params, tmp_pat
     folder = tmp_path / "models" / "unimodal-mri"
     assert (folder / "model.safetensors").read_bytes() == b"weights"
     record = json.loads((folder / "model.json").read_text())
-    assert (record["key"], record["threshold"], record["prepare"]["crop_mm"]) == (job.key, 0.4, [200.0, 120.0])
+    assert (record["key"], record["threshold"], record["prepare"]["crop_mm"]) == (job.key, 0.4, [200.0, 150.0])
 
 
 def test_jobs_stand_in_a_fixed_order(tmp_path):

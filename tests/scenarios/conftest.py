@@ -41,7 +41,7 @@ class Project:
     def osteo(self, *arguments: str, code: int = 0) -> str:
         """Run `osteo` to its end and give what it printed."""
         process = self.start(*arguments)
-        output, _ = process.communicate(timeout=280)
+        output, _ = process.communicate(timeout=600)
         assert process.returncode == code, output
         return output
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(1200)
 
 
 def results(project):
@@ -19,7 +19,7 @@ def results(project):
 def kill_after_folds(project, folds: int):
     """Start the demo, and kill it with everything it started once some folds are finished."""
     process = project.start("demo")
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 400
     while len(results(project)) < folds:
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline, "no fold was finished in time"

@@ -141,12 +141,13 @@ def _reproduce(settings: Settings, arguments: list[str], say: Say) -> None:
     say(f"dvc repro {' '.join(arguments)}".rstrip())
     told = settings.state / "stage-error.json"
     told.unlink(missing_ok=True)
-    code = start_dvc(settings.root, ["repro", *arguments], {ERROR_FILE: str(told)})
+    code, errors = start_dvc(settings.root, ["repro", *arguments], {ERROR_FILE: str(told)})
     if told.is_file():
         error = json.loads(told.read_text(encoding="utf-8"))
         raise (InputError if error["exit_code"] == InputError.exit_code else OsteoError)(error["text"])
     if code:
-        raise OsteoError("a DVC stage failed (see above)", remedy="mend it and run the same command: it continues")
+        found = "; ".join(errors) or f"`dvc repro` ended with exit code {code}"
+        raise OsteoError(found, where="dvc.yaml", remedy="mend it and run the same command: it continues")
 
 
 def _promote(params: Params, settings: Settings, say: Say) -> list[str]:

@@ -81,15 +81,28 @@ def run_dvc(root: Path, arguments: Sequence[str]) -> Command:
     return done
 
 
-def start_dvc(root: Path, arguments: Sequence[str], variables: Mapping[str, str]) -> int:
-    """Run a DVC command on this terminal, with this environment's programs first; its exit code.
+def start_dvc(root: Path, arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[int, list[str]]:
+    """Run a DVC command on this terminal, with this environment's programs first.
 
     DVC, and a stage that is told so by OSTEO_DIE_WITH_PARENT, end when this process is killed: no training goes on
     unseen, and DVC's locks are free again.
+
+    Returns:
+        Its exit code, and DVC's own error lines: they are held back, for the caller tells what went wrong once.
     """
     command = [sys.executable, "-m", "dvc", *arguments]
     environment = _environment() | {"OSTEO_DIE_WITH_PARENT": "1"} | dict(variables)
-    return subprocess.run(command, cwd=root, env=environment, check=False, preexec_fn=die_with_parent).returncode
+    errors: list[str] = []
+    with subprocess.Popen(
+        command, cwd=root, env=environment, preexec_fn=die_with_parent, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stderr or ():
+            if line.startswith("ERROR: "):
+                errors.append(line.removeprefix("ERROR: ").strip())
+            elif not errors:  # what follows an error is DVC's pointer to its help
+                sys.stderr.write(line)
+                sys.stderr.flush()
+    return process.returncode, errors
 
 
 def _run(command: Sequence[str], root: Path) -> Command:

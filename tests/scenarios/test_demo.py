@@ -59,10 +59,10 @@ def test_the_whole_job(project):
     shown = json.loads(project.dvc("metrics", "show", "--json"))
     assert "artifacts/metrics/stage-1.json" in json.dumps(shown)
 
-    again_and_use(project, after)
+    use_and_misuse(project, after)
 
 
-def again_and_use(project, finished):
+def use_and_misuse(project, finished):
     """A second run finds nothing to do; the champion scores files; the gate refuses with its own exit code."""
     started = time.monotonic()
     output = project.osteo("demo")
@@ -87,3 +87,16 @@ def again_and_use(project, finished):
     wrong = project.osteo("demo", code=2)
     assert "profle: unknown key" in wrong and "profile: missing" in wrong
     (project.root / "params.yaml").write_text(params)
+    bad_table(project)
+
+
+def bad_table(project):
+    """A fault that only a DVC stage can see is one error, and leaves no half-made output."""
+    table = project.root / "data" / "clinical.csv"
+    table.chmod(0o644)
+    table.write_text(table.read_text().replace("age_years", "age", 1))
+    (project.root / "data.dvc").unlink()
+    said = project.osteo("demo", code=2)
+    assert said.count("error") == 1 and "ERROR" not in said, said
+    assert "age_years" in said and "clinical.csv" in said
+    assert not list((project.root / "artifacts" / "cohort").glob("*"))

@@ -28,11 +28,15 @@ def read_data_digest(root: Path, data: str = "data") -> str | None:
 
 
 def read_commit(root: Path) -> dict[str, str]:
-    """The git commit and whether tracked files differ from it; empty outside git."""
+    """The git commit and whether tracked files differ from it; empty outside git.
+
+    `dvc.lock` does not count: every run of the stages writes it.
+    """
     head = _run(["git", "rev-parse", "HEAD"], root)
     if head.returncode:
         return {}
-    changed = _run(["git", "status", "--porcelain", "--untracked-files=no"], root).stdout.strip()
+    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock"]
+    changed = _run(command, root).stdout.strip()
     return {"git.commit": head.stdout.strip(), "git.dirty": str(bool(changed)).lower()}
 
 

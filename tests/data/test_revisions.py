@@ -4,7 +4,14 @@ import sys
 
 import pytest
 
-from osteo_models.data.revisions import check_data, hash_data, read_commit, read_data_digest, run_dvc
+from osteo_models.data.revisions import (
+    check_data,
+    hash_data,
+    read_commit,
+    read_data_digest,
+    run_dvc,
+    start_dvc,
+)
 from osteo_models.errors import OsteoError, StaleDataError
 
 
@@ -41,3 +48,28 @@ def test_without_dvc_and_git_there_is_nothing_to_say(tmp_path):
     assert read_commit(tmp_path) == {}
     with pytest.raises(OsteoError, match="`dvc status` failed"):
         run_dvc(tmp_path, ["status"])
+
+
+def test_a_commit_is_dirty_by_what_a_person_changed_not_by_dvc_lock(tmp_path):
+    def git(*arguments):
+        who = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    for name in ("params.yaml", "dvc.lock"):
+        (tmp_path / name).write_text("a")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "start")
+    (tmp_path / "dvc.lock").write_text("b")
+    assert read_commit(tmp_path)["git.dirty"] == "false"
+    (tmp_path / "params.yaml").write_text("b")
+    assert read_commit(tmp_path)["git.dirty"] == "true"
+
+
+def test_dvcs_own_error_line_is_given_back_and_what_a_stage_says_is_shown(repository, capfd):
+    (repository / "dvc.yaml").write_text("stages:\n  one:\n    cmd: echo said >&2 && exit 3\n")
+    code, errors = start_dvc(repository, ["repro"], {})
+    assert code != 0
+    assert len(errors) == 1 and "failed to reproduce 'one'" in errors[0]
+    shown = capfd.readouterr()
+    assert "said" in shown.err and "ERROR" not in shown.err

@@ -29,6 +29,7 @@ class Settings:
         state: Local state of the embedded servers and of unfinished jobs.
         tracking_uri: MLflow's store.
         ray_address: Address of a running cluster; None starts a local one.
+        key_file: The key of pseudonyms, outside the data and git.
         die_with_parent: Whether a stage ends when the command that started it is killed.
     """
 
@@ -36,6 +37,7 @@ class Settings:
     state: Path
     tracking_uri: str
     ray_address: str | None
+    key_file: Path
     die_with_parent: bool
 
     @property
@@ -62,6 +64,7 @@ def load_settings(root: Path | None = None) -> Settings:
         state=state,
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state / 'mlflow.db'}",
         ray_address=os.environ.get("RAY_ADDRESS") or None,
+        key_file=Path(os.environ.get("OSTEO_KEY_FILE") or Path.home() / ".config" / "osteo-models" / "pseudonyms.key"),
         die_with_parent=os.environ.get("OSTEO_DIE_WITH_PARENT") == "1",
     )
 

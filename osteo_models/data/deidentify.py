@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +24,7 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, MRImageStor
 from osteo_models.data.clinical import COLUMNS, DATES
 from osteo_models.data.intake.slices import Slice
 from osteo_models.data.pseudonyms import Pseudonyms
+from osteo_models.terms import Modality
 
 OLDEST_AGE_YEARS: Final = 90  # ages over 89 are pooled
 DAY_ZERO: Final = pd.Timestamp("1900-01-01")
@@ -43,6 +45,23 @@ class Person:
     age_years: int
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What the slices of a series share."""
+
+    modality: Modality
+    shape: tuple[int, int]
+    spacing_mm: tuple[float, float]
+    orientation: tuple[float, ...]
+    thickness_mm: float | None
+    technique: tuple[tuple[str, float], ...]
+    vendor: str
+    person: Person
+    study: str
+    series: str
+    frame: str
+
+
 def pool_age(age_years: int) -> int:
     """The age, or 90 for everybody over 89."""
     return min(age_years, OLDEST_AGE_YEARS)
@@ -61,17 +80,23 @@ def encode_slice(
         series: Likewise.
         instance: Likewise, made unique per slice by the caller.
     """
-    dataset = Dataset()
-    dataset.file_meta = _file_meta(content, pseudonyms.uid("instance", instance))
-    for values in (
-        _identity(content, person, pseudonyms.uid("study", study), pseudonyms.uid("series", series)),
-        _geometry(content, pseudonyms.uid("frame", study)),
-        _technique(content),
-        _pixels(content),
-    ):
-        for keyword, value in values.items():
-            setattr(dataset, keyword, value)
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID
+    plane = content.plane
+    shared = _Shared(
+        modality=content.modality,
+        shape=(content.pixels.shape[0], content.pixels.shape[1]),
+        spacing_mm=plane.spacing_mm,
+        orientation=plane.orientation,
+        thickness_mm=content.thickness_mm,
+        technique=tuple(sorted(content.technique.items())),
+        vendor=content.vendor,
+        person=person,
+        study=pseudonyms.uid("study", study),
+        series=pseudonyms.uid("series", series),
+        frame=pseudonyms.uid("frame", study),
+    )
+    dataset = _make_template(shared)
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(pseudonyms.uid("instance", instance))
+    dataset.ImagePositionPatient = [_decimal(value) for value in plane.position_mm]
     stored = np.ascontiguousarray(content.pixels, dtype=content.pixels.dtype.newbyteorder("<"))
     dataset.add_new("PixelData", "OW", stored.tobytes())
     buffer = io.BytesIO()
@@ -101,52 +126,59 @@ def clean_clinical(table: pd.DataFrame, pseudonyms: Pseudonyms) -> pd.DataFrame:
     return table.sort_values("patient_id").reset_index(drop=True)
 
 
-def _file_meta(content: Slice, instance: str) -> FileMetaDataset:
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = CTImageStorage if content.modality == "ct" else MRImageStorage
-    meta.MediaStorageSOPInstanceUID = UID(instance)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID("2.25.2023232116")
-    meta.ImplementationVersionName = IMPLEMENTATION
-    return meta
+@lru_cache(maxsize=8)
+def _make_template(shared: _Shared) -> Dataset:
+    """A data set with all but what differs from slice to slice; making it takes longer than the pixels do."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.FileMetaInformationVersion = b"\x00\x01"
+    dataset.file_meta.MediaStorageSOPClassUID = _sop_class(shared)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.ImplementationClassUID = UID("2.25.2023232116")
+    dataset.file_meta.ImplementationVersionName = IMPLEMENTATION
+    for values in (_identity(shared), _geometry(shared), _technique(shared), _pixels(shared)):
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
+    return dataset
 
 
-def _identity(content: Slice, person: Person, study: str, series: str) -> dict[str, Any]:
+def _sop_class(shared: _Shared) -> UID:
+    return CTImageStorage if shared.modality == "ct" else MRImageStorage
+
+
+def _identity(shared: _Shared) -> dict[str, Any]:
     codes: list[Dataset] = []
     for value, meaning in METHOD_CODES:
         code = Dataset()
         code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
         codes.append(code)
+    is_ct, person = shared.modality == "ct", shared.person
     return {
-        "SOPClassUID": CTImageStorage if content.modality == "ct" else MRImageStorage,
-        "ImageType": ["DERIVED", "PRIMARY", "OTHER"] if content.modality == "mri" else ["DERIVED", "PRIMARY", "AXIAL"],
+        "SOPClassUID": _sop_class(shared),
+        "ImageType": ["DERIVED", "PRIMARY", "AXIAL"] if is_ct else ["DERIVED", "PRIMARY", "OTHER"],
         "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "ReferringPhysicianName": "",
-        "Modality": "MR" if content.modality == "mri" else "CT", "Manufacturer": content.vendor,
-        "BodyPartExamined": "LSPINE",
+        "Modality": "CT" if is_ct else "MR", "Manufacturer": shared.vendor, "BodyPartExamined": "LSPINE",
         "PatientName": "", "PatientID": person.patient_id, "PatientBirthDate": "", "PatientSex": person.sex,
         "PatientAge": f"{person.age_years:03d}Y", "PatientIdentityRemoved": "YES",
         "DeidentificationMethod": METHOD, "DeidentificationMethodCodeSequence": codes,
         "LongitudinalTemporalInformationModified": "REMOVED",
-        "StudyInstanceUID": study, "SeriesInstanceUID": series, "StudyID": "", "SeriesNumber": None,
+        "StudyInstanceUID": shared.study, "SeriesInstanceUID": shared.series, "StudyID": "", "SeriesNumber": None,
         "InstanceNumber": None, "PositionReferenceIndicator": "", "BurnedInAnnotation": "NO",
     }  # fmt: skip
 
 
-def _geometry(content: Slice, frame: str) -> dict[str, Any]:
-    plane = content.plane
+def _geometry(shared: _Shared) -> dict[str, Any]:
     return {
-        "FrameOfReferenceUID": frame,
-        "PixelSpacing": [_decimal(value) for value in plane.spacing_mm],
-        "ImageOrientationPatient": [_decimal(value) for value in plane.orientation],
-        "ImagePositionPatient": [_decimal(value) for value in plane.position_mm],
-        "SliceThickness": "" if content.thickness_mm is None else _decimal(content.thickness_mm),
+        "FrameOfReferenceUID": shared.frame,
+        "PixelSpacing": [_decimal(value) for value in shared.spacing_mm],
+        "ImageOrientationPatient": [_decimal(value) for value in shared.orientation],
+        "SliceThickness": "" if shared.thickness_mm is None else _decimal(shared.thickness_mm),
     }
 
 
-def _technique(content: Slice) -> dict[str, Any]:
-    known = {name: _decimal(value) for name, value in content.technique.items()}
-    if content.modality == "ct":
+def _technique(shared: _Shared) -> dict[str, Any]:
+    known = {name: _decimal(value) for name, value in shared.technique}
+    if shared.modality == "ct":
         return {"KVP": known.get("KVP", ""), "RescaleIntercept": "0", "RescaleSlope": "1", "RescaleType": "HU",
                 "AcquisitionNumber": None}  # fmt: skip
     return {
@@ -156,12 +188,11 @@ def _technique(content: Slice) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pixels(content: Slice) -> dict[str, Any]:
-    rows, columns = content.pixels.shape
+def _pixels(shared: _Shared) -> dict[str, Any]:
     return {
-        "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "Rows": rows, "Columns": columns,
-        "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15,
-        "PixelRepresentation": 1 if content.modality == "ct" else 0,
+        "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": shared.shape[0], "Columns": shared.shape[1], "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15,
+        "PixelRepresentation": 1 if shared.modality == "ct" else 0,
     }  # fmt: skip
 
 

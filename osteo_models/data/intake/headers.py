@@ -19,6 +19,8 @@ from osteo_models.terms import DICOM_MODALITY, Modality
 
 MAX_PIXELS: Final = 100_000_000  # of all frames of one file
 MAX_INFLATED_BYTES: Final = 300_000_000
+LEAST_INFLATED_BYTES: Final = 16_000_000  # a bomb shows itself by its ratio long before it has grown to the most
+MOST_TIMES_PACKED: Final = 50
 DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
 SPACING_MM: Final = (0.05, 10.0)
 FURTHEST_MM: Final = 10_000
@@ -239,9 +241,10 @@ def _number(dataset: pydicom.Dataset, name: str) -> float | None:
 def _check_inflated(data: bytes) -> None:
     """A deflated data set is inflated within bounds first: pydicom inflates all of it, however much that is."""
     start = 144 + int.from_bytes(data[140:144], "little")  # after the group length of the file meta (PS3.10 7.1)
+    most = min(MAX_INFLATED_BYTES, max(LEAST_INFLATED_BYTES, MOST_TIMES_PACKED * len(data)))
     try:
-        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], MAX_INFLATED_BYTES + 1)
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], most + 1)
     except zlib.error:
         raise Refusal("damaged") from None
-    if len(inflated) > MAX_INFLATED_BYTES:
+    if len(inflated) > most:
         raise Refusal("too_large")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from PIL import Image
-from pydicom.pixels.processing import apply_modality_lut, apply_rescale
+from pydicom.pixels.processing import apply_modality_lut
 
 from osteo_models.data.intake.headers import MAX_PIXELS, SIDE_PIXELS, Header, Plane, group_value
 from osteo_models.data.intake.refusal import Refusal
@@ -79,43 +79,45 @@ def _scale(dataset: pydicom.Dataset, modality: Modality, frame: int, stored: npt
     The VOI LUT is for looking only: the preparation has a window of its own.
     """
     padding = _padding(dataset, stored)
+    turned = dataset.get("PhotometricInterpretation") == "MONOCHROME1" and modality == "mri"
     transform = "PixelValueTransformationSequence"
     slope = group_value(dataset, frame, transform, "RescaleSlope")
     intercept = group_value(dataset, frame, transform, "RescaleIntercept")
     if "ModalityLUTSequence" in dataset:
         values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
-    elif slope is not None and intercept is not None:
-        values = stored.astype(np.float64) * float(slope) + float(intercept)
-    elif modality == "ct":
+    elif modality == "ct" and (slope is None or intercept is None):
         raise Refusal("no_scale")
     else:
-        values = np.asarray(apply_rescale(stored, dataset), np.float64)
+        slope, intercept = float(slope if slope is not None else 1), float(intercept if intercept is not None else 0)
+        if (slope, intercept % 1) == (1, 0) and abs(intercept) < HU[1] and padding is None and not turned:
+            return _clip(stored.astype(np.int32) + int(intercept), modality)  # nearly all files; no fractions arise
+        values = stored.astype(np.float64) * slope + intercept
     if not np.isfinite(values).all():
         raise Refusal("damaged")
-    if padding.any():
+    if padding is not None and padding.any():
         seen = values[~padding]
         values = np.where(padding, seen.min() if seen.size else 0.0, values)
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1" and modality == "mri":
+    if turned:
         values = values.max() + values.min() - values
+    return _clip(values, modality)
+
+
+def _clip(values: npt.NDArray[Any], modality: Modality) -> Pixels:
+    """16 bits: Hounsfield units; MR has no unit, so whole numbers stay as they are and others are spread."""
     if modality == "ct":
         return np.clip(np.rint(values), *HU).astype(np.int16)
-    return _as_mr(values)
-
-
-def _as_mr(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
-    """MR has no unit: whole numbers stay as they are, others are spread over 16 bits."""
     low, high = float(values.min()), float(values.max())
-    whole = low >= 0 and high <= MR_MAXIMUM and bool((values == np.rint(values)).all())
-    if not whole:
+    whole = values.dtype.kind == "i" or bool((values == np.rint(values)).all())
+    if not (whole and low >= 0 and high <= MR_MAXIMUM):
         values = (values - low) * (MR_MAXIMUM / (high - low) if high > low else 0.0)
     return np.rint(values).astype(np.uint16)
 
 
-def _padding(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Pixels that are filling, not image (PS3.3 C.7.5.1.1.2)."""
+def _padding(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    """Pixels that are filling, not image (PS3.3 C.7.5.1.1.2); None where the file knows none."""
     value = dataset.get("PixelPaddingValue")
     if value is None:
-        return np.zeros(stored.shape, np.bool_)
+        return None
     limit = dataset.get("PixelPaddingRangeLimit", value)
     low, high = sorted((int(value), int(limit)))
     return np.asarray((stored >= low) & (stored <= high), np.bool_)
@@ -136,5 +138,7 @@ def decode_picture(data: bytes) -> npt.NDArray[np.uint8]:
             return np.asarray(picture.convert("L"))
     except Refusal:
         raise
+    except Image.DecompressionBombError:
+        raise Refusal("too_large") from None
     except Exception:  # noqa: BLE001  damaged pictures make decoders raise anything
         raise Refusal("damaged") from None

@@ -18,6 +18,7 @@ from osteo_models.data.clinical import read_clinical
 from osteo_models.data.dicom import read_image
 from osteo_models.data.identity_check import find_identity
 from osteo_models.data.intake.importer import import_source
+from osteo_models.data.withdrawal import withdraw_patient
 from osteo_models.errors import InputError, TableError
 from tests.data.intake_files import AXIAL, KEY, as_bytes, clinical_table, make_dicom
 
@@ -333,3 +334,13 @@ def test_canaries_of_every_attribute_are_gone(source, run_import, tmp_path, capf
     assert not find_identity(tmp_path / "data" / "dicom")
     shown = capfd.readouterr()
     assert CANARY not in shown.out + shown.err
+
+
+def test_a_withdrawn_person_is_refused(source, run_import, tmp_path):
+    (source / "a.dcm").write_bytes(as_bytes(make_dicom()))
+    (source / "b.dcm").write_bytes(as_bytes(make_dicom(patient="P2", seed=1)))
+    run_import()
+    withdraw_patient(tmp_path / "data", KEY.patient("P1"))
+    outcome, reasons = run_import()
+    assert reasons == {"a.dcm": "withdrawn", "b.dcm": "accepted"} and outcome.added == 0
+    assert KEY.patient("P1") not in (tmp_path / "data" / "clinical.csv").read_text()

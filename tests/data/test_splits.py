@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from osteo_models.data.leaks import check_splits
@@ -126,7 +126,7 @@ def test_one_of_each_bin_comes_as_near_as_can_be(bins, wanted):
     assert abs(total - wanted) == min(abs(other - wanted) for other in totals)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**16))
 def test_a_data_set_that_grows_or_shrinks_moves_nobody(images_table, params, seed):
     patients = images_table["patient_id"].unique()

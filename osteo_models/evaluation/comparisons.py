@@ -1,9 +1,9 @@
-"""Two jobs against each other: the optimism of the image protocol, and DeLong's test of architectures (table 9)."""
+"""Two jobs against each other: the optimism of the image protocol, DeLong's tests of architectures and modalities."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 
@@ -16,9 +16,9 @@ from osteo_models.evaluation.bootstrap import (
     sum_patients,
 )
 from osteo_models.evaluation.cases import Cases, IntArray
-from osteo_models.evaluation.delong import delong_test
+from osteo_models.evaluation.delong import delong_test, delong_unpaired
 from osteo_models.evaluation.intervals import percentile_interval
-from osteo_models.evaluation.patients import score_patients
+from osteo_models.evaluation.placements import Level
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import Row
 from osteo_models.terms import MODALITIES
@@ -48,8 +48,8 @@ def optimism_rows(jobs: Sequence[Predictions], *, threshold: float, seed: int, r
         a, b = (sum_patients(_cases(job), threshold, [str(name) for name in names]) for job in (image, patient))
         once = np.ones((1, names.size))
         weights = draw_weights(_joint_stratum(a, b), resamples, seed)
-        points_a, points_b = compute_metrics(a, once), compute_metrics(b, once)
-        samples_a, samples_b = compute_metrics(a, weights), compute_metrics(b, weights)
+        points_a, points_b = (compute_metrics(sums, once, OPTIMISM_METRICS) for sums in (a, b))
+        samples_a, samples_b = (compute_metrics(sums, weights, OPTIMISM_METRICS) for sums in (a, b))
         for name in OPTIMISM_METRICS:
             interval = percentile_interval(samples_a[name] - samples_b[name])
             values = [None if np.isnan(points[name][0]) else float(points[name][0]) for points in (points_a, points_b)]
@@ -80,7 +80,7 @@ def delong_rows(jobs: Sequence[Predictions]) -> Iterator[Row]:
         part = first if subset == first.images else first.select(first.modality == subset)
         _, rows_a, rows_b = np.intersect1d(part.image_id, second.image_id, return_indices=True)
         if rows_a.size:
-            for level in ("image", "patient"):
+            for level in get_args(Level):
                 yield _delong_row(part.select(rows_a), second.select(rows_b), subset, level)
 
 
@@ -95,22 +95,53 @@ def _pair_jobs(jobs: Sequence[Predictions]) -> Iterator[tuple[Predictions, Predi
                 yield first, second, second.images
 
 
-def _delong_row(a: Predictions, b: Predictions, subset: str, level: str) -> Row:
+def _delong_row(a: Predictions, b: Predictions, subset: str, level: Level) -> Row:
     row: Row = {"stage": a.stage, "protocol": a.protocol, "subset": subset, "level": level}
     row |= {"first": f"{a.architecture}-{a.images}", "second": f"{b.architecture}-{b.images}"}
     patients = int(np.unique(a.patient_id).size)
     row |= {"n": a.target.size if level == "image" else patients, "n_patients": patients}
-    row |= {"source_first": a.source, "source_second": b.source, "note": ""}
-    target, score_a, score_b = a.target, a.score, b.score
-    if level == "patient":
-        both = [score_patients(job.target, job.score, job.patient_id) for job in (a, b)]
-        target = np.asarray([one.target for one in both[0]], dtype=np.int64)
-        score_a, score_b = (np.asarray([one.score for one in found]) for found in both)
-    elif patients < a.target.size:
-        row["note"] = "images of one patient are not independent: p is too small, see the patient level"
+    row |= {"source_first": a.source, "source_second": b.source}
     try:
-        found = delong_test(target, score_a, score_b)
+        found = delong_test(a.target, a.score, b.score, patient_id=a.patient_id, level=level)
     except InputError as error:
         return row | {"note": f"undefined: {error.found}"}
     row |= {"auc_first": found.auc_a, "auc_second": found.auc_b, "difference": found.auc_a - found.auc_b}
-    return row | {"ci_low": found.ci_low, "ci_high": found.ci_high, "z": found.z, "p_value": found.p_value}
+    row |= {"ci_low": found.ci_low, "ci_high": found.ci_high, "z": found.z, "p_value": found.p_value}
+    return row | {"note": found.warning}
+
+
+def unpaired_rows(jobs: Sequence[Predictions]) -> Iterator[Row]:
+    """MRI against CT, which are of different patients: the same network on either, at both levels.
+
+    Of a network with two outputs the one against the other; of the others the jobs of the two image sets in the
+    stages that belong together (1 and 2 in cross-validation; 5; 6).
+    """
+    for first in jobs:
+        if np.unique(first.modality).size > 1 and first.images == "multimodal":
+            yield from _unpaired(first.select(first.modality == "mri"), first.select(first.modality == "ct"))
+        for second in jobs:
+            stages = {first.stage, second.stage}
+            alike = (first.architecture, first.protocol) == (second.architecture, second.protocol)
+            together = len(stages) == 1 or stages == {"stage-1", "stage-2"}
+            if alike and together and (first.images, second.images) == ("mri", "ct"):
+                yield from _unpaired(first, second)
+
+
+def _unpaired(a: Predictions, b: Predictions) -> Iterator[Row]:
+    for level in get_args(Level):
+        row: Row = {"stage_first": a.stage, "stage_second": b.stage, "protocol": a.protocol, "level": level}
+        row |= {"first": f"{a.architecture}-{a.images} on mri", "second": f"{b.architecture}-{b.images} on ct"}
+        for side, job in (("first", a), ("second", b)):
+            patients = int(np.unique(job.patient_id).size)
+            row |= {f"n_{side}": job.target.size if level == "image" else patients, f"n_patients_{side}": patients}
+            row |= {f"source_{side}": job.source}
+        try:
+            found = delong_unpaired(
+                *(a.target, a.score, b.target, b.score), patient_a=a.patient_id, patient_b=b.patient_id, level=level
+            )
+        except InputError as error:
+            yield row | {"note": f"undefined: {error.found}"}
+            continue
+        row |= {"auc_first": found.auc_a, "auc_second": found.auc_b, "difference": found.auc_a - found.auc_b}
+        row |= {"ci_low": found.ci_low, "ci_high": found.ci_high, "z": found.t, "df": found.df}
+        yield row | {"p_value": found.p_value, "note": found.warning}

@@ -108,24 +108,22 @@ def read_header(data: bytes, *, where: str) -> Header:
     """Read how an image was acquired; a picture (PNG, JPEG) knows nothing of it.
 
     Raises:
-        ImageError: The file says that it is DICOM and cannot be read as such.
+        ImageError: The file says that it is DICOM and cannot be read as such, or is not MR or CT.
     """
     if not is_dicom(data):
         return Header("", "", "", dict.fromkeys(HEADER_NUMBERS, math.nan))
-    wanted = [
-        "StudyInstanceUID",
-        "SeriesInstanceUID",
-        "Manufacturer",
-        "ManufacturerModelName",
-        *HEADER_NUMBERS.values(),
-    ]
+    wanted = ["Modality", "StudyInstanceUID", "SeriesInstanceUID", "Manufacturer", "ManufacturerModelName"]
+    wanted += HEADER_NUMBERS.values()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values are read as missing below
             dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=wanted)
+            _modality(dataset, where)  # a file that was cut short reads as one that is empty
             numbers = {name: _number(dataset, keyword) for name, keyword in HEADER_NUMBERS.items()}
             names = [str(dataset.get(keyword) or "").strip() for keyword in ("Manufacturer", "ManufacturerModelName")]
             study, series = (_hash(dataset.get(f"{level}InstanceUID")) for level in ("Study", "Series"))
+    except ImageError:
+        raise
     except Exception as error:  # noqa: BLE001  damaged files make pydicom raise anything
         raise ImageError(f"damaged DICOM header ({type(error).__name__})", where=where, allowed=FORMATS) from None
     strength = numbers["field_strength_t"]

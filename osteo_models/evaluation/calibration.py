@@ -16,10 +16,11 @@ import numpy as np
 from osteo_models.evaluation.cases import BoolArray, Cases, FloatArray, IntArray
 
 RESOLUTION: Final = 2.0**-24  # of a float32 near 1: a score of exactly 0 or 1 stands for one that near
-STEPS: Final = 200  # three do but for resamples that are all but separated
-CLOSE: Final = 1e-9  # of a step, beside the coefficients
+STEPS: Final = 200  # two do but for resamples that are all but separated
+EXACT: Final = 1e-9  # Newton's method ends at a step this small beside the coefficients; its error is the square of it
+NEAR: Final = 1e-4  # the same for resamples, whose percentiles need no more
 LONGEST_STEP: Final = 2.0  # keeps a resample that is nearly separated from leaping away
-ROWS_AT_ONCE: Final = 64  # keeps one block of resamples x images in the processor's cache
+CELLS_AT_ONCE: Final = 130_000  # resamples x images of one block: they stay in the processor's cache
 BINS: Final = 10
 
 
@@ -66,12 +67,40 @@ def recalibrate(target: IntArray, logit: FloatArray, owner: IntArray, weights: F
     centre, spread = float(logit.mean()), float(logit.std())
     scaled = (logit - centre) / spread
     # the mean weights draw every patient that any row draws, so that this fit exists where one of the rows' does
-    start = _fit(target, scaled, weights[rows].mean(axis=0)[None, owner], np.zeros((1, 2)))
-    for block in np.array_split(rows, -(-rows.size // ROWS_AT_ONCE)):
-        fitted = _fit(target, scaled, weights[block][:, owner], np.repeat(start, block.size, axis=0))
-        slope[block] = fitted[:, 1] / spread
-        intercept[block] = fitted[:, 0] - fitted[:, 1] * centre / spread
+    middle = _fit(target, scaled, weights[rows].mean(axis=0)[None, owner], np.zeros((1, 2)), EXACT)
+    fitted = _step_from(middle[0], target, scaled, owner, weights[rows])
+    for part in np.array_split(np.arange(rows.size), -(-rows.size * owner.size // CELLS_AT_ONCE)):
+        chosen = weights[rows[part]][:, owner]
+        if rows.size > 1:
+            fitted[part] = _fit(target, scaled.astype(np.float32), chosen.astype(np.float32), fitted[part], NEAR)
+        lost = np.isnan(fitted[part, 0]) | (rows.size == 1)
+        if lost.any():
+            start = np.repeat(middle, int(lost.sum()), axis=0)
+            fitted[part[lost]] = _fit(target, scaled, chosen[lost], start, EXACT)
+    slope[rows] = fitted[:, 1] / spread
+    intercept[rows] = fitted[:, 0] - fitted[:, 1] * centre / spread
     return Recalibration(slope, intercept)
+
+
+def _step_from(
+    middle: FloatArray, target: IntArray, scaled: FloatArray, owner: IntArray, weights: FloatArray
+) -> FloatArray:
+    """One step of Newton's method from one point for all rows, from sums over patients: (B, 2)."""
+    chance = 1 / (1 + np.exp(-(middle[0] + middle[1] * scaled)))
+    curvature = chance * (1 - chance)
+    parts = (target - chance, (target - chance) * scaled, curvature, curvature * scaled, curvature * scaled**2)
+    sums = [weights @ np.bincount(owner, weights=part, minlength=weights.shape[1]) for part in parts]
+    return middle + _solve(*sums)[0]
+
+
+def _solve(
+    g0: FloatArray, g1: FloatArray, h00: FloatArray, h01: FloatArray, h11: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """The step of each row from gradient and curvature, cut to the longest allowed, and how long it would have been."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        step = np.stack([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0], axis=1) / (h00 * h11 - h01**2)[:, None]
+        length = np.abs(step).max(axis=1)
+        return step * np.minimum(1, LONGEST_STEP / length)[:, None], length
 
 
 def _reach(
@@ -85,29 +114,25 @@ def _reach(
     return np.where(drawn, low, np.inf).min(axis=1), np.where(drawn, high, -np.inf).max(axis=1)
 
 
-def _fit(target: IntArray, scaled: FloatArray, weights: FloatArray, start: FloatArray) -> FloatArray:
+def _fit(target: IntArray, scaled: FloatArray, weights: FloatArray, start: FloatArray, close: float) -> FloatArray:
     """Newton's method for all rows of weights (R, N) at once: (R, 2); NaN where it does not settle."""
-    fitted = start.copy()
+    fitted = start.astype(weights.dtype)
     active = np.arange(len(weights))
-    squared = scaled**2
+    squared, labels = scaled**2, target.astype(weights.dtype)
     for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-(fitted[active, :1] + fitted[active, 1:] * scaled)))
+        with np.errstate(over="ignore"):  # a chance of exactly 0
+            chance = 1 / (1 + np.exp(-(fitted[active, :1] + fitted[active, 1:] * scaled)))
         weight = weights[active]
-        residual = weight * (target - chance)
         curvature = weight * chance * (1 - chance)
-        g0, g1 = residual.sum(axis=1), residual @ scaled
-        h00, h01, h11 = curvature.sum(axis=1), curvature @ scaled, curvature @ squared
-        scale = h00 * h11 - h01**2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            step = np.stack([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0], axis=1) / scale[:, None]
-            longest = np.abs(step).max(axis=1, keepdims=True)
-            fitted[active] += step * np.minimum(1, LONGEST_STEP / longest)
-        settled = longest[:, 0] <= CLOSE * (1 + np.abs(fitted[active]).max(axis=1))
-        active = active[~settled]
+        residual = weight * (labels - chance)
+        sums = (curvature.sum(axis=1), curvature @ scaled, curvature @ squared)
+        step, length = _solve(residual.sum(axis=1), residual @ scaled, *sums)
+        fitted[active] += step
+        active = active[~(length <= close * (1 + np.abs(fitted[active]).max(axis=1)))]
         if not active.size:
-            return fitted
+            break
     fitted[active] = np.nan
-    return fitted
+    return fitted.astype(np.float64)
 
 
 @dataclass(frozen=True)

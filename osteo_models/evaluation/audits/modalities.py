@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import numpy as np
+import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
+from osteo_models.data.pairs import pair_images
 from osteo_models.evaluation.bootstrap import MetricName, draw_weights
-from osteo_models.evaluation.cases import BoolArray, FloatArray, IntArray
-from osteo_models.evaluation.facts import PAIRS, Facts
+from osteo_models.evaluation.cases import BoolArray, FloatArray, IntArray, TextArray
+from osteo_models.evaluation.facts import Facts
 from osteo_models.evaluation.intervals import percentile_interval
 from osteo_models.evaluation.metrics import Measure, Summary
 from osteo_models.evaluation.predictions import Predictions
@@ -63,10 +65,10 @@ def use_rows(job: Predictions, parts: dict[str, Summary]) -> Iterator[Row]:
 
 def pair_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row]:
     """Rows for the mean of the two outputs of each pair that the job was tested on."""
-    pairs = join_pairs(job, facts)
+    pairs = join_pairs(job, facts, measure.seed)
     row = identify(job) | {"use": "pairs"}
     if pairs is None:
-        note = f"no pairs of {job.stage} in {PAIRS}"
+        note = "no pairs of images that were scored"
         yield from (row | {"metric": name, "note": note} for name in USE_METRICS)
         return
     row |= {"n": pairs.target.size, "n_patients": pairs.mri_class.size + pairs.ct_class.size}
@@ -85,15 +87,18 @@ def pair_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row]
         yield row | {"metric": name} | cells
 
 
-def join_pairs(job: Predictions, facts: Facts) -> PairScores | None:
-    """The pairs of the job's protocol whose two images it scored; None where there are none."""
+def join_pairs(job: Predictions, facts: Facts, seed: int) -> PairScores | None:
+    """The pairs that the job was tested on, or for the hold-out such as are drawn here; None where there are none."""
+    if job.stage == "stage-4":
+        of_protocol = facts.pairs.split == job.protocol
+        ids = np.stack([facts.pairs.mri[of_protocol], facts.pairs.ct[of_protocol]])
+    else:
+        ids = _draw_pairs(job, seed)
     order = np.argsort(job.image_id)
     listed = job.image_id[order]
-    of_protocol = facts.pairs.split == job.protocol
-    ids = np.stack([facts.pairs.mri[of_protocol], facts.pairs.ct[of_protocol]])
     place = np.minimum(np.searchsorted(listed, ids), listed.size - 1)
     rows = order[place[:, (listed[place] == ids).all(axis=0)]]
-    if job.stage != "stage-4" or not rows.size:
+    if not rows.size:
         return None
     owners, classes = list[IntArray](), list[IntArray]()
     for side in rows:
@@ -102,6 +107,13 @@ def join_pairs(job: Predictions, facts: Facts) -> PairScores | None:
         classes.append(job.target[side][first])
     score = job.score[rows].mean(axis=0)
     return PairScores(job.target[rows[0]], score, owners[0], owners[1], classes[0], classes[1])
+
+
+def _draw_pairs(job: Predictions, seed: int) -> TextArray:
+    """Pairs of one class at random, as the network is trained on: (2, M) ids."""
+    columns = {"image_id": job.image_id, "modality": job.modality, "target": job.target}
+    pairs = cast(Any, pair_images)(cast(Any, pd).DataFrame(columns), seed)
+    return np.asarray([pairs["mri_image_id"].tolist(), pairs["ct_image_id"].tolist()], dtype=np.str_)
 
 
 def _measure(pairs: PairScores, weights: FloatArray, threshold: float) -> dict[MetricName, FloatArray]:

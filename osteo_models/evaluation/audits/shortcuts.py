@@ -119,7 +119,7 @@ def _fit_and_score(values: FloatArray, target: Any, train: BoolArray, test: Bool
     centre = values[train].mean(axis=0)
     spread = values[train].std(axis=0)
     scaled = (values - centre) / np.where(spread > 0, spread, 1)
-    model = cast(Any, LogisticRegression)(max_iter=1000)
+    model = cast(Any, LogisticRegression)(solver="newton-cholesky")
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         model.fit(scaled[train], target[train])

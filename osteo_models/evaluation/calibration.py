@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from osteo_models.evaluation.cases import BoolArray, Cases, FloatArray, IntArray
 
@@ -22,6 +23,7 @@ NEAR: Final = 1e-4  # the same for resamples, whose percentiles need no more
 LONGEST_STEP: Final = 2.0  # keeps a resample that is nearly separated from leaping away
 CELLS_AT_ONCE: Final = 130_000  # resamples x images of one block: they stay in the processor's cache
 BINS: Final = 10
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,7 @@ def _step_from(
     return middle + _solve(*sums)[0]
 
 
-def _solve(
-    g0: FloatArray, g1: FloatArray, h00: FloatArray, h01: FloatArray, h11: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _solve(g0: Floats, g1: Floats, h00: Floats, h01: Floats, h11: Floats) -> tuple[FloatArray, FloatArray]:
     """The step of each row from gradient and curvature, cut to the longest allowed, and how long it would have been."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         step = np.stack([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0], axis=1) / (h00 * h11 - h01**2)[:, None]
@@ -114,7 +114,7 @@ def _reach(
     return np.where(drawn, low, np.inf).min(axis=1), np.where(drawn, high, -np.inf).max(axis=1)
 
 
-def _fit(target: IntArray, scaled: FloatArray, weights: FloatArray, start: FloatArray, close: float) -> FloatArray:
+def _fit(target: IntArray, scaled: Floats, weights: Floats, start: FloatArray, close: float) -> FloatArray:
     """Newton's method for all rows of weights (R, N) at once: (R, 2); NaN where it does not settle."""
     fitted = start.astype(weights.dtype)
     active = np.arange(len(weights))

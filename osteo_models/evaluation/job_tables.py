@@ -16,6 +16,7 @@ from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import (
     Row,
     Tables,
+    add_area,
     confidence_row,
     confusion_row,
     delong_cells,
@@ -62,9 +63,8 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], measure: Measure
             resamples=resamples,
         )
         summaries[subset] = summary
-        area = delong_cells(part)
-        for row in summary_rows(part, summary, subset, "image"):
-            tables["summary"].append(row | (area if row["metric"] == "roc_auc" else {}))
+        area = delong_cells(part.target, part.score)
+        tables["summary"] += add_area(summary_rows(part, summary, subset, "image"), area)
     default = np.full(1, measure.threshold)
     tables["confusion"].append(confusion_row(job, sums, "image", "default", default))
     _add_patient_level(job, tables, measure)
@@ -110,7 +110,7 @@ def _add_patient_level(job: Predictions, tables: Tables, measure: Measure) -> No
         seed=measure.seed,
         resamples=measure.resamples,
     )
-    tables["summary"] += summary_rows(job, summary, "all", "patient")
+    tables["summary"] += add_area(summary_rows(job, summary, "all", "patient"), delong_cells(target, score))
     sums = sum_patients(Cases(target, score, names, has_patients=True), measure.threshold)
     default = np.full(1, measure.threshold)
     tables["confusion"].append(confusion_row(job, sums, "patient", "default", default))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
 
 from osteo_models.errors import InputError
 from osteo_models.evaluation.bootstrap import METRIC_NAMES, MetricName, PatientSums, compute_metrics, sum_patients
-from osteo_models.evaluation.cases import BoolArray, Cases, FloatArray
+from osteo_models.evaluation.cases import BoolArray, Cases, FloatArray, IntArray
 from osteo_models.evaluation.curves import trace_roc
 from osteo_models.evaluation.delong import auc_interval
 from osteo_models.evaluation.intervals import proportion_interval
@@ -67,13 +67,18 @@ def interval_cells(name: MetricName, hits: int, positives: int, rejections: int,
     return {"wald_low": wald[0], "wald_high": wald[1], "wilson_low": wilson[0], "wilson_high": wilson[1]}
 
 
-def delong_cells(job: Predictions) -> Row:
+def delong_cells(target: IntArray, score: FloatArray) -> Row:
     """DeLong's interval of the area under the curve; empty where it does not exist."""
     try:
-        area = auc_interval(job.target, job.score)
+        area = auc_interval(target, score)
     except InputError:  # one class or constant scores: the summary says "undefined" already
         return {}
     return {"delong_low": area.ci_low, "delong_high": area.ci_high}
+
+
+def add_area(rows: Iterable[Row], area: Row) -> Iterator[Row]:
+    """The rows of a summary, that of the area with DeLong's interval."""
+    return (row | area if row["metric"] == "roc_auc" else row for row in rows)
 
 
 def fold_values(job: Predictions, threshold: float) -> dict[int, dict[MetricName, float | None]]:

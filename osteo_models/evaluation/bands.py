@@ -9,7 +9,6 @@ import numpy as np
 
 from osteo_models.evaluation.bootstrap import PatientSums, draw_weights
 from osteo_models.evaluation.calibration import bin_scores
-from osteo_models.evaluation.cases import Cases
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import Row, identify
 from osteo_models.evaluation.weighted import GRID, weigh_curves
@@ -22,10 +21,9 @@ def band_rows(job: Predictions, sums: PatientSums, *, seed: int, resamples: int)
     few = min(int((sums.positives > 0).sum()), int((sums.negatives > 0).sum())) < 2
     if few or sums.constant:
         return
-    cases = _cases(job)
     weights = draw_weights(sums.stratum, min(resamples, CURVES), seed)
-    middle = weigh_curves(cases, sums.owner, np.ones((1, weights.shape[1])))[0]
-    low, high = np.percentile(weigh_curves(cases, sums.owner, weights), [2.5, 97.5], axis=0)
+    middle = weigh_curves(job.cases, sums.owner, np.ones((1, weights.shape[1])))[0]
+    low, high = np.percentile(weigh_curves(job.cases, sums.owner, weights), [2.5, 97.5], axis=0)
     for place, alarm in enumerate(GRID):
         row = identify(job) | {
             "false_positive_rate": round(float(alarm), 2),
@@ -37,10 +35,6 @@ def band_rows(job: Predictions, sums: PatientSums, *, seed: int, resamples: int)
 def calibration_rows(job: Predictions, sums: PatientSums, *, seed: int, resamples: int) -> Iterator[Row]:
     """The calibration curve by bins of scores, each with the interval of its observed share."""
     weights = draw_weights(sums.stratum, resamples, seed)
-    for number, one in enumerate(bin_scores(_cases(job), sums.owner, weights), 1):
+    for number, one in enumerate(bin_scores(job.cases, sums.owner, weights), 1):
         row = identify(job) | {"bin": number, "mean_score": one.mean_score, "observed": one.observed}
         yield row | {"low": one.ci_low, "high": one.ci_high, "n": one.images, "n_patients": one.patients}
-
-
-def _cases(job: Predictions) -> Cases:
-    return Cases(job.target, job.score, job.patient_id, has_patients=True)

@@ -113,6 +113,10 @@ AUDIT_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         *("predictor", "kind", "images", "validation", "metric", "value", *INTERVAL, "interval", *COUNT_COLUMNS),
         *("columns", "note", "source"),
     ),
+    "beyond": (
+        *(*JOB_COLUMNS, "predictor", "metric", "model", "shortcut", "difference", *INTERVAL, "n", "n_patients"),
+        *("note", "source", "source_shortcut"),
+    ),
     "groups": (
         *(*JOB_COLUMNS, "by", "group", "metric", "value", *INTERVAL, "interval", *COUNT_COLUMNS, "note", "source"),
     ),

@@ -8,16 +8,10 @@ from typing import Final, get_args
 import numpy as np
 
 from osteo_models.errors import InputError
-from osteo_models.evaluation.bootstrap import (
-    MetricName,
-    PatientSums,
-    compute_metrics,
-    draw_weights,
-    sum_patients,
-)
-from osteo_models.evaluation.cases import Cases, IntArray
+from osteo_models.evaluation.bootstrap import MetricName
 from osteo_models.evaluation.delong import delong_test, delong_unpaired
-from osteo_models.evaluation.intervals import percentile_interval
+from osteo_models.evaluation.metrics import Measure
+from osteo_models.evaluation.paired import compare_scores
 from osteo_models.evaluation.placements import Level
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import Row
@@ -33,41 +27,24 @@ OPTIMISM_METRICS: Final[tuple[MetricName, ...]] = (
 )
 
 
-def optimism_rows(jobs: Sequence[Predictions], *, threshold: float, seed: int, resamples: int) -> Iterator[Row]:
+def optimism_rows(jobs: Sequence[Predictions], measure: Measure) -> Iterator[Row]:
     """The image protocol minus the patient protocol, for each job that ran under both.
 
-    Both protocols score the same patients, so that a resample draws the same patients for both: the interval is one of
-    paired differences.
+    Both protocols score the same patients, so that the interval is one of paired differences.
     """
     patient_jobs = {(job.stage, job.architecture, job.images): job for job in jobs if job.protocol == "patient"}
     for image in jobs:
         patient = patient_jobs.get((image.stage, image.architecture, image.images))
         if image.protocol != "image" or patient is None:
             continue
-        names = np.union1d(image.patient_id, patient.patient_id)
-        a, b = (sum_patients(_cases(job), threshold, [str(name) for name in names]) for job in (image, patient))
-        once = np.ones((1, names.size))
-        weights = draw_weights(_joint_stratum(a, b), resamples, seed)
-        points_a, points_b = (compute_metrics(sums, once, OPTIMISM_METRICS) for sums in (a, b))
-        samples_a, samples_b = (compute_metrics(sums, weights, OPTIMISM_METRICS) for sums in (a, b))
-        for name in OPTIMISM_METRICS:
-            interval = percentile_interval(samples_a[name] - samples_b[name])
-            values = [None if np.isnan(points[name][0]) else float(points[name][0]) for points in (points_a, points_b)]
-            difference = None if values[0] is None or values[1] is None else values[0] - values[1]
+        found = compare_scores(image.cases, patient.cases, OPTIMISM_METRICS, measure)
+        n_patients = int(np.union1d(image.patient_id, patient.patient_id).size)
+        for name, one in found.items():
             row: Row = {"stage": image.stage, "architecture": image.architecture, "images": image.images}
-            row |= {"metric": name, "image": values[0], "patient": values[1], "difference": difference}
-            row |= {"ci_low": interval[0] if interval else None, "ci_high": interval[1] if interval else None}
-            row |= {"n_image": image.target.size, "n_patient": patient.target.size, "n_patients": names.size}
+            row |= {"metric": name, "image": one.first, "patient": one.second, "difference": one.value}
+            row |= {"ci_low": one.ci_low, "ci_high": one.ci_high}
+            row |= {"n_image": image.target.size, "n_patient": patient.target.size, "n_patients": n_patients}
             yield row | {"source_image": image.source, "source_patient": patient.source}
-
-
-def _cases(job: Predictions) -> Cases:
-    return Cases(job.target, job.score, job.patient_id, has_patients=True)
-
-
-def _joint_stratum(a: PatientSums, b: PatientSums) -> IntArray:
-    """A patient whom only one of the two jobs scored still has a class."""
-    return np.where(a.positives + b.positives > 0, 1, 0).astype(np.int64)
 
 
 def delong_rows(jobs: Sequence[Predictions]) -> Iterator[Row]:

@@ -49,8 +49,7 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], measure: Measure
         measure: The default threshold, the seed and the number of resamples.
     """
     seed, resamples = measure.seed, measure.resamples
-    cases = Cases(job.target, job.score, job.patient_id, has_patients=True)
-    sums = sum_patients(cases, measure.threshold)
+    sums = sum_patients(job.cases, measure.threshold)
     summaries: dict[str, Summary] = {}
     tables: Tables = {"summary": [], "confusion": []}
     for part, subset in _subsets(job):
@@ -74,7 +73,7 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], measure: Measure
     chosen = choose_thresholds(job, jobs)
     estimates: dict[MetricName, Estimate] = {}
     if chosen.exists:
-        chosen_sums = sum_patients(cases, chosen.threshold)
+        chosen_sums = sum_patients(job.cases, chosen.threshold)
         estimates = estimate_metrics(chosen_sums, DECISION_METRICS, seed=seed, resamples=resamples)
         tables["confusion"].append(confusion_row(job, chosen_sums, "image", "chosen", chosen.threshold))
     tables["chosen"] = list(_chosen_rows(job, chosen, estimates, summaries["all"]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from osteo_models.errors import InputError
 from osteo_models.evaluation.bootstrap import METRIC_NAMES, MetricName, PatientSums, compute_metrics, sum_patients
-from osteo_models.evaluation.cases import BoolArray, Cases, FloatArray, IntArray
+from osteo_models.evaluation.cases import BoolArray, FloatArray, IntArray
 from osteo_models.evaluation.curves import trace_roc
 from osteo_models.evaluation.delong import auc_interval
 from osteo_models.evaluation.intervals import proportion_interval
@@ -86,7 +86,7 @@ def fold_values(job: Predictions, threshold: float) -> dict[int, dict[MetricName
     found: dict[int, dict[MetricName, float | None]] = {}
     for fold in np.unique(job.fold):
         part = job.select(job.fold == fold)
-        sums = sum_patients(Cases(part.target, part.score, part.patient_id, has_patients=True), threshold)
+        sums = sum_patients(part.cases, threshold)
         values = compute_metrics(sums, np.ones((1, sums.positives.size)))
         found[int(fold)] = {name: float(row[0]) if math.isfinite(row[0]) else None for name, row in values.items()}
     return found

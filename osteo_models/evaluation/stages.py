@@ -84,7 +84,7 @@ def evaluate_predictions(
     watch.end("metrics")
     tables["delong"] += delong_rows(jobs)
     tables["delong_unpaired"] += unpaired_rows(jobs)
-    tables["image_vs_patient"] += optimism_rows(jobs, threshold=threshold, seed=seed, resamples=resamples)
+    tables["image_vs_patient"] += optimism_rows(jobs, measure)
     watch.end("comparisons")
     tables |= audit(jobs, {name: result.summaries for name, result in results.items()}, facts, measure)
     watch.end("audits")

@@ -11,7 +11,13 @@ from osteo_models.evaluation.audits.duplicates import NEAR, alike_rows, duplicat
 from osteo_models.evaluation.audits.groups import band_ages, group_rows
 from osteo_models.evaluation.audits.modalities import join_pairs, pair_rows
 from osteo_models.evaluation.audits.shared import shared_rows
-from osteo_models.evaluation.audits.shortcuts import make_features, score_alone, shortcut_rows
+from osteo_models.evaluation.audits.shortcuts import (
+    beyond_rows,
+    make_features,
+    score_alone,
+    score_shortcuts,
+    shortcut_rows,
+)
 from osteo_models.evaluation.facts import read_facts
 from osteo_models.evaluation.metrics import Measure, summarize
 from osteo_models.evaluation.predictions import read_predictions
@@ -91,7 +97,7 @@ def test_one_study_under_two_names_is_found(facts):
 
 
 def test_age_alone_tells_the_classes_and_not_on_the_hold_out(facts):
-    rows = list(shortcut_rows(facts, MEASURE))
+    rows = list(shortcut_rows(facts, score_shortcuts(facts), MEASURE))
     assert find(rows, predictor="age", images="mri", validation="folds", metric="roc_auc")["value"] > 0.95
     held = find(rows, predictor="age", images="combined", validation="holdout", metric="balanced_accuracy")
     assert 0.2 < held["value"] < 0.8
@@ -119,14 +125,14 @@ def test_shortcuts_are_tested_on_patients_they_did_not_see(facts):
 def test_a_shortcut_that_says_nothing_is_undefined(facts):
     of_set = facts.modality == "ct"
     quiet = replace(facts, numbers={"kvp": facts.numbers["kvp"]}, scanner=np.full(of_set.size, "One"))
-    assert score_alone(quiet, make_features(quiet, "header", of_set), of_set, "folds") == (
-        None,
-        "undefined: the same for all images",
-    )
+    score, note = score_alone(quiet, make_features(quiet, "header", of_set), of_set, "folds")
+    assert (np.isnan(score).all(), note) == (True, "undefined: the same for all images")
     one_class = replace(facts, target=np.ones_like(facts.target))
     age = make_features(facts, "age", of_set)
-    assert score_alone(one_class, age, of_set, "holdout") == (None, "undefined: one class to learn from")
-    rows = [row for row in shortcut_rows(quiet, MEASURE) if (row["predictor"], row["images"]) == ("header", "ct")]
+    assert score_alone(one_class, age, of_set, "holdout")[1] == "undefined: one class to learn from"
+    assert score_alone(facts, age, np.zeros_like(of_set), "holdout")[1] == "undefined: one class to learn from"
+    found = shortcut_rows(quiet, score_shortcuts(quiet), MEASURE)
+    rows = [row for row in found if (row["predictor"], row["images"]) == ("header", "ct")]
     assert {row["note"] for row in rows} == {"undefined: the same for all images"}
     assert not any("value" in row for row in rows)
 
@@ -141,6 +147,21 @@ def test_a_lacking_header_value_is_a_column_of_its_own(facts):
 def jobs(tmp_path, facts, study):
     study(tmp_path, ("unimodal",), 0.3)
     return {job.name: job for job in read_predictions(tmp_path)}
+
+
+def test_a_model_is_set_against_age_on_the_same_patients(jobs, facts):
+    job, shortcuts = jobs["stage-1/unimodal-mri-patient"], score_shortcuts(facts)
+    rows = list(beyond_rows(job, "folds", facts, shortcuts, MEASURE))
+    age = find(rows, predictor="age", metric="roc_auc")
+    scored = shortcuts["age", "mri", "folds"].score[facts.find_rows(job.image_id)]
+    assert age["model"] == pytest.approx(roc_auc_score(job.target, job.score))
+    assert age["shortcut"] == pytest.approx(roc_auc_score(job.target, scored))
+    assert age["difference"] == age["model"] - age["shortcut"]
+    assert age["ci_low"] < age["difference"] < age["ci_high"]
+    assert (age["n"], age["n_patients"]) == (job.target.size, np.unique(job.patient_id).size)
+    assert find(rows, predictor="sex", metric="roc_auc")["ci_low"] > 0  # any model knows more than that
+    quiet = {key: replace(one, score=np.full_like(one.score, np.nan), note="why") for key, one in shortcuts.items()}
+    assert {row["note"] for row in beyond_rows(job, "folds", facts, quiet, MEASURE)} == {"why"}
 
 
 def test_groups_have_their_own_figures_and_small_ones_none(jobs, facts):

@@ -9,7 +9,7 @@ from osteo_models.evaluation.audits.duplicates import alike_rows, duplicate_rows
 from osteo_models.evaluation.audits.groups import group_rows
 from osteo_models.evaluation.audits.modalities import pair_rows, use_rows
 from osteo_models.evaluation.audits.shared import shared_rows
-from osteo_models.evaluation.audits.shortcuts import metric_cells, shortcut_rows
+from osteo_models.evaluation.audits.shortcuts import beyond_rows, metric_cells, score_shortcuts, shortcut_rows
 from osteo_models.evaluation.columns import AUDIT_COLUMNS
 from osteo_models.evaluation.facts import Facts
 from osteo_models.evaluation.metrics import Measure, Summary
@@ -36,7 +36,11 @@ def audit(
     tables: Tables = {name: [] for name in AUDIT_COLUMNS}
     if facts is not None:
         tables["shared"] += shared_rows(facts)
-        tables["shortcuts"] += shortcut_rows(facts, measure)
+        shortcuts = score_shortcuts(facts)
+        tables["shortcuts"] += shortcut_rows(facts, shortcuts, measure)
+        for job in jobs:
+            if job.protocol == "patient":
+                tables["beyond"] += beyond_rows(job, find_validation(job), facts, shortcuts, measure)
         if facts.pixels is not None:
             alike = find_alike(facts.pixels)
             tables["duplicates"] += duplicate_rows(facts, alike)
@@ -54,10 +58,15 @@ def audit(
     return tables
 
 
+def find_validation(job: Predictions) -> str:
+    """How a job's images were held apart: `folds`, `holdout` or `patient_test`."""
+    return VALIDATION.get(job.stage, "folds")
+
+
 def _model_rows(job: Predictions, summary: Summary) -> list[Row]:
     """An image model's figures in the table of shortcuts."""
     row: Row = {"predictor": job.architecture, "kind": "image model", "images": job.images, "source": job.source}
-    row |= {"validation": VALIDATION.get(job.stage, "folds")}
+    row |= {"validation": find_validation(job)}
     return [row | cells for cells in metric_cells(summary)]
 
 
@@ -78,7 +87,7 @@ def flatten_audits(tables: Mapping[str, Sequence[Row]]) -> dict[str, float]:
 
 def flatten_job(tables: Mapping[str, Sequence[Row]], job: Predictions) -> dict[str, float]:
     """The audits that concern one job's split and images, under `audit.`; what is undefined is left out."""
-    validation = VALIDATION.get(job.stage, "folds")
+    validation = find_validation(job)
     split = f"fold_{job.protocol}" if validation == "folds" else validation
     images = "combined" if job.images == "multimodal" else job.images
     found: dict[str, float | None] = {}
@@ -92,6 +101,11 @@ def flatten_job(tables: Mapping[str, Sequence[Row]], job: Predictions) -> dict[s
         if (row["kind"], row["images"], row["validation"]) == ("shortcut", images, validation):
             name = f"audit.{row['predictor']}.{row['metric']}"
             found |= {f"{name}{end}": _number(row, column) for end, column in _ENDS.items()}
+    for row in tables["beyond"]:
+        if row["source"] == job.source:
+            name = f"audit.beyond_{row['predictor']}.{row['metric']}"
+            ends = {"": "difference", ".ci_low": "ci_low", ".ci_high": "ci_high"}
+            found |= {f"{name}{end}": _number(row, column) for end, column in ends.items()}
     return {name: value for name, value in found.items() if value is not None}
 
 

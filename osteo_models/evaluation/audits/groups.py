@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from osteo_models.evaluation.bootstrap import DECISION_METRICS, MetricName, sum_patients
-from osteo_models.evaluation.cases import IntArray, TextArray, check_cases
+from osteo_models.evaluation.cases import IntArray, TextArray
 from osteo_models.evaluation.facts import Facts
 from osteo_models.evaluation.metrics import Measure, estimate_metrics
 from osteo_models.evaluation.predictions import Predictions
@@ -33,7 +33,7 @@ def group_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row
                 note = f"too few: {patients} patient(s), {FEWEST} wanted"
                 yield from (row | {"metric": name, "interval": "undefined", "note": note} for name in GROUP_METRICS)
                 continue
-            sums = sum_patients(check_cases(part.target, part.score, part.patient_id.tolist()), measure.threshold)
+            sums = sum_patients(part.cases, measure.threshold)
             found = estimate_metrics(sums, GROUP_METRICS, seed=measure.seed, resamples=measure.resamples)
             note = "" if 0 < positive < part.target.size else "one class alone"
             for name, one in found.items():

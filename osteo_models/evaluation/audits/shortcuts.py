@@ -7,8 +7,8 @@ sets the mark that the networks must pass; on the hold-out of close ages it shou
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import numpy as np
@@ -19,7 +19,9 @@ from osteo_models.evaluation.bootstrap import MetricName
 from osteo_models.evaluation.cases import BoolArray, FloatArray
 from osteo_models.evaluation.facts import HEADERS, SPLITS, Facts
 from osteo_models.evaluation.metrics import Measure, Summary, summarize
-from osteo_models.evaluation.rows import Row
+from osteo_models.evaluation.paired import compare_scores
+from osteo_models.evaluation.predictions import Predictions
+from osteo_models.evaluation.rows import Row, identify
 from osteo_models.terms import ImageSet, modalities_of
 
 PREDICTORS: Final = ("age", "sex", "header")
@@ -36,29 +38,84 @@ class Features:
     names: tuple[str, ...]
 
 
-def shortcut_rows(facts: Facts, measure: Measure) -> Iterator[Row]:
-    """One row per predictor, image set, validation and metric."""
+@dataclass(frozen=True)
+class Shortcut:
+    """What a predictor made of the images of one set and validation.
+
+    Args:
+        columns: What it was given.
+        note: Why there are no scores; empty where there are.
+
+    Shapes:
+        score: (N,), NaN for images that are not tested.
+    """
+
+    columns: tuple[str, ...]
+    score: FloatArray
+    note: str
+
+    @property
+    def tested(self) -> BoolArray:
+        return ~np.isnan(self.score)
+
+
+Key = tuple[str, str, str]  # predictor, image set, validation
+
+
+def score_shortcuts(facts: Facts) -> dict[Key, Shortcut]:
+    """Each predictor on each image set, by cross-validation and on both test sets."""
+    found: dict[Key, Shortcut] = {}
     for images in SETS:
         of_set = np.isin(facts.modality, modalities_of(images))
         for predictor in PREDICTORS:
             features = make_features(facts, predictor, of_set)
             for validation in VALIDATIONS:
-                row: Row = {"predictor": predictor, "kind": "shortcut", "images": images, "validation": validation}
-                row |= {"columns": ";".join(features.names), "source": HEADERS if predictor == "header" else SPLITS}
-                scored, note = score_alone(facts, features, of_set, validation)
-                if scored is None:
-                    yield from (row | {"metric": name, "note": note} for name in SHORTCUT_METRICS)
-                    continue
-                tested = ~np.isnan(scored)
-                summary = summarize(
-                    facts.target[tested],
-                    scored[tested],
-                    threshold=measure.threshold,
-                    patient_id=facts.patient_id[tested].tolist(),
-                    seed=measure.seed,
-                    resamples=measure.resamples,
-                )
-                yield from (row | cells for cells in metric_cells(summary))
+                score, note = score_alone(facts, features, of_set, validation)
+                found[predictor, images, validation] = Shortcut(features.names, score, note)
+    return found
+
+
+def shortcut_rows(facts: Facts, shortcuts: Mapping[Key, Shortcut], measure: Measure) -> Iterator[Row]:
+    """One row per predictor, image set, validation and metric."""
+    for (predictor, images, validation), one in shortcuts.items():
+        row: Row = {"predictor": predictor, "kind": "shortcut", "images": images, "validation": validation}
+        row |= {"columns": ";".join(one.columns), "note": one.note, "source": _source(predictor)}
+        if one.note:
+            yield from (row | {"metric": name, "interval": "undefined"} for name in SHORTCUT_METRICS)
+            continue
+        summary = summarize(
+            facts.target[one.tested],
+            one.score[one.tested],
+            threshold=measure.threshold,
+            patient_id=facts.patient_id[one.tested].tolist(),
+            seed=measure.seed,
+            resamples=measure.resamples,
+        )
+        yield from (row | cells for cells in metric_cells(summary))
+
+
+def beyond_rows(
+    job: Predictions, validation: str, facts: Facts, shortcuts: Mapping[Key, Shortcut], measure: Measure
+) -> Iterator[Row]:
+    """How much more an image model knows than each predictor, on the same images, by a paired bootstrap."""
+    rows = facts.find_rows(job.image_id)
+    for predictor in PREDICTORS:
+        one = shortcuts[predictor, "combined" if job.images == "multimodal" else job.images, validation]
+        row: Row = identify(job) | {"predictor": predictor, "source_shortcut": _source(predictor)}
+        both = one.tested[rows]
+        if not both.any():
+            yield from (row | {"metric": name, "note": one.note or "no image of both"} for name in SHORTCUT_METRICS)
+            continue
+        part = job.select(both)
+        alone = replace(part.cases, score=one.score[rows][both])
+        row |= {"n": part.target.size, "n_patients": int(np.unique(part.patient_id).size)}
+        for name, found in compare_scores(part.cases, alone, SHORTCUT_METRICS, measure).items():
+            cells: Row = {"metric": name, "model": found.first, "shortcut": found.second, "difference": found.value}
+            yield row | cells | {"ci_low": found.ci_low, "ci_high": found.ci_high}
+
+
+def _source(predictor: str) -> str:
+    return HEADERS if predictor == "header" else SPLITS
 
 
 def metric_cells(summary: Summary, names: Sequence[MetricName] = SHORTCUT_METRICS) -> Iterator[Row]:
@@ -92,13 +149,14 @@ def make_features(facts: Facts, predictor: str, rows: BoolArray) -> Features:
     return Features(shape, tuple(kept))
 
 
-def score_alone(facts: Facts, features: Features, of_set: BoolArray, validation: str) -> tuple[FloatArray | None, str]:
-    """Scores of the tested images by a logistic regression on the others, NaN elsewhere; or why there are none.
+def score_alone(facts: Facts, features: Features, of_set: BoolArray, validation: str) -> tuple[FloatArray, str]:
+    """Scores of the tested images by a logistic regression on the others, NaN elsewhere; and why there are none.
 
     Whole patients are left out in each validation, those of the networks themselves.
     """
+    nothing = np.full(of_set.size, np.nan)
     if not features.names:
-        return None, "undefined: the same for all images"
+        return nothing, "undefined: the same for all images"
     parts: list[tuple[BoolArray, BoolArray]] = []
     if validation == "folds":
         folds = facts.sides["fold_patient"]
@@ -107,12 +165,13 @@ def score_alone(facts: Facts, features: Features, of_set: BoolArray, validation:
     else:
         sides = facts.sides[validation]
         parts.append((of_set & (sides == 0) & facts.development, of_set & (sides == 1)))
-    scored = np.full(of_set.size, np.nan)
+    scored = nothing.copy()
     for train, test in parts:
         if np.unique(facts.target[train]).size < 2:
-            return None, "undefined: one class to learn from"
-        scored[test] = _fit_and_score(features.values, facts.target, train, test)
-    return (None, "no images") if np.isnan(scored).all() else (scored, "")
+            return nothing, "undefined: one class to learn from"
+        if test.any():
+            scored[test] = _fit_and_score(features.values, facts.target, train, test)
+    return scored, "no images" if np.isnan(scored).all() else ""
 
 
 def _fit_and_score(values: FloatArray, target: Any, train: BoolArray, test: BoolArray) -> FloatArray:

@@ -29,16 +29,17 @@ def read_data_digest(root: Path, data: str = "data") -> str | None:
 
 
 def read_commit(root: Path) -> dict[str, str]:
-    """The git commit and whether the code differs from it; empty outside git.
+    """The git commit and whether tracked files differ from it; empty outside git.
 
-    New source files count too. dvc.lock does not: it is what a run writes.
+    `dvc.lock` does not count: every run of the stages writes it. Source files that git does not know yet do.
     """
     head = _run(["git", "rev-parse", "HEAD"], root)
     if head.returncode:
         return {}
-    changed = _run(["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock"], root)
-    new = _run(["git", "ls-files", "--others", "--exclude-standard", "--", *CODE], root)
-    return {"git.commit": head.stdout.strip(), "git.dirty": str(bool(changed.stdout or new.stdout)).lower()}
+    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock"]
+    changed = _run(command, root).stdout.strip()
+    changed += _run(["git", "ls-files", "--others", "--exclude-standard", "--", *CODE], root).stdout.strip()
+    return {"git.commit": head.stdout.strip(), "git.dirty": str(bool(changed)).lower()}
 
 
 def read_user(root: Path) -> str:
@@ -52,13 +53,13 @@ def hash_data(folder: Path) -> str:
     DVC itself trusts sizes and times of change, and would not see a flipped bit.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    listed = [{"md5": hash_file(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    listed = [{"md5": hash_md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
     listed.sort(key=lambda entry: entry["relpath"].split("/"))
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def hash_file(path: Path) -> str:
-    """The MD5 of a file, as DVC records it."""
+def hash_md5(path: Path) -> str:
+    """The MD5 of a file, which is its name in DVC's cache."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 

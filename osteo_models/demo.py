@@ -151,15 +151,20 @@ def _reproduce(settings: Settings, arguments: list[str], say: Say) -> None:
 
 
 def _promote(params: Params, settings: Settings, say: Say) -> list[str]:
+    from osteo_models.registry.author import read_author
     from osteo_models.registry.gate import promote
+    from osteo_models.registry.journal import open_journal
     from osteo_models.registry.tracking import open_tracking
 
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    journal = open_journal(settings.journal_uri)
     names = sorted(_registered(settings), key=lambda name: (name != "osteo-multimodal", name))
     champions: list[str] = []
     for name in names:
         try:
-            promotion = promote(tracking, name, None, params.gate)
+            promotion = promote(
+                tracking, name, None, params.gate, journal=journal, author=read_author(settings), settings=settings
+            )
         except GateRefused as refusal:
             say(f"  {name}: refused ({refusal.found})")
         else:

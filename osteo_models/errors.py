@@ -9,6 +9,7 @@ OsteoError                      exit code 1: the work failed
 |-- StaleDataError              data on disk is not the data that was recorded
 |-- StoreError                  MLflow, Prefect or DVC cannot be used
 |-- WeightsError                network weights cannot be had
+|-- ConflictError               somebody else was faster
 `-- GateRefused                 exit code 3: promotion refused
 """
 
@@ -68,6 +69,10 @@ class StoreError(OsteoError):
 
 class WeightsError(OsteoError):
     """Network weights are missing or damaged."""
+
+
+class ConflictError(OsteoError):
+    """Somebody else changed the champion meanwhile; nothing was changed by this command."""
 
 
 class GateRefused(OsteoError):

@@ -145,12 +145,19 @@ class Evaluate(_Section):
 
 
 class GateRule(_Section):
-    """One promotion rule; `registry/rules.py` holds the functions by name."""
+    """One promotion rule; `registry/rules` holds the functions by name.
+
+    Attributes:
+        test: How it compares: by the point or the end of the interval; or which claim against the champion it tests.
+        profiles: Versions of other profiles are not asked; empty means all.
+    """
 
     rule: str
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[Stage, ...] = ()
     metric: str | None = None
     value: float | None = None
+    test: Literal["point", "interval", "superiority", "non_inferiority"] | None = None
+    profiles: tuple[str, ...] = ()
 
 
 class Params(_Section):
@@ -238,10 +245,19 @@ def _reference_faults(raw: dict[str, Any]) -> list[str]:
         (f"profiles.{key}.image_protocol", _mapping(item).get("image_protocol")) for key, item in profiles.items()
     ]
     for where, names in named:
-        for name in cast("list[object]", names) if isinstance(names, list) else []:
-            if name not in architectures:
-                faults.append(f"{where}: {name!r} has no entry under `architectures`")
+        faults += [
+            f"{where}: {name!r} has no entry under `architectures`"
+            for name in _list(names)
+            if name not in architectures
+        ]
+    for position, rule in enumerate(_list(raw.get("gate"))):
+        unknown = [name for name in _list(_mapping(rule).get("profiles")) if name not in profiles]
+        faults += [f"gate.{position}.profiles: {name!r} is not one of {sorted(profiles)}" for name in unknown]
     return faults
+
+
+def _list(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def _mapping(value: object) -> dict[str, Any]:

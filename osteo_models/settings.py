@@ -28,6 +28,8 @@ class Settings:
         root: The project's folder.
         state: Local state of the embedded servers and of unfinished jobs.
         tracking_uri: MLflow's store.
+        journal_uri: Database of the promotion journal: that of the store, unless said otherwise.
+        user: Who acts, where the environment says so.
         ray_address: Address of a running cluster; None starts a local one.
         key_file: The key of pseudonyms, outside the data and git.
         die_with_parent: Whether a stage ends when the command that started it is killed.
@@ -36,6 +38,8 @@ class Settings:
     root: Path
     state: Path
     tracking_uri: str
+    journal_uri: str
+    user: str | None
     ray_address: str | None
     key_file: Path
     die_with_parent: bool
@@ -59,10 +63,13 @@ def load_settings(root: Path | None = None) -> Settings:
     """
     root = (root or Path.cwd()).resolve()
     state = Path(os.environ.get("OSTEO_STATE_DIR") or root / ".osteo").resolve()
+    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state / 'mlflow.db'}"
     return Settings(
         root=root,
         state=state,
-        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state / 'mlflow.db'}",
+        tracking_uri=tracking_uri,
+        journal_uri=os.environ.get("OSTEO_JOURNAL_URI") or tracking_uri,
+        user=os.environ.get("OSTEO_USER") or None,
         ray_address=os.environ.get("RAY_ADDRESS") or None,
         key_file=Path(os.environ.get("OSTEO_KEY_FILE") or Path.home() / ".config" / "osteo-models" / "pseudonyms.key"),
         die_with_parent=os.environ.get("OSTEO_DIE_WITH_PARENT") == "1",

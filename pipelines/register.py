@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.data.revisions import read_commit, read_data_digest
+from osteo_models.data.revisions import hash_md5, read_commit, read_data_digest
 from osteo_models.errors import StaleDataError
 from osteo_models.evaluation.evidence import collect_metrics
 from osteo_models.params import Params
-from osteo_models.registry.gate import judge
+from osteo_models.registry.gate import assess
+from osteo_models.registry.rules.comparison import SHORTCUTS
+from osteo_models.registry.rules.splits import SPLITS
+from osteo_models.registry.rules.thresholds import GROUPS
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.versions import register_version
 from osteo_models.settings import Settings
@@ -38,13 +42,14 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
         tags={
             **read_commit(settings.root),
             "dvc.data": read_data_digest(settings.root, params.data.path) or "",
+            "dvc.splits": hash_md5(settings.artifacts / SPLITS),
             "profile": params.profile,
             "synthetic": str(params.data.synthetic is not None).lower(),
         },
-        evidence=sorted(settings.artifacts.glob(f"predictions/*/{folder.name}-*.parquet")),
+        evidence=list(_find_evidence(settings.artifacts, folder.name)),
         run_id=job.run_id,
     )
-    verdict = judge(metrics, params.gate)
+    verdict = assess(tracking, version, params.gate)
     say(f"  {version.name} version {version.version}: the gate says {verdict.verdict}")
     return {
         "name": version.name,
@@ -53,6 +58,13 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
         "verdict": verdict.verdict,
         "metrics": metrics,
     }
+
+
+def _find_evidence(artifacts: Path, name: str) -> Iterator[Path]:
+    """What the gate judges a version by, and is therefore kept with it."""
+    yield from sorted(artifacts.glob(f"predictions/*/{name}-*.parquet"))
+    yield artifacts / SPLITS
+    yield from (path for path in (artifacts / SHORTCUTS, artifacts / GROUPS) if path.is_file())
 
 
 @flow(name="register", validate_parameters=False)

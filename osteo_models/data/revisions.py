@@ -15,6 +15,7 @@ import yaml
 from osteo_models.errors import OsteoError, StaleDataError
 from osteo_models.settings import die_with_parent
 
+CODE = ("osteo_models", "pipelines", "params.yaml", "dvc.yaml")
 Command = subprocess.CompletedProcess[str]
 
 
@@ -30,14 +31,20 @@ def read_data_digest(root: Path, data: str = "data") -> str | None:
 def read_commit(root: Path) -> dict[str, str]:
     """The git commit and whether tracked files differ from it; empty outside git.
 
-    `dvc.lock` does not count: every run of the stages writes it.
+    `dvc.lock` does not count: every run of the stages writes it. Source files that git does not know yet do.
     """
     head = _run(["git", "rev-parse", "HEAD"], root)
     if head.returncode:
         return {}
     command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock"]
     changed = _run(command, root).stdout.strip()
+    changed += _run(["git", "ls-files", "--others", "--exclude-standard", "--", *CODE], root).stdout.strip()
     return {"git.commit": head.stdout.strip(), "git.dirty": str(bool(changed)).lower()}
+
+
+def read_user(root: Path) -> str:
+    """The name that git signs commits with; empty where it knows none."""
+    return _run(["git", "config", "user.name"], root).stdout.strip()
 
 
 def hash_data(folder: Path) -> str:
@@ -46,12 +53,13 @@ def hash_data(folder: Path) -> str:
     DVC itself trusts sizes and times of change, and would not see a flipped bit.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    listed = [{"md5": _hash_file(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    listed = [{"md5": hash_md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
     listed.sort(key=lambda entry: entry["relpath"].split("/"))
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def _hash_file(path: Path) -> str:
+def hash_md5(path: Path) -> str:
+    """The MD5 of a file, which is its name in DVC's cache."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from osteo_models.registry.network import ModelRecord
-from osteo_models.registry.runs import SYNTHETIC_NOTICE, is_synthetic
+from osteo_models.registry.runs import SYNTHETIC_NOTICE, WAIVER_TAG, is_synthetic
 from osteo_models.terms import CLASS_NAMES, IMAGE_COLUMNS, IMAGE_ROWS, PROTOCOLS, STAGES, metric_prefix, modalities_of
 
 READING: Final = (
     "Brackets: 95 % intervals. `patient`: no patient is on both sides of a split. `image`: slices of one patient may "
     "be, which flatters, so it never promotes. Stage 5 tests on the hold-out; the weights are those of stage 5."
 )
+WAIVED: Final = "- **waived rule**"
 COLUMNS: Final = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity")
 
 
@@ -48,7 +49,13 @@ def write_card(record: ModelRecord, metrics: Mapping[str, float], tags: Mapping[
         "",
         "No medical device: for research, not for decisions about patients.",
     ]
-    return "\n".join(lines)
+    return add_waivers("\n".join(lines), tags)
+
+
+def add_waivers(card: str, tags: Mapping[str, str]) -> str:
+    """The card with every waiver that the version's tags name, each once."""
+    waivers = [f"{WAIVED} {text}" for name, text in sorted(tags.items()) if name.startswith(WAIVER_TAG)]
+    return "\n".join([card, *(line for line in waivers if line not in card.splitlines())])
 
 
 _ORIGIN: Final = {

@@ -1,17 +1,50 @@
-"""Promotion: a version becomes `champion` if every rule of params.yaml holds, and in no other way."""
+"""Promotion: a version becomes `champion` if every rule of params.yaml holds, and in no other way.
+
+The journal says who is champion; MLflow's alias follows it. The journal's entry is made first, in one transaction that
+only one of two promotions at once can win; the alias is then set to whatever the journal says.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from osteo_models.errors import GateRefused
+from osteo_models.errors import GateRefused, InputError
 from osteo_models.params import GateRule
-from osteo_models.registry.rules import Evidence, RuleResult, Verdict, check_rules, judge
+from osteo_models.registry.author import Author
+from osteo_models.registry.card import add_waivers
+from osteo_models.registry.evidence import gather_evidence, read_kept
+from osteo_models.registry.journal import Entry, Journal, previous_champion
+from osteo_models.registry.lookup import find_alias
+from osteo_models.registry.rivals import find_rival
+from osteo_models.registry.rules import (
+    Evidence,
+    Rival,
+    RuleResult,
+    Verdict,
+    Waiver,
+    check_rules,
+    check_waivers,
+    judge,
+)
+from osteo_models.registry.runs import WAIVER_TAG
 from osteo_models.registry.tracking import Tracking
-from osteo_models.registry.versions import CHALLENGER, CHAMPION, VersionInfo, get_version, list_versions, set_alias
+from osteo_models.registry.versions import CHALLENGER, CHAMPION, VersionInfo, get_version, set_alias
+from osteo_models.settings import Settings
 
-__all__ = ["Evidence", "Promotion", "RuleResult", "Verdict", "judge", "promote"]
+__all__ = [
+    "Author",
+    "Evidence",
+    "Promotion",
+    "Rollback",
+    "RuleResult",
+    "Verdict",
+    "Waiver",
+    "assess",
+    "judge",
+    "promote",
+]
 
 
 @dataclass(frozen=True)
@@ -20,7 +53,7 @@ class Promotion:
 
     Attributes:
         replaced: The version that was champion before; None for the first, and where nothing changed.
-        changed: Whether the alias was moved: not in a dry run, and not for a version that is champion already.
+        changed: Whether the champion was changed: not in a dry run, and not for a version that is champion already.
     """
 
     name: str
@@ -31,8 +64,26 @@ class Promotion:
     dry_run: bool
 
 
+@dataclass(frozen=True)
+class Rollback:
+    """The champion was taken back to an earlier one."""
+
+    name: str
+    version: int
+    replaced: int
+
+
 def promote(
-    tracking: Tracking, name: str, version: int | str | None, rules: Sequence[GateRule], *, dry_run: bool = False
+    tracking: Tracking,
+    name: str,
+    version: int | str | None,
+    rules: Sequence[GateRule],
+    *,
+    journal: Journal,
+    author: Author,
+    dry_run: bool = False,
+    waivers: Sequence[Waiver] = (),
+    settings: Settings | None = None,
 ) -> Promotion:
     """Judge a version and make it champion.
 
@@ -41,27 +92,95 @@ def promote(
         name: Of the registered model.
         version: Its number or an alias; the challenger where None.
         rules: The gate section of params.yaml.
+        journal: Where the promotion or refusal is written down.
+        author: Who asks for it.
         dry_run: Judge, and refuse as ever, but change nothing.
+        waivers: Rules to set aside where they fail.
+        settings: Where the images are, should the champion have to score them.
 
     Raises:
-        InputError: No such model or version.
+        InputError: No such model or version, or a waiver without reason or name.
         ParamsError: Unknown rule.
-        GateRefused: A rule failed; nothing was changed.
+        GateRefused: A rule failed; nothing was changed but the journal, which has the refusal.
+        ConflictError: Somebody else changed the champion meanwhile; nothing was changed.
     """
     check_rules(rules)
-    with tracking.writing():  # nobody else in this process moves the alias between judging and setting it
-        candidate = get_version(tracking, _reference(name, version))
-        champion = _find_champion(tracking, name)
-        rival = champion if champion and champion.version != candidate.version else None
-        verdict = judge(Evidence(candidate.metrics, rival.metrics if rival else None), rules)
-        if verdict.verdict != "PROMOTE":
-            raise _refusal(candidate, verdict)
-        changed = not dry_run and (champion is None or rival is not None)
-        if changed:
-            set_alias(tracking, candidate.name, CHAMPION, candidate.version)
-    return Promotion(
-        candidate.name, candidate.version, verdict, rival.version if rival else None, changed, dry_run=dry_run
-    )
+    check_waivers(waivers, rules)
+    candidate = get_version(tracking, _reference(name, version))
+    standing = journal.standing(name)
+    verdict = assess(tracking, candidate, rules, champion=standing.champion, waivers=waivers, settings=settings)
+    facts = _describe(candidate, verdict)
+    if verdict.verdict != "PROMOTE":
+        if not dry_run:
+            reason = ", ".join(result.rule for result in verdict.failed)
+            entry = Entry("refusal", author.who, standing.champion, candidate.version, reason, facts, author.commit)
+            journal.append(name, [entry])
+        raise _refusal(candidate, verdict)
+    changed = not dry_run and candidate.version != standing.champion
+    if changed:
+        entries = [
+            Entry("waiver", author.who, standing.champion, candidate.version, _reason(result), facts, author.commit)
+            for result in verdict.waived
+        ]
+        entry = Entry("promotion", author.who, standing.champion, candidate.version, "", facts, author.commit)
+        journal.append(name, [*entries, entry], expected=standing)
+        _show_waivers(tracking, candidate, verdict)
+    if not dry_run:
+        settle_alias(tracking, journal, name)
+    replaced = standing.champion if standing.champion != candidate.version else None
+    return Promotion(candidate.name, candidate.version, verdict, replaced, changed, dry_run=dry_run)
+
+
+def assess(
+    tracking: Tracking,
+    candidate: VersionInfo,
+    rules: Sequence[GateRule],
+    *,
+    champion: int | None = None,
+    waivers: Sequence[Waiver] = (),
+    settings: Settings | None = None,
+) -> Verdict:
+    """Gather the evidence of a version, beside that of the champion, and judge it; nothing is changed."""
+    kept = read_kept(tracking, candidate)
+    rival: Rival | None = None
+    if champion is not None and champion != candidate.version:
+        try:
+            present = get_version(tracking, f"{candidate.name}/{champion}")
+        except InputError:
+            rival = Rival(champion, lacking="it is no longer in the store; `osteo rollback` goes to the one before")
+        else:
+            rival = find_rival(tracking, candidate, kept, present, read_kept(tracking, present), settings=settings)
+    return judge(gather_evidence(tracking, candidate, kept, rival), rules, waivers)
+
+
+def rollback(tracking: Tracking, name: str, *, journal: Journal, author: Author, reason: str = "") -> Rollback:
+    """Make the champion before the present one champion again; it was judged when it was promoted.
+
+    Raises:
+        InputError: There was none before, or it is no longer in the store.
+        ConflictError: Somebody else changed the champion meanwhile; nothing was changed.
+    """
+    standing = journal.standing(name)
+    before = previous_champion(journal.history(name))
+    if before is None or standing.champion is None:
+        found = "there is no champion" if standing.champion is None else "there was no champion before this one"
+        raise InputError(found, where=name, remedy="`osteo history NAME` shows what there was")
+    target = get_version(tracking, f"{name}/{before}")
+    facts = {"weights": target.sha256, "job": target.job}
+    entry = Entry("rollback", author.who, standing.champion, before, reason, facts, author.commit)
+    journal.append(name, [entry], expected=standing)
+    settle_alias(tracking, journal, name)
+    return Rollback(name, before, standing.champion)
+
+
+def settle_alias(tracking: Tracking, journal: Journal, name: str) -> None:
+    """Point the alias at the journal's champion, again where the journal moved on meanwhile."""
+    while True:
+        champion = journal.standing(name).champion
+        if champion is not None and find_alias(tracking, name, CHAMPION) != champion:
+            set_alias(tracking, name, CHAMPION, champion)
+        if journal.standing(name).champion == champion:
+            return
 
 
 def _reference(name: str, version: int | str | None) -> str:
@@ -70,8 +189,40 @@ def _reference(name: str, version: int | str | None) -> str:
     return f"{name}/{version}" if str(version).isdigit() else f"{name}@{str(version).removeprefix('@')}"
 
 
-def _find_champion(tracking: Tracking, name: str) -> VersionInfo | None:
-    return next((found for found in list_versions(tracking, name) if CHAMPION in found.aliases), None)
+def _describe(candidate: VersionInfo, verdict: Verdict) -> dict[str, Any]:
+    """What the journal keeps of a judgement: hashes, rules and figures; no rule names a patient."""
+    results = [
+        {"rule": result.rule, "passed": result.passed, "found": result.found, "needed": result.needed}
+        | ({"waived_by": result.waiver.by, "reason": result.waiver.reason} if result.waiver else {})
+        | ({} if result.applies else {"applies": False})
+        for result in verdict.results
+    ]
+    tags = {name: candidate.tags[name] for name in ("git.commit", "dvc.data", "dvc.splits") if name in candidate.tags}
+    pins = {"weights": candidate.sha256, "job": candidate.job, **tags}
+    return {"verdict": verdict.verdict, **pins, "rules": results}
+
+
+def _reason(result: RuleResult) -> str:
+    return f"{result.rule}: {result.waiver.reason} ({result.waiver.by})" if result.waiver else ""
+
+
+def _show_waivers(tracking: Tracking, candidate: VersionInfo, verdict: Verdict) -> None:
+    """Keep waivers in sight: as tags of the version, and on its card."""
+    tags = {f"{WAIVER_TAG}{result.rule}": _reason(result) for result in verdict.waived}
+    if not tags:
+        return
+    with tracking.writing():
+        number = str(candidate.version)
+        for name, text in tags.items():
+            tracking.client.set_model_version_tag(candidate.name, number, _tag_name(name), text)
+        card = tracking.client.get_model_version(candidate.name, number).description or ""
+        kept = {**candidate.tags, **{_tag_name(name): text for name, text in tags.items()}}
+        tracking.client.update_model_version(candidate.name, number, add_waivers(card, kept))
+
+
+def _tag_name(text: str) -> str:
+    """What MLflow takes as a tag's name."""
+    return "".join(letter if letter.isalnum() or letter in "._- /" else "" for letter in text)
 
 
 def _refusal(candidate: VersionInfo, verdict: Verdict) -> GateRefused:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from mlflow import artifacts as mlflow_artifacts
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import InputError, WeightsError
@@ -23,6 +25,7 @@ CHAMPION: Final = "champion"
 WEIGHTS_TAG: Final = "osteo.weights"
 RECORD_TAG: Final = "osteo.record"
 MODEL_TAG: Final = "osteo.model_id"
+PAGE: Final = 1000  # models or versions in one answer of the store
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,13 @@ def list_versions(tracking: Tracking, name: str | None = None) -> list[VersionIn
         InputError: There is no model of this name.
     """
     with tracking.reading():
-        models = {model.name: model for model in tracking.client.search_registered_models()}
+        models = {model.name: model for model in _list_models(tracking)}
         if name is not None and name not in models:
             raise _unknown(f"no registered model {name!r}", models)
         found: list[VersionInfo] = []
         for model in [models[name]] if name else [models[key] for key in sorted(models)]:
-            versions = tracking.client.search_model_versions(f"name='{model.name}'")
+            clause = f"name='{model.name}'"
+            versions = _turn_pages(partial(tracking.client.search_model_versions, clause, PAGE, None))
             for version in sorted(versions, key=lambda each: -int(each.version)):
                 aliases = [alias for alias, number in model.aliases.items() if int(number) == int(version.version)]
                 found.append(_describe(tracking.client, version, aliases))
@@ -85,6 +89,8 @@ def get_version(tracking: Tracking, reference: str) -> VersionInfo:
     """
     name, _, alias = reference.partition("@")
     name, _, number = name.partition("/")
+    if found := _fetch(tracking, name, alias, number):
+        return found
     versions = list_versions(tracking, name)
     for version in versions:
         if alias in version.aliases if alias else number in ("", str(version.version)):
@@ -92,6 +98,33 @@ def get_version(tracking: Tracking, reference: str) -> VersionInfo:
     shown = ", ".join(f"{each.version}{''.join(f' @{item}' for item in each.aliases)}" for each in versions)
     asked = f"@{alias}" if alias else number or "at all"
     raise InputError(f"no version {asked}", where=name, allowed=shown or "none is registered yet")
+
+
+def _fetch(tracking: Tracking, name: str, alias: str, number: str) -> VersionInfo | None:
+    """A version by its alias or number, without a look at all the others; None where there is none."""
+    try:
+        model = tracking.client.get_registered_model(name)
+        asked = model.aliases.get(alias) if alias else number
+        if not asked:
+            return None
+        version = tracking.client.get_model_version(name, str(asked))
+    except MlflowException:
+        return None
+    aliases = [found for found, of in model.aliases.items() if int(of) == int(version.version)]
+    return _describe(tracking.client, version, aliases)
+
+
+def list_aliases(tracking: Tracking, alias: str) -> dict[str, int]:
+    """The version that carries an alias, for each registered model where one does."""
+    with tracking.reading():
+        return {model.name: int(model.aliases[alias]) for model in _list_models(tracking) if alias in model.aliases}
+
+
+def find_alias(tracking: Tracking, name: str, alias: str) -> int | None:
+    """The version of a model that carries an alias."""
+    with tracking.reading():
+        aliases = tracking.client.get_registered_model(name).aliases
+    return int(aliases[alias]) if alias in aliases else None
 
 
 def set_alias(tracking: Tracking, name: str, alias: str, version: int) -> None:
@@ -127,6 +160,24 @@ def load_network(tracking: Tracking, version: VersionInfo | str, *, device: str 
             remedy = "the file was changed after it was registered: restore it from a backup, or register it anew"
             raise WeightsError("the weights are not those that were registered", where=info.uri, remedy=remedy)
         return read_network(paths[WEIGHTS], paths[RECORD], device=device)
+
+
+Found = TypeVar("Found")
+
+
+def _turn_pages(search: Callable[[str | None], PagedList[Found]]) -> Iterator[Found]:
+    """All that a search finds: MLflow hands it out in pages."""
+    token: str | None = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _list_models(tracking: Tracking) -> Iterator[RegisteredModel]:
+    return _turn_pages(partial(tracking.client.search_registered_models, None, PAGE, None))
 
 
 def _describe(client: MlflowClient, version: ModelVersion, aliases: Iterable[str]) -> VersionInfo:

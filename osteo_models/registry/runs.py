@@ -15,6 +15,7 @@ JOB_TAG: Final = "osteo.job"
 FOLD_TAG: Final = "osteo.fold"
 FAILURE_TAG: Final = "osteo.failure"
 PARENT_TAG: Final = "mlflow.parentRunId"
+WAIVER_TAG: Final = "osteo.waived."  # and the rule
 NOTE_TAG: Final = "mlflow.note.content"
 EXPERIMENTS: Final = "osteo/"
 CURVES: Final = ("train_loss", "test_loss", "test_balanced_accuracy", "seconds")

@@ -83,7 +83,7 @@ def register_version(
         found = _find_marked(client, name, marks)
         model_id = found.tags[MODEL_TAG] if found else _log_model(client, run, name, model_folder, record, marks)
         tracking.log_changes(client.get_run(run.info.run_id), metrics, model_id)
-        card = write_card(record, metrics, tags, sha256)
+        card = write_card(record, metrics, {**(found.tags if found else {}), **tags}, sha256)  # waivers stay in sight
         stated = {**tags, **marks, MODEL_TAG: model_id, **_headlines(metrics)}
         if found is None:
             found = _create_version(client, name, model_id, run.info.run_id, stated, card)

@@ -73,3 +73,15 @@ def test_dvcs_own_error_line_is_given_back_and_what_a_stage_says_is_shown(reposi
     assert len(errors) == 1 and "failed to reproduce 'one'" in errors[0]
     shown = capfd.readouterr()
     assert "said" in shown.err and "ERROR" not in shown.err
+
+
+def test_code_that_git_does_not_know_is_not_clean(tmp_path):
+    (tmp_path / "osteo_models").mkdir()
+    (tmp_path / "osteo_models" / "old.py").write_text("x = 1\n")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "notes.txt").write_text("not code")
+    assert read_commit(tmp_path)["git.dirty"] == "false"
+    (tmp_path / "osteo_models" / "new.py").write_text("x = 2\n")
+    assert read_commit(tmp_path)["git.dirty"] == "true"

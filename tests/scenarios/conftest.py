@@ -64,8 +64,8 @@ def shrink(params: dict) -> dict:
             "control_patients": 2,
             "osteoporosis_patients": 2,
         }
-    params["gate"] = [rule | {"value": 0.0} if rule["rule"] == "minimum" else rule for rule in params["gate"]]
-    params["gate"] = [rule | {"value": 2} if rule["rule"] == "patients" else rule for rule in params["gate"]]
+    easy = {"minimum": 0.0, "subgroups": 0.0, "patients": 2}
+    params["gate"] = [rule | {"value": easy[rule["rule"]]} if rule["rule"] in easy else rule for rule in params["gate"]]
     params["evaluate"]["bootstrap"] = 200
     return params
 

@@ -1,0 +1,329 @@
+"""Who changed a champion, when, on what evidence: events that are only appended, each with the hash of the one before.
+
+Two tables beside MLflow's own, in the same database: `osteo_events`, and `osteo_champions`, one row per model that says
+how its events end. That row is what two writers at once compete for, and what shows that the last events are gone.
+A tracking server shows no database, and its interface cannot compare and set: beside one, OSTEO_JOURNAL_URI names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateTable
+
+from osteo_models.errors import ConflictError, StoreError
+from osteo_models.registry.store import DATABASES, explain_mlflow
+
+Action = Literal["promotion", "refusal", "rollback", "waiver"]
+START: Final = "0" * 64  # what the first event of a model follows
+SECONDS_TO_WAIT: Final = 60  # for another writer of an SQLite file
+REMEDY: Final = "restore the journal's tables from a backup, and compare the two"
+
+_TABLES: Final = MetaData()
+_EVENTS: Final = Table(
+    "osteo_events",
+    _TABLES,
+    Column("name", String(250), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("time", String(40), nullable=False),
+    Column("who", String(250), nullable=False),
+    Column("action", String(20), nullable=False),
+    Column("version_before", Integer),
+    Column("version_after", Integer),
+    Column("reason", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("evidence_sha256", String(64), nullable=False),
+    Column("git_commit", String(64), nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),
+)
+_CHAMPIONS: Final = Table(
+    "osteo_champions",
+    _TABLES,
+    Column("name", String(250), primary_key=True),
+    Column("champion", Integer),
+    Column("changes", Integer, nullable=False),
+    Column("events", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One entry of the journal.
+
+    Attributes:
+        position: Within its model, from 1.
+        time: UTC, ISO 8601.
+        version_before: Champion before it.
+        version_after: Champion after it; in a refusal or waiver, the version that was judged.
+        evidence: JSON of what was judged; numbers, hashes and rules, no patient.
+        previous: `sha256` of the event before.
+        sha256: Of everything else here.
+    """
+
+    name: str
+    position: int
+    time: str
+    who: str
+    action: Action
+    version_before: int | None
+    version_after: int | None
+    reason: str
+    evidence: str
+    evidence_sha256: str
+    git_commit: str
+    previous: str
+    sha256: str
+
+    def hash(self) -> str:
+        """What `sha256` must be."""
+        content = asdict(self)
+        del content["sha256"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An event as its author gives it; the journal adds place, time and hashes."""
+
+    action: Action
+    who: str
+    version_before: int | None
+    version_after: int | None
+    reason: str
+    evidence: Mapping[str, Any]
+    git_commit: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a model's events end.
+
+    Attributes:
+        changes: How often the champion was changed: what a writer compares before it sets.
+    """
+
+    champion: int | None = None
+    changes: int = 0
+    events: int = 0
+    sha256: str = START
+
+
+@dataclass(frozen=True)
+class Journal:
+    """An open journal."""
+
+    engine: Engine
+    uri: str
+
+    def standing(self, name: str) -> Standing:
+        """How a model's events end; a model without events has no champion."""
+        with explain_mlflow(self.uri), self.engine.begin() as connection:
+            return _read_standing(connection, name)
+
+    def names(self) -> list[str]:
+        """The models with events."""
+        with explain_mlflow(self.uri), self.engine.begin() as connection:
+            found = {row.name for table in (_EVENTS, _CHAMPIONS) for row in connection.execute(select(table.c.name))}
+        return sorted(found)
+
+    def history(self, name: str) -> list[Event]:
+        """A model's events, the oldest first."""
+        query = select(_EVENTS).where(_EVENTS.c.name == name).order_by(_EVENTS.c.position)
+        with explain_mlflow(self.uri), self.engine.begin() as connection:
+            return [Event(**row) for row in connection.execute(query).mappings()]
+
+    def append(self, name: str, entries: Sequence[Entry], *, expected: Standing | None = None) -> list[Event]:
+        """Append events, all or none.
+
+        Args:
+            name: Of the registered model.
+            entries: In their order; a promotion or rollback among them changes the champion.
+            expected: Compare and set: append only if the champion has not been changed since this was read.
+
+        Raises:
+            ConflictError: It has been.
+            StoreError: The database cannot be used.
+        """
+        with explain_mlflow(self.uri), self.engine.begin() as connection:
+            standing = _lock_standing(connection, name)
+            if expected is not None and standing.changes != expected.changes:
+                raise _conflict(connection, name, standing)
+            made: list[Event] = []
+            for entry in entries:
+                one = _make_event(name, entry, standing)
+                connection.execute(_EVENTS.insert().values(**asdict(one)))
+                standing = _follow(standing, one)
+                made.append(one)
+            connection.execute(update(_CHAMPIONS).where(_CHAMPIONS.c.name == name).values(**asdict(standing)))
+            return made
+
+    def verify(self, name: str) -> list[str]:
+        """What is wrong with a model's events: altered, removed, inserted, or not where they end; empty if nothing."""
+        faults: list[str] = []
+        standing = Standing()
+        for one in self.history(name):
+            if one.position != standing.events + 1:
+                gap = f"event {standing.events + 1}" if one.position > standing.events else f"event {one.position}"
+                faults.append(f"{gap} is missing or out of place")
+            if hashlib.sha256(one.evidence.encode()).hexdigest() != one.evidence_sha256:
+                faults.append(f"the evidence of event {one.position} was altered")
+            if one.hash() != one.sha256:
+                faults.append(f"event {one.position} was altered")
+            if one.previous != standing.sha256:
+                faults.append(f"event {one.position} does not follow the event before it")
+            standing = replace(_follow(standing, one), events=one.position)
+        recorded = self.standing(name)
+        if recorded != standing:
+            kept, known = (
+                f"{recorded.events} events, champion {recorded.champion}",
+                f"{standing.events}, {standing.champion}",
+            )
+            faults.append(f"the events do not end as recorded: {kept} recorded, {known} found")
+        return faults
+
+
+def previous_champion(events: Sequence[Event]) -> int | None:
+    """The champion to go back to: promotions stack up, and each rollback takes one off."""
+    champions: list[int | None] = [None]
+    for one in events:
+        if one.action == "promotion":
+            champions.append(one.version_after)
+        elif one.action == "rollback" and len(champions) > 1:
+            champions.pop()
+    return champions[-2] if len(champions) > 1 else None
+
+
+def open_journal(uri: str) -> Journal:
+    """Open the journal in a database; its tables are made where they are missing.
+
+    Args:
+        uri: `sqlite:///FILE` or `postgresql://...`.
+
+    Raises:
+        StoreError: The database cannot be used, or the address is that of a tracking server.
+    """
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme not in DATABASES:
+        raise StoreError(
+            f"no journal can be kept at {scheme}://...: who was promoted, and by whom, needs a database",
+            where="OSTEO_JOURNAL_URI",
+            allowed="sqlite:///FILE, postgresql://...",
+            remedy="beside a tracking server set OSTEO_JOURNAL_URI, best to the server's own database",
+        )
+    with explain_mlflow(uri):
+        engine = _create_engine(uri, scheme)
+        _create_tables(engine)
+        return Journal(engine, uri)
+
+
+def _create_engine(uri: str, scheme: str) -> Engine:
+    try:
+        url = make_url(uri)
+    except ArgumentError as error:
+        raise StoreError(str(error).splitlines()[0], where="OSTEO_JOURNAL_URI") from None
+    if scheme != "sqlite":
+        return create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": SECONDS_TO_WAIT})
+
+    # SQLite's driver begins a transaction at the first write, when what was read may be old already.
+    @event.listens_for(engine, "connect")
+    def _leave_transactions_alone(connection: Any, _: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _take_the_turn_first(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _create_tables(engine: Engine) -> None:
+    for attempt in (1, 2):
+        try:
+            with engine.begin() as connection:
+                for table in _TABLES.sorted_tables:
+                    connection.execute(CreateTable(table, if_not_exists=True))
+            return
+        except SQLAlchemyError:  # PostgreSQL: another process makes the same table at the same time
+            if attempt == 2:
+                raise
+
+
+def _read_standing(connection: Connection, name: str, *, lock: bool = False) -> Standing:
+    query = select(_CHAMPIONS).where(_CHAMPIONS.c.name == name)
+    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    return Standing(**{each.name: row[each.name] for each in fields(Standing)}) if row else Standing()
+
+
+def _lock_standing(connection: Connection, name: str) -> Standing:
+    """A model's row, held until the transaction ends; both databases take one writer of it at a time."""
+    statement = "INSERT INTO osteo_champions (name, changes, events, sha256) VALUES (:name, 0, 0, :start)"
+    connection.execute(text(f"{statement} ON CONFLICT (name) DO NOTHING"), {"name": name, "start": START})
+    return _read_standing(connection, name, lock=True)
+
+
+def _make_event(name: str, entry: Entry, standing: Standing) -> Event:
+    evidence = json.dumps(entry.evidence, sort_keys=True)
+    made = Event(
+        name=name,
+        position=standing.events + 1,
+        time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        who=entry.who,
+        action=entry.action,
+        version_before=entry.version_before,
+        version_after=entry.version_after,
+        reason=entry.reason,
+        evidence=evidence,
+        evidence_sha256=hashlib.sha256(evidence.encode()).hexdigest(),
+        git_commit=entry.git_commit,
+        previous=standing.sha256,
+        sha256="",
+    )
+    return replace(made, sha256=made.hash())
+
+
+def _follow(standing: Standing, one: Event) -> Standing:
+    changed = one.action in ("promotion", "rollback")
+    return Standing(
+        champion=one.version_after if changed else standing.champion,
+        changes=standing.changes + changed,
+        events=standing.events + 1,
+        sha256=one.sha256,
+    )
+
+
+def _conflict(connection: Connection, name: str, standing: Standing) -> ConflictError:
+    query = select(_EVENTS).where(_EVENTS.c.name == name).order_by(_EVENTS.c.position.desc())
+    changes = (row for row in connection.execute(query).mappings() if row["action"] in ("promotion", "rollback"))
+    last = next(changes, None)
+    by = f" by {last['who']} at {last['time']}" if last else ""
+    return ConflictError(
+        f"the champion was changed to version {standing.champion}{by} while this version was judged",
+        where=name,
+        remedy="nothing was changed by this command: run it again, and it is judged against the new champion",
+    )

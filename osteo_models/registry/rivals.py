@@ -1,0 +1,108 @@
+"""The champion beside a version: both on the same images, from the predictions that are kept with each.
+
+Where the champion's predictions are of other data they say nothing about these images: it is then scored again, on the
+version's hold-out, without the patients that the champion itself was trained on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from osteo_models.data.frames import read_frame
+from osteo_models.data.prepare import prepare_bytes
+from osteo_models.data.revisions import read_data_digest
+from osteo_models.errors import OsteoError
+from osteo_models.evaluation.contest import PairedScores
+from osteo_models.evaluation.predictions import Predictions
+from osteo_models.registry.evidence import Kept
+from osteo_models.registry.lookup import VersionInfo, load_network
+from osteo_models.registry.rules.evidence import Rival
+from osteo_models.registry.tracking import Tracking
+from osteo_models.settings import Settings
+from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality, Stage
+
+HOLDOUT: Final[Stage] = "stage-5"
+DATA: Final = "dvc.data"
+
+
+def find_rival(
+    tracking: Tracking,
+    version: VersionInfo,
+    kept: Kept,
+    champion: VersionInfo,
+    champion_kept: Kept,
+    *,
+    settings: Settings | None = None,
+    data: str = "data",
+) -> Rival:
+    """The champion beside a version.
+
+    Args:
+        tracking: The store.
+        version: The version to judge.
+        kept: Its files.
+        champion: The champion.
+        champion_kept: Its files.
+        settings: Where the images are, should the champion have to score them.
+        data: The data set's path, as in params.yaml.
+    """
+    if version.tags.get(DATA) and version.tags.get(DATA) == champion.tags.get(DATA):
+        return _match(kept, champion_kept, champion.version)
+    tested = kept.predictions.get((HOLDOUT, "patient"))
+    if tested is None:
+        return Rival(champion.version, lacking="its predictions are of other data, and there is no hold-out to score")
+    if settings is None or read_data_digest(settings.root, data) != version.tags.get(DATA):
+        why = "its predictions are of other data, and the images of this version are not here to score"
+        return Rival(champion.version, lacking=why)
+    if champion_kept.splits is None:
+        why = "its predictions are of other data, and it is not known whom it was trained on"
+        return Rival(champion.version, lacking=why)
+    try:
+        return _score_again(tracking, tested, champion, champion_kept, settings, data)
+    except (OsteoError, OSError, KeyError) as error:
+        return Rival(champion.version, lacking=f"it could not be scored again ({error})")
+
+
+def _match(kept: Kept, other: Kept, champion: int) -> Rival:
+    """Both versions' saved scores of the same images."""
+    scores: dict[Stage, PairedScores] = {}
+    images: dict[Stage, int] = {}
+    for (stage, protocol), mine in kept.predictions.items():
+        theirs = other.predictions.get((stage, protocol))
+        if protocol != "patient" or theirs is None:
+            continue
+        _, rows, their_rows = np.intersect1d(mine.image_id, theirs.image_id, return_indices=True)
+        images[stage] = mine.image_id.size
+        if rows.size:
+            a, b = mine.select(rows), theirs.select(their_rows)
+            if not (np.array_equal(a.target, b.target) and np.array_equal(a.patient_id, b.patient_id)):
+                return Rival(champion, lacking=f"its predictions of {stage} give images another class or patient")
+            scores[stage] = PairedScores(a.target, a.patient_id, a.score, b.score)
+    return Rival(champion, scores, images)
+
+
+def _score_again(
+    tracking: Tracking, tested: Predictions, champion: VersionInfo, kept: Kept, settings: Settings, data: str
+) -> Rival:
+    """The champion's own scores of the version's hold-out, with images prepared as it was trained on them."""
+    splits = kept.splits
+    trained = set() if splits is None else set(splits[splits["holdout"] == 0]["patient_id"])
+    mine = tested.select(np.asarray([name not in trained for name in tested.patient_id.tolist()], dtype=np.bool_))
+    rival = Rival(champion.version, {}, {HOLDOUT: tested.image_id.size}, rescored=True)
+    if not mine.image_id.size:
+        why = "its predictions are of other data, and it was trained on every patient of this hold-out"
+        return Rival(champion.version, rescored=True, lacking=why)
+    loaded = load_network(tracking, champion)
+    table = read_frame(settings.artifacts / "cohort" / "images.csv").set_index("image_id")["path"]
+    pixels = np.zeros((mine.image_id.size, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8)
+    modalities: list[Modality | None] = []
+    for position, (name, modality) in enumerate(zip(mine.image_id.tolist(), mine.modality.tolist(), strict=True)):
+        path = settings.root / data / "dicom" / str(table[name])
+        image = prepare_bytes(Path(path).read_bytes(), prepare=loaded.record.prepare, modality=modality, where=name)
+        pixels[position] = image.pixels
+        modalities.append(image.modality)
+    scores = PairedScores(mine.target, mine.patient_id, mine.score, loaded.score(pixels, modalities))
+    return Rival(champion.version, {HOLDOUT: scores}, rival.images, rescored=True)

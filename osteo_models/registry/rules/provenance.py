@@ -1,0 +1,155 @@
+"""Rules on where a version comes from: pinned code, data and splits, files as they were registered, a whole card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from osteo_models.evaluation.bootstrap import compute_metrics, sum_patients
+from osteo_models.evaluation.cases import check_cases
+from osteo_models.evaluation.predictions import Predictions
+from osteo_models.params import GateRule
+from osteo_models.registry.rules.evidence import Evidence, Rule, RuleResult, failed, passed
+from osteo_models.registry.rules.splits import SPLITS
+from osteo_models.terms import STAGES, Stage, metric_prefix
+
+COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+DIGEST: Final = re.compile(r"[0-9a-f]{32}(\.dir)?")
+RECOMPUTED: Final = ("balanced_accuracy", "roc_auc", "brier")
+TOLERANCE: Final = 1e-9
+
+
+def check_code_pinned(evidence: Evidence, rule: GateRule) -> RuleResult:
+    """The code is a commit, and nothing differed from it."""
+    needed = "a git commit, and no change beside it"
+    commit, dirty = evidence.tags.get("git.commit", ""), evidence.tags.get("git.dirty", "")
+    if not commit:
+        found = "no git commit: it was registered from a folder outside git"
+        return failed(rule, found, needed, lacking=True)
+    if not COMMIT.fullmatch(commit):
+        return failed(rule, f"git.commit {commit!r} is no commit", needed)
+    if dirty != "false":
+        found = f"the code differed from commit {commit[:12]}" if dirty == "true" else "git.dirty is not known"
+        return failed(rule, found, needed, lacking=dirty != "true")
+    return passed(rule, f"commit {commit[:12]}, clean", needed)
+
+
+def check_data_pinned(evidence: Evidence, rule: GateRule) -> RuleResult:
+    """Data and splits have their hashes, the same as the run that trained the weights and the splits kept with it."""
+    needed = "hashes of data and splits, equal to those of the run that trained it and of the splits kept with it"
+    missing = [name for name in ("dvc.data", "dvc.splits") if not evidence.tags.get(name)]
+    if missing:
+        return failed(rule, f"no {' and no '.join(missing)}", needed, lacking=True)
+    faults = [
+        f"{name} is {evidence.tags[name]!r}, no MD5"
+        for name in ("dvc.data", "dvc.splits")
+        if not DIGEST.fullmatch(evidence.tags[name])
+    ]
+    for name in ("dvc.data", "dvc.splits"):
+        if evidence.job and evidence.job.get(name) != evidence.tags[name]:
+            faults.append(f"{name} of the run is {_short(evidence.job.get(name))}, not {_short(evidence.tags[name])}")
+    if evidence.splits_digest and evidence.splits_digest != evidence.tags["dvc.splits"]:
+        faults.append(
+            f"the splits kept are {_short(evidence.splits_digest)}, not {_short(evidence.tags['dvc.splits'])}"
+        )
+    if faults:
+        return failed(rule, ", ".join(faults), needed)
+    if not evidence.job:
+        return failed(rule, "the run that trained it is not in the store", needed, lacking=True)
+    if not evidence.splits_digest:
+        return failed(rule, evidence.why_not(SPLITS), needed, lacking=True)
+    shown = f"data {_short(evidence.tags['dvc.data'])}, splits {_short(evidence.tags['dvc.splits'])}"
+    return passed(rule, shown, needed)
+
+
+def check_files_intact(evidence: Evidence, rule: GateRule) -> RuleResult:
+    """Every file that is kept as evidence is there, and is the one that was registered."""
+    needed = "every kept file as it was registered"
+    if not evidence.recorded:
+        return failed(rule, "no record of the files kept with the version", needed, lacking=True)
+    gone = sorted(set(evidence.recorded) - set(evidence.found))
+    other = sorted(name for name, digest in evidence.recorded.items() if evidence.found.get(name, digest) != digest)
+    added = sorted(set(evidence.found) - set(evidence.recorded))
+    faults = [
+        f"{name} is {what}" for what, names in (("gone", gone), ("changed", other), ("added", added)) for name in names
+    ]
+    if faults:
+        return failed(rule, ", ".join(faults), needed)
+    return passed(rule, f"{len(evidence.recorded)} files as registered", needed)
+
+
+def check_metrics_match(evidence: Evidence, rule: GateRule) -> RuleResult:
+    """The numbers of each listed stage are those of the predictions that are kept with the version."""
+    needed = f"{', '.join(RECOMPUTED)}, n as computed from the predictions kept with it"
+    stages: list[Stage] = [stage for stage in rule.stages if evidence.took_part(stage)]
+    absent = [stage for stage in stages if (stage, "patient") not in evidence.predictions]
+    if not stages:
+        return failed(rule, f"no metrics in {', '.join(rule.stages)}", needed, lacking=True)
+    if absent:
+        return failed(rule, evidence.why_not(f"{absent[0]} predictions"), needed, lacking=True)
+    if evidence.threshold is None:
+        return failed(rule, evidence.why_not("threshold"), needed, lacking=True)
+    faults: list[str] = []
+    for stage in stages:
+        table, prefix = evidence.predictions[stage, "patient"], metric_prefix(stage, "patient")
+        for name, value in _recompute(table, evidence.threshold):
+            stated = evidence.metrics.get(f"{prefix}.{name}")
+            if (stated is None) != np.isnan(value) or (stated is not None and not abs(stated - value) <= TOLERANCE):
+                faults.append(f"{stage} {name} is stated as {stated}, computed as {value:.6g}")
+    if faults:
+        return failed(rule, ", ".join(faults), needed)
+    return passed(rule, f"{', '.join(stages)} as computed", needed)
+
+
+def check_card(evidence: Evidence, rule: GateRule) -> RuleResult:
+    """The card names data, splits, code, job and weights, has a line for each stage, and says what it is not."""
+    needed = "a card with its origin, a line for each stage, and its limits"
+    if not evidence.card.strip():
+        return failed(rule, "no card", needed, lacking=True)
+    missing = [label for label, text in _card_parts(evidence) if text not in evidence.card]
+    if missing:
+        return failed(rule, f"the card does not give {', '.join(missing)}", needed)
+    return passed(rule, "nothing missing", needed)
+
+
+def _card_parts(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """What a card must hold, and the text by which it is found; what is not known cannot be in it."""
+    for label, tag in (("weights", "osteo.weights"), ("job", "osteo.job"), ("code", "git.commit")):
+        yield label, f"`{evidence.tags.get(tag) or '(none)'}`"
+    for label, tag in (("data", "dvc.data"), ("splits", "dvc.splits")):
+        yield label, f"`{evidence.tags.get(tag) or '(none)'}`"
+    for stage in STAGES:
+        if evidence.took_part(stage):
+            yield f"the line of {stage}", f"| {stage} | patient |"
+    if evidence.tags.get("synthetic") == "true":
+        yield "the notice that the cohort is synthetic", "Synthetic cohort"
+    yield "the sentence that it is no medical device", "No medical device"
+
+
+def _recompute(table: Predictions, threshold: float) -> Iterator[tuple[str, float]]:
+    sums = sum_patients(check_cases(table.target, table.score, table.patient_id), threshold)
+    values = compute_metrics(sums, np.ones((1, sums.positives.size)))
+    yield "balanced_accuracy", float(values["balanced_accuracy"][0])
+    yield "roc_auc", float(values["roc_auc"][0])
+    yield "brier", float(values["brier"][0])
+    yield "n", float(table.target.size)
+    yield "n_patients", float(sums.positives.size)
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else "unknown"
+
+
+RULES: Final[Mapping[str, Rule]] = MappingProxyType(
+    {
+        "code_pinned": Rule(check_code_pinned),
+        "data_pinned": Rule(check_data_pinned),
+        "files_intact": Rule(check_files_intact),
+        "metrics_match": Rule(check_metrics_match, ("stages",)),
+        "card": Rule(check_card),
+    }
+)

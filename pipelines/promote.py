@@ -1,0 +1,68 @@
+"""`python -m pipelines.promote [NAME ...]`: put the challengers of all registered models, or of some, before the gate.
+
+Exits 3 where one of them was refused; the others are promoted all the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from osteo_models.errors import ConflictError, GateRefused, InputError
+from osteo_models.params import Params
+from osteo_models.registry.author import read_author
+from osteo_models.registry.gate import promote as promote_version
+from osteo_models.registry.journal import open_journal
+from osteo_models.registry.lookup import CHALLENGER, list_aliases
+from osteo_models.registry.tracking import Tracking, open_tracking
+from osteo_models.settings import Settings
+from pipelines.entry import main, say
+
+
+@task(task_run_name="promote {name}", cache_policy=NO_CACHE)
+def promote_model(name: str, params: Params, settings: Settings, tracking: Tracking) -> str:
+    """Judge the challenger of one model; returns why it was refused, nothing where it is champion."""
+    try:
+        promotion = promote_version(
+            tracking,
+            name,
+            None,
+            params.gate,
+            journal=open_journal(settings.journal_uri),
+            author=read_author(settings),
+            settings=settings,
+        )
+    except (GateRefused, ConflictError) as error:
+        say(f"  {error}")
+        return error.found
+    say(f"  {name} version {promotion.version} is champion")
+    return ""
+
+
+@flow(name="promote", validate_parameters=False)
+def promote_models(names: Sequence[str], params: Params, settings: Settings) -> None:
+    """Judge the challengers, one after another.
+
+    Raises:
+        InputError: A name has no challenger.
+        GateRefused: The gate refused one of them.
+    """
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    known = sorted(list_aliases(tracking, CHALLENGER))
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"no challenger of {', '.join(unknown)}", allowed=", ".join(known) or "none is registered yet")
+    refused = [name for name in names or known if promote_model(name, params, settings, tracking)]
+    if refused:
+        raise GateRefused(f"{len(refused)} refused: {', '.join(refused)}", remedy="`osteo history NAME` shows why")
+
+
+def promote(params: Params, settings: Settings) -> None:
+    """What the command line asks for."""
+    promote_models(sys.argv[1:], params, settings)
+
+
+if __name__ == "__main__":
+    main(promote)

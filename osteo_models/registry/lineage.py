@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from osteo_models.data.cache import FOLDER
 from osteo_models.data.frames import read_frame
 from osteo_models.data.revisions import is_recorded, read_digest_at
 from osteo_models.errors import InputError, OsteoError
@@ -209,10 +210,11 @@ def find_data(tracking: Tracking, root: Path, revision: str, data: str) -> tuple
 
 
 def _find_digest(root: Path, revision: str, data: str, known: set[str]) -> str:
-    for digest in (revision, f"{revision}.dir"):
-        if digest in known or (re.fullmatch(DIGEST, revision) and is_recorded(root, digest, data)):
+    bare = revision.removesuffix(FOLDER)
+    for digest in (f"{bare}{FOLDER}", bare):
+        if digest in known - {""} or (re.fullmatch(DIGEST, bare) and is_recorded(root, digest, data)):
             return digest
-    digest = read_digest_at(root, revision, data)
+    digest = read_digest_at(root, revision, data) if revision else None
     if digest is None:
         allowed = f"the md5 in {data}.dvc, now or at some commit, or a git revision that has a {data}.dvc"
         raise InputError(f"no revision {revision!r} of the data", where="--data", allowed=allowed)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from osteo_models.data.pairs import make_pairs
 from osteo_models.data.revisions import read_commit, read_data_digest
@@ -80,6 +81,7 @@ def shrink(raw: dict) -> Params:
 def make_project(root: Path, raw: dict, tracking: Tracking) -> SmallProject:
     """Make everything in `root`, whose store is already there."""
     params = shrink(raw)
+    (root / "params.yaml").write_text(yaml.safe_dump(raw))
     settings = Settings(root, root / ".osteo", tracking.uri, None, False)
     tables = _write_tables(settings.artifacts, params)
     _record_data(root)

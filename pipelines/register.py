@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.data.revisions import read_commit, read_data_digest
+from osteo_models.data.revisions import hash_file, read_commit, read_data_digest
 from osteo_models.errors import StaleDataError
 from osteo_models.evaluation.evidence import collect_metrics
 from osteo_models.params import Params
 from osteo_models.registry.gate import judge
-from osteo_models.registry.origin import SPLITS, collect_files
+from osteo_models.registry.origin import collect_files, list_splits
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.versions import register_version
 from osteo_models.settings import Settings
@@ -33,7 +32,7 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
             remedy="the tracking store is another one than the experiments used; run `dvc repro -f experiments`",
         )
     metrics = collect_metrics(settings.artifacts, model["architecture"], model["images"])
-    files = collect_files(settings, params, tracking, model)
+    files, splits = collect_files(settings, params, tracking, model), list_splits(settings.artifacts)
     version = register_version(
         tracking,
         model_folder=folder,
@@ -41,12 +40,12 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
         tags={
             **read_commit(settings.root),
             "dvc.data": read_data_digest(settings.root, params.data.path) or "",
-            "dvc.splits": hashlib.md5(files[SPLITS], usedforsecurity=False).hexdigest(),
+            "dvc.splits": hash_file(splits[0]),
             "profile": params.profile,
             "synthetic": str(params.data.synthetic is not None).lower(),
         },
         files=files,
-        evidence=sorted(settings.artifacts.glob(f"predictions/*/{folder.name}-*.parquet")),
+        evidence=[*sorted(settings.artifacts.glob(f"predictions/*/{folder.name}-*.parquet")), *splits],
         run_id=job.run_id,
     )
     verdict = judge(metrics, params.gate)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from osteo_models.data.revisions import hash_md5, run_dvc
+from osteo_models.data.revisions import hash_file, run_dvc
 
 OBJECTS: Final = Path("files") / "md5"  # below DVC's cache
 FOLDER: Final = ".dir"  # ends the MD5 of a folder, whose object lists its files
@@ -58,6 +58,6 @@ def compare_folder(folder: Path, listing: Mapping[str, str]) -> Iterator[tuple[s
 
 def _holds(path: Path, digest: str) -> bool:
     try:
-        return hash_md5(path) == digest.removesuffix(FOLDER)
+        return hash_file(path) == digest.removesuffix(FOLDER)
     except OSError:
         return False

@@ -24,7 +24,7 @@ from osteo_models.data.revisions import is_recorded, read_digest_at
 from osteo_models.errors import InputError, OsteoError
 from osteo_models.registry.lookup import VersionInfo, list_versions
 from osteo_models.registry.manifest import read_kept, read_listing
-from osteo_models.registry.origin import ORIGIN, PAIRS, RECORDS, SPLITS
+from osteo_models.registry.origin import ORIGIN, RECORDS, SPLITS
 from osteo_models.registry.tracking import Tracking
 from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS
 from osteo_models.training.outputs import read_job
@@ -90,12 +90,12 @@ def read_tables(tracking: Tracking, version: VersionInfo) -> Tables:
         StaleDataError: It keeps none, or they were changed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        frames: dict[str, pd.DataFrame] = {}
-        for name in (SPLITS, PAIRS):
+        frames: list[pd.DataFrame] = []
+        for name in SPLITS:
             path = Path(folder) / name
-            path.write_bytes(read_kept(tracking, version, f"{RECORDS}/{name}"))
-            frames[name] = read_frame(path)
-    return Tables(frames[SPLITS], frames[PAIRS], np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8), {})
+            path.write_bytes(read_kept(tracking, version, f"evidence/splits/{name}"))
+            frames.append(read_frame(path))
+    return Tables(*frames, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8), {})
 
 
 def read_exposure(tracking: Tracking, version: VersionInfo) -> Exposure:

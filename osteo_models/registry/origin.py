@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from osteo_models.data.revisions import find_data_commit, read_commit, read_data_digest
+from osteo_models.data.revisions import find_data_commit, hash_file, read_commit, read_data_digest
 from osteo_models.errors import StaleDataError
 from osteo_models.params import Params
 from osteo_models.registry.tracking import Tracking
@@ -20,8 +20,7 @@ from osteo_models.settings import Settings
 
 RECORDS: Final = "record"  # the folder of these files in a version
 ORIGIN: Final = "origin.json"
-SPLITS: Final = "splits.csv"
-PAIRS: Final = "pairs.csv"
+SPLITS: Final = ("splits.csv", "pairs.csv")  # in the folder of this name, of the artifacts and of the evidence
 LOCK: Final = "requirements.lock"
 SEARCH: Final = "search/best.yaml"
 PACKAGES: Final = ("osteo-models", "torch", "numpy", "ray", "mlflow", "pydicom", "safetensors")
@@ -37,16 +36,14 @@ def collect_files(settings: Settings, params: Params, tracking: Tracking, model:
         model: What `model.json` says.
 
     Returns:
-        Contents by name: splits.csv, pairs.csv, selection.json, params.yaml and origin.json; data.dvc and
-        requirements.lock where the project has them.
+        Contents by name: selection.json, params.yaml and origin.json; data.dvc and requirements.lock where the project
+        has them. The split tables belong to the evidence: see `list_splits`.
 
     Raises:
-        StaleDataError: Splits or selection are missing.
+        StaleDataError: An artifact is missing.
     """
     artifacts, root = settings.artifacts, settings.root
     files = {
-        SPLITS: _read(artifacts / "splits" / SPLITS),
-        PAIRS: _read(artifacts / "splits" / PAIRS),
         "selection.json": _read(artifacts / "cohort" / "selection.json"),
         "params.yaml": yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, width=100).encode(),
     }
@@ -55,6 +52,19 @@ def collect_files(settings: Settings, params: Params, tracking: Tracking, model:
             files[path.name] = path.read_bytes()
     origin = _describe_origin(settings, params, tracking, model, files)
     return {**files, ORIGIN: (json.dumps(origin, indent=1) + "\n").encode()}
+
+
+def list_splits(artifacts: Path) -> list[Path]:
+    """The tables that say who was trained on and who was tested on; they are kept as evidence.
+
+    Raises:
+        StaleDataError: One is missing.
+    """
+    paths = [artifacts / "splits" / name for name in SPLITS]
+    for path in paths:
+        if not path.is_file():
+            raise StaleDataError("file not found", where=str(path), remedy="make it with `dvc repro splits`")
+    return paths
 
 
 def _describe_origin(
@@ -73,7 +83,7 @@ def _describe_origin(
             "md5": read_data_digest(settings.root, params.data.path) or "",
             "git_commit": find_data_commit(settings.root, params.data.path),
         },
-        "splits": {"md5": hashlib.md5(files[SPLITS], usedforsecurity=False).hexdigest()},
+        "splits": {"md5": hash_file(list_splits(settings.artifacts)[0])},
         "code": {
             "trained": _trained_at(tracking, str(model["key"])),
             "registered": read_commit(settings.root),

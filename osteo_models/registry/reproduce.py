@@ -6,7 +6,7 @@ import io
 import json
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -44,7 +44,7 @@ class Record:
     """What a version says of how it was made.
 
     Attributes:
-        predictions: Of the hold-out, as they were registered.
+        predictions: Of its own test images, as they were registered.
         prepare: How images were prepared.
         threshold: From this score on the decision is osteoporosis.
     """
@@ -66,8 +66,9 @@ class Reproduction:
         notes: In what the environment differs, which may change the last bits.
         tensors: Of the network; `tensors_differing` of them are not equal to the bit.
         weights_difference: Largest absolute difference of two weights.
-        scores_difference: Largest absolute difference of two scores on the hold-out.
-        metrics: On the hold-out, as registered and as reproduced.
+        tested_on: Which images the scores are of: the hold-out, or for an ensemble the folds.
+        scores_difference: Largest absolute difference of two scores.
+        metrics: Of these scores, as registered and as reproduced.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Reproduction:
     tensors: int
     tensors_differing: int
     weights_difference: float
+    tested_on: str
     scores_difference: float
     metrics: dict[str, tuple[float, float]]
 
@@ -90,18 +92,14 @@ class Reproduction:
         lines = [f"differs from the record: {text}" for text in self.differences]
         lines += [f"note: {text}" for text in self.notes]
         if self.equal:
-            lines.append(
-                f"weights: all {self.tensors} tensors equal to the bit; scores on the hold-out: equal to the bit"
-            )
+            lines.append(f"weights: all {self.tensors} tensors equal to the bit; scores on {self.tested_on}: the same")
         else:
-            lines.append(
-                f"weights: {self.tensors_differing} of {self.tensors} tensors differ, by at most "
-                f"{self.weights_difference:.3g}; scores on the hold-out differ by at most {self.scores_difference:.3g}"
-            )
-        lines += [
-            f"hold-out {name}: {before:.4f} registered, {after:.4f} now{'' if before == after else ' (differs)'}"
-            for name, (before, after) in self.metrics.items()
-        ]
+            weights, scores = f"{self.weights_difference:.3g}", f"{self.scores_difference:.3g}"
+            lines.append(f"weights: {self.tensors_differing} of {self.tensors} tensors differ, by at most {weights}")
+            lines.append(f"scores on {self.tested_on}: they differ by at most {scores}")
+        for name, (before, after) in self.metrics.items():
+            differs = "" if before == after else " (differs)"
+            lines.append(f"{name} on {self.tested_on}: {before:.4f} registered, {after:.4f} now{differs}")
         said = "is reproduced to the bit" if self.equal else "is not reproduced to the bit"
         return [*lines, f"{self.name} version {self.version} {said}"]
 
@@ -181,31 +179,43 @@ def reproduce_version(
     job = replace(record.job, digests=tables.digests, code=hash_code()) if differences else record.job
     settings.state.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="reproduce-", dir=settings.state) as place:
-        result = _train(job, tables, settings, Path(place), gpus if job.device == "cuda" else 0.0, on_epoch)
-        again = make_predictions(job, [(0, select_rows(job, 0, tables).test, result.scores)], tables)
-        write_model(Path(place), job, result, prepare=record.prepare, threshold=record.threshold)
-        weights = (Path(place) / "models" / f"{job.architecture}-{job.images}" / WEIGHTS).read_bytes()
+        results = _train(job, tables, settings, Path(place), gpus if job.device == "cuda" else 0.0, on_epoch)
+        scores = [(item.fold, select_rows(job, item.fold, tables).test, item.scores) for item in results]
+        again, weights = make_predictions(job, scores, tables), _collect_weights(job, results, record, Path(place))
     return _compare(version, record, weights, again, differences)
 
 
-def _train(job: Job, tables: Tables, settings: Settings, place: Path, gpus: float, on_epoch: OnEpoch) -> FoldResult:
-    arrays, rows = as_arrays(tables), {0: select_rows(job, 0, tables)}
+def _train(
+    job: Job, tables: Tables, settings: Settings, place: Path, gpus: float, on_epoch: OnEpoch
+) -> Sequence[FoldResult]:
+    rows = {fold: select_rows(job, fold, tables) for fold in range(job.folds)}
     resources = {"cpus": float(job.threads), "gpus": gpus, "precision": job.recipe.precision}
-    with open_cluster(settings.ray_address, arrays, **resources) as cluster:
-        (result,) = run_job(
-            job,
-            rows,
-            cluster,
-            folder=place / "jobs",
-            on_epoch=lambda job, _, epochs: on_epoch(epochs, job.recipe.epochs),
-        )
-    return result
+    done: dict[int, int] = {}
+
+    def count(job: Job, fold: int, epochs: int) -> None:
+        done[fold] = epochs
+        on_epoch(sum(done.values()), job.folds * job.recipe.epochs)
+
+    with open_cluster(settings.ray_address, as_arrays(tables), **resources) as cluster:
+        return run_job(job, rows, cluster, folder=place / "jobs", on_epoch=count)
+
+
+def _collect_weights(job: Job, results: Sequence[FoldResult], record: Record, place: Path) -> dict[str, torch.Tensor]:
+    """The tensors of the network as it would be registered; of an ensemble those of its members, as it names them."""
+    found: dict[str, torch.Tensor] = {}
+    for item in results:
+        folder = place / f"member-{item.fold}"
+        write_model(folder, job, item, prepare=record.prepare, threshold=record.threshold)
+        tensors = load((folder / "models" / f"{job.architecture}-{job.images}" / WEIGHTS).read_bytes())
+        head = f"members.{item.fold}." if job.folds > 1 else ""
+        found |= {f"{head}{name}": tensor for name, tensor in tensors.items()}
+    return found
 
 
 def _compare(
-    version: VersionInfo, record: Record, weights: bytes, again: pd.DataFrame, differences: list[str]
+    version: VersionInfo, record: Record, after: dict[str, torch.Tensor], again: pd.DataFrame, differences: list[str]
 ) -> Reproduction:
-    before, after = load(record.weights), load(weights)
+    before = load(record.weights)
     if {name: each.shape for name, each in before.items()} != {name: each.shape for name, each in after.items()}:
         raise StaleDataError("another network was built", where=version.uri, remedy="check out the recorded commit")
     differing = [name for name in before if not torch.equal(_bits(before[name]), _bits(after[name]))]
@@ -219,6 +229,7 @@ def _compare(
         tensors=len(before),
         tensors_differing=len(differing),
         weights_difference=max((_largest(before[name], after[name]) for name in differing), default=0.0),
+        tested_on="the hold-out" if record.job.validation == "holdout" else "the folds",
         scores_difference=float(known["difference"].max()),
         metrics=_measure(record, again),
     )
@@ -233,7 +244,7 @@ def _largest(before: torch.Tensor, after: torch.Tensor) -> float:
 
 
 def _measure(record: Record, again: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """The metrics of the hold-out, from the registered scores and from the new ones."""
+    """The metrics, from the registered scores and from the new ones."""
     sides = [
         summarize(table["target"], table["score"], threshold=record.threshold, patient_id=table["patient_id"])
         for table in (record.predictions, again)

@@ -17,7 +17,7 @@ from osteo_models.data.pairs import make_pairs
 from osteo_models.data.revisions import read_commit, read_data_digest
 from osteo_models.data.splits import make_splits
 from osteo_models.params import Params, parse_params
-from osteo_models.registry.origin import collect_files
+from osteo_models.registry.origin import collect_files, list_splits
 from osteo_models.registry.tracking import JobRun, Tracking
 from osteo_models.registry.versions import VersionInfo, register_version
 from osteo_models.settings import Settings
@@ -62,7 +62,10 @@ class SmallProject:
             metrics={"stage_5.patient.balanced_accuracy": 0.8},
             tags={**read_commit(self.root), "dvc.data": str(read_data_digest(self.root)), "synthetic": "true"},
             files=collect_files(self.settings, self.params, self.tracking, model),
-            evidence=sorted(self.settings.artifacts.glob("predictions/*/unimodal-mri-*.parquet")),
+            evidence=[
+                *sorted(self.settings.artifacts.glob("predictions/*/unimodal-mri-*.parquet")),
+                *list_splits(self.settings.artifacts),
+            ],
             run_id=self.tracking.find_job(model["key"]).run_id,
         )
 

@@ -35,9 +35,10 @@ def test_another_manifest_is_refused(tmp_path) -> None:
 
 
 def test_a_version_keeps_where_it_comes_from(project) -> None:
-    names = ("splits.csv", "pairs.csv", "selection.json", "params.yaml", "data.dvc", "requirements.lock", "origin.json")
+    names = ("selection.json", "params.yaml", "data.dvc", "requirements.lock", "origin.json")
     kept = {name: read_kept(project.tracking, project.version, f"record/{name}") for name in names}
-    assert kept["splits.csv"] == (project.settings.artifacts / "splits" / "splits.csv").read_bytes()
+    for path in sorted((project.settings.artifacts / "splits").glob("*.csv")):
+        assert read_kept(project.tracking, project.version, f"evidence/splits/{path.name}") == path.read_bytes()
     assert kept["data.dvc"] == (project.root / "data.dvc").read_bytes()
     assert b"batch_norm_momentum" in kept["params.yaml"]
     assert json.loads(kept["selection.json"]) == {"mri_control": [{"rule": "all", "left": 12}]}

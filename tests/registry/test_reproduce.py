@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
+from safetensors.torch import save
 
 from osteo_models.errors import StaleDataError
+from osteo_models.registry import reproduce
 from osteo_models.registry.reproduce import reproduce_version
 from osteo_models.training.outputs import read_job
 from osteo_models.training.results import fold_folder, read_result
-from osteo_models.training.tables import as_arrays, select_rows
+from osteo_models.training.tables import as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.trial import Plan, Trial
 
 # Ray leaves a socket and a log file open when it shuts down.
@@ -30,9 +33,10 @@ def change_images(project) -> None:
 
 def train_here(job, tables, _settings, place, *_):
     """The same training in this process: a second cluster would take longer to start than the rest of these tests."""
-    trial = Trial(Plan(job, {0: select_rows(job, 0, tables)}, place, 1, 0), as_arrays(tables), 0)
-    assert trial.advance()
-    return read_result(fold_folder(place, job.key, 0))
+    rows = {fold: select_rows(job, fold, tables) for fold in range(job.folds)}
+    for fold in rows:
+        assert Trial(Plan(job, rows, place, 1, 0), as_arrays(tables), fold).advance()
+    return [read_result(fold_folder(place, job.key, fold)) for fold in rows]
 
 
 def test_a_version_is_reproduced_to_the_bit(project) -> None:
@@ -85,6 +89,30 @@ def test_other_code_is_said(project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("osteo_models.registry.reproduce.hash_code", lambda: "f" * 16)
     with pytest.raises(StaleDataError, match=f"the code of models and training: [0-9a-f]{{16}} recorded, {'f' * 16}"):
         reproduce_version(project.tracking, project.settings, project.version)
+
+
+def test_an_ensemble_is_the_job_of_its_folds(project) -> None:
+    """Its record is that of the network, with the key of the folds and the number of members."""
+    content = json.loads((project.settings.artifacts / "models" / "unimodal-mri" / "model.json").read_text())
+    found = read_job(content | {"key": project.jobs[0].key, "members": 2})
+    assert found == project.jobs[0] and (found.stage, found.folds) == ("stage-1", 2)
+    with pytest.raises(StaleDataError, match=r"model\.json: its job has key"):
+        read_job(content | {"members": 2})
+
+
+def test_an_ensemble_is_built_again_member_by_member(project, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables, job = load_tables(project.settings.artifacts), project.jobs[0]
+    record = dataclasses.replace(reproduce.read_record(project.tracking, project.version), job=job)
+    results = train_here(job, tables, None, tmp_path)
+    members = reproduce._collect_weights(job, results, record, tmp_path)
+    scores = [(item.fold, select_rows(job, item.fold, tables).test, item.scores) for item in results]
+    record = dataclasses.replace(record, weights=save(members), predictions=make_predictions(job, scores, tables))
+    monkeypatch.setattr(reproduce, "read_record", lambda *_: record)
+    monkeypatch.setattr(reproduce, "_train", train_here)
+    found = reproduce_version(project.tracking, project.settings, project.version)
+    assert found.equal and found.tested_on == "the folds"
+    assert {name.partition(".")[0] for name in members} == {"members"} and found.tensors == len(members)
+    assert {name.split(".")[1] for name in members} == {"0", "1"}
 
 
 def test_the_recorded_job_is_the_one_that_was_trained(project) -> None:

@@ -78,7 +78,7 @@ def test_lineage_answers_one_question_at_a_time(osteo, project) -> None:
         assert "one question at a time; allowed: a REFERENCE, --patient or --data" in osteo(
             "lineage", *question, code=2
         )
-    (project.files / "record" / "splits.csv").write_text("")
+    (project.files / "evidence" / "splits" / "splits.csv").write_text("")
     assert "patient x: none of 1 versions saw it; 1 cannot say it" in osteo("lineage", "--patient", "x", code=1)
 
 

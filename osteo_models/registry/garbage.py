@@ -204,11 +204,16 @@ def _find_models(settings: Settings, models: Iterable[LoggedModel]) -> Iterator[
 def _find_scratch(settings: Settings, data: str) -> Iterator[Garbage]:
     """Folders that a killed command left half-made, and Ray Tune's own state, which is never read again."""
     folder = (settings.root / data).parent
-    patterns = {folder: f".{Path(data).name}.*", settings.state: "reproduce-*", settings.state / "ray": "*"}
-    for place, pattern in [*patterns.items(), (settings.state, GONE)]:
+    patterns = [
+        (folder, f".{Path(data).name}.*", "half-made"),
+        (settings.state, "reproduce-*", "half-made"),
+        (settings.state, GONE, "half removed"),
+        (settings.state / "ray", "*", "Ray Tune's state of"),
+    ]
+    for place, pattern, what in patterns:
         for path in sorted(place.glob(pattern)):
             if path.is_dir():
-                yield Garbage("", f"left behind: {path.name}", path, _size(path))
+                yield Garbage("", f"{what} {path.name}", path, _size(path))
 
 
 def _read_models(tracking: Tracking) -> Iterator[LoggedModel]:

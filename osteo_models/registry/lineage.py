@@ -95,7 +95,8 @@ def read_tables(tracking: Tracking, version: VersionInfo) -> Tables:
             path = Path(folder) / name
             path.write_bytes(read_kept(tracking, version, f"evidence/splits/{name}"))
             frames.append(read_frame(path))
-    return Tables(*frames, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8), {})
+    splits, pairs = frames
+    return Tables(splits, pairs, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8), {})
 
 
 def read_exposure(tracking: Tracking, version: VersionInfo) -> Exposure:

@@ -54,7 +54,7 @@ def test_gc_says_first_and_removes_then(osteo, project) -> None:
     (scratch / "new" / "clinical.csv").write_text("x" * 100_000)
     assert osteo("gc") == "0 items, 0.0 MB freed\n"  # younger than a day
     said = osteo("gc", "--older-than", "0", "--dry-run")
-    assert said == "  left behind: .data.abc: 0.1 MB\n1 items, 0.1 MB would be freed\n" and scratch.exists()
+    assert said == "  half-made .data.abc: 0.1 MB\n1 items, 0.1 MB would be freed\n" and scratch.exists()
     (item,) = json.loads(osteo("gc", "--older-than", "0", "--json"))
     assert item["path"] == str(scratch) and not scratch.exists()
     said = osteo("gc", "--run", project.version.run_id, code=1)

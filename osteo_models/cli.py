@@ -14,6 +14,7 @@ from osteo_models import __version__
 from osteo_models.data_commands import data
 from osteo_models.errors import GateRefused, OsteoError
 from osteo_models.settings import die_with_parent, load_settings, prepare_environment
+from osteo_models.upkeep import COMMANDS
 
 
 class _Group(click.Group):
@@ -41,6 +42,10 @@ def main(debug: bool) -> None:
     settings = load_settings()
     if settings.die_with_parent:
         die_with_parent()
+
+
+for command in COMMANDS:
+    main.add_command(command)
 
 
 @main.command()

@@ -22,9 +22,36 @@ Command = subprocess.CompletedProcess[str]
 def read_data_digest(root: Path, data: str = "data") -> str | None:
     """The MD5 of the data set as `data.dvc` records it; None where the data set is not under DVC."""
     try:
-        content = yaml.safe_load((root / f"{data}.dvc").read_text(encoding="utf-8"))
-        return str(content["outs"][0]["md5"])
-    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError):
+        return _parse_digest((root / f"{data}.dvc").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def read_digest_at(root: Path, revision: str, data: str = "data") -> str | None:
+    """The MD5 of the data set at a git revision; None where there is no such revision, or no `data.dvc` in it."""
+    shown = _run(["git", "show", "--end-of-options", f"{revision}:./{data}.dvc"], root)
+    return None if shown.returncode else _parse_digest(shown.stdout)
+
+
+def find_data_commit(root: Path, data: str = "data") -> str:
+    """The commit that recorded the data set; empty where `data.dvc` is not committed as it stands."""
+    file = f"{data}.dvc"
+    if _run(["git", "status", "--porcelain", "--", file], root).stdout.strip():
+        return ""
+    return _run(["git", "log", "-1", "--format=%H", "--", file], root).stdout.strip()
+
+
+def is_recorded(root: Path, digest: str, data: str = "data") -> bool:
+    """Whether `data.dvc` records this MD5, or did at any commit."""
+    if digest == read_data_digest(root, data):
+        return True
+    return bool(_run(["git", "log", "--all", "-1", "--format=%H", f"-S{digest}", "--", f"{data}.dvc"], root).stdout)
+
+
+def _parse_digest(text: str) -> str | None:
+    try:
+        return str(yaml.safe_load(text)["outs"][0]["md5"])
+    except (yaml.YAMLError, KeyError, IndexError, TypeError):
         return None
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
+from osteo_models.errors import StaleDataError
 from osteo_models.params import Prepare
+from osteo_models.terms import STAGES
 from osteo_models.training.jobs import Job
 from osteo_models.training.results import FoldResult
 from osteo_models.training.tables import Tables, make_predictions, select_rows
@@ -61,8 +64,28 @@ def write_model(artifacts: Path, job: Job, result: FoldResult, *, prepare: Prepa
         "recipe": asdict(job.recipe),
         "prepare": prepare.model_dump(mode="json"),
         "threshold": threshold,
+        "job": asdict(job),
     }
     _write_json(folder / "model.json", content)
+
+
+def read_job(content: Mapping[str, Any]) -> Job:
+    """The job that `write_model` put into model.json; of a fold ensemble, the one whose folds are its members.
+
+    Raises:
+        StaleDataError: It holds none, or that of another release.
+    """
+    remedy = "train it again with `dvc repro -f experiments`, then register it"
+    try:
+        job = TypeAdapter(Job).validate_python(content["job"])
+    except (KeyError, ValidationError):
+        raise StaleDataError("no job of this release", where="model.json", remedy=remedy) from None
+    members = int(content.get("members", 1))  # of an ensemble: the folds of a job that is this one otherwise
+    folded = [replace(job, stage=stage, validation="folds", folds=members) for stage in STAGES]
+    for candidate in folded if members > 1 else [job]:
+        if candidate.key == content["key"]:
+            return candidate
+    raise StaleDataError(f"its job has key {job.key}", where="model.json", allowed=content["key"], remedy=remedy)
 
 
 def write_jobs(artifacts: Path, entries: Sequence[dict[str, Any]]) -> None:

@@ -70,6 +70,7 @@ def recalibrate(target: IntArray, logit: FloatArray, owner: IntArray, weights: F
     scaled = (logit - centre) / spread
     # the mean weights draw every patient that any row draws, so that this fit exists where one of the rows' does
     middle = _fit(target, scaled, weights[rows].mean(axis=0)[None, owner], np.zeros((1, 2)), EXACT)
+    middle = np.nan_to_num(middle)  # all but separated: start from nothing
     fitted = _step_from(middle[0], target, scaled, owner, weights[rows])
     for part in np.array_split(np.arange(rows.size), -(-rows.size * owner.size // CELLS_AT_ONCE)):
         chosen = weights[rows[part]][:, owner]
@@ -128,7 +129,7 @@ def _fit(target: IntArray, scaled: Floats, weights: Floats, start: FloatArray, c
         sums = (curvature.sum(axis=1), curvature @ scaled, curvature @ squared)
         step, length = _solve(residual.sum(axis=1), residual @ scaled, *sums)
         fitted[active] += step
-        active = active[~(length <= close * (1 + np.abs(fitted[active]).max(axis=1)))]
+        active = active[length > close * (1 + np.abs(fitted[active]).max(axis=1))]  # NaN ends too
         if not active.size:
             break
     fitted[active] = np.nan

@@ -25,6 +25,18 @@ def test_our_hash_of_a_folder_is_dvcs(repository):
     check_data(repository)
 
 
+def test_code_that_git_does_not_know_is_not_clean(tmp_path):
+    (tmp_path / "osteo_models").mkdir()
+    (tmp_path / "osteo_models" / "old.py").write_text("x = 1\n")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "notes.txt").write_text("not code")
+    assert read_commit(tmp_path)["git.dirty"] == "false"
+    (tmp_path / "osteo_models" / "new.py").write_text("x = 2\n")
+    assert read_commit(tmp_path)["git.dirty"] == "true"
+
+
 def test_a_flipped_bit_is_found_though_size_and_time_stay(repository):
     path = repository / "data" / "a.csv"
     stat = path.stat()
@@ -41,15 +53,3 @@ def test_without_dvc_and_git_there_is_nothing_to_say(tmp_path):
     assert read_commit(tmp_path) == {}
     with pytest.raises(OsteoError, match="`dvc status` failed"):
         run_dvc(tmp_path, ["status"])
-
-
-def test_code_that_git_does_not_know_is_not_clean(tmp_path):
-    (tmp_path / "osteo_models").mkdir()
-    (tmp_path / "osteo_models" / "old.py").write_text("x = 1\n")
-    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
-    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    (tmp_path / "notes.txt").write_text("not code")
-    assert read_commit(tmp_path)["git.dirty"] == "false"
-    (tmp_path / "osteo_models" / "new.py").write_text("x = 2\n")
-    assert read_commit(tmp_path)["git.dirty"] == "true"

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from osteo_models import __version__
+from osteo_models.data_commands import data
 from osteo_models.errors import GateRefused, OsteoError
 from osteo_models.settings import die_with_parent, load_settings, prepare_environment
 
@@ -72,23 +73,7 @@ def down() -> None:
         click.echo("no server is running")
 
 
-@main.group()
-def data() -> None:
-    """The image data set."""
-
-
-@data.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Folder to make.")
-@click.option("--seed", type=click.IntRange(min=0), default=2023, show_default=True)
-@click.option("--scale", type=click.Choice(["paper", "small"]), default="paper", show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace what is in the folder.")
-def synth(out: Path, seed: int, scale: Any, overwrite: bool) -> None:
-    """Make the synthetic DICOM cohort: a test bed, not evidence."""
-    from osteo_models.data.phantom import synthesize_cohort
-    from osteo_models.progress import Progress
-
-    counts = synthesize_cohort(out, seed=seed, scale=scale, overwrite=overwrite, progress=Progress("images"))
-    click.echo(f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in asdict(counts).items()))
+main.add_command(data)
 
 
 @main.command()

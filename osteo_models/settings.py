@@ -31,6 +31,7 @@ class Settings:
         journal_uri: Database of the promotion journal: that of the store, unless said otherwise.
         user: Who acts, where the environment says so.
         ray_address: Address of a running cluster; None starts a local one.
+        key_file: The key of pseudonyms, outside the data and git.
         die_with_parent: Whether a stage ends when the command that started it is killed.
     """
 
@@ -40,6 +41,7 @@ class Settings:
     journal_uri: str
     user: str | None
     ray_address: str | None
+    key_file: Path
     die_with_parent: bool
 
     @property
@@ -69,6 +71,7 @@ def load_settings(root: Path | None = None) -> Settings:
         journal_uri=os.environ.get("OSTEO_JOURNAL_URI") or tracking_uri,
         user=os.environ.get("OSTEO_USER") or None,
         ray_address=os.environ.get("RAY_ADDRESS") or None,
+        key_file=Path(os.environ.get("OSTEO_KEY_FILE") or Path.home() / ".config" / "osteo-models" / "pseudonyms.key"),
         die_with_parent=os.environ.get("OSTEO_DIE_WITH_PARENT") == "1",
     )
 

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from osteo_models.data.clinical import read_clinical
 from osteo_models.data.cohort import list_images, select_people, write_cohort
+from osteo_models.data.headers import read_headers
 from osteo_models.data.prepare import prepare_files
 from osteo_models.params import Params
 from osteo_models.progress import Progress
@@ -28,11 +29,12 @@ def select(params: Params, data: Path) -> tuple[pd.DataFrame, dict]:
 
 @task(cache_policy=NO_CACHE)
 def prepare(params: Params, data: Path, images: pd.DataFrame, steps: dict, out: Path) -> None:
-    """Window, crop and resize every image, and write the cohort."""
+    """Window, crop and resize every image, and write the cohort with the headers of its images."""
     paths = [data / "dicom" / path for path in images["path"]]
     files = list(zip(paths, images["modality"], strict=True))
     pixels = prepare_files(files, params.prepare, progress=Progress("images prepared"))
     write_cohort(out, images, pixels, steps)
+    read_headers(images, data / "dicom").to_csv(out / "headers.csv", index=False)
 
 
 @flow(name="cohort", validate_parameters=False)

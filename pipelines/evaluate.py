@@ -7,7 +7,7 @@ import json
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.evaluation.stages import evaluate_predictions
+from osteo_models.evaluation.stages import Evaluation, evaluate_predictions
 from osteo_models.params import Params
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.settings import Settings
@@ -16,13 +16,10 @@ from pipelines.entry import main, say
 
 
 @task(cache_policy=NO_CACHE)
-def compute(params: Params, settings: Settings) -> dict[str, dict[str, float]]:
-    """Compute and write the statistics; returns each job's metrics."""
+def compute(params: Params, settings: Settings) -> Evaluation:
+    """Compute and write the statistics."""
     item = params.evaluate
-    summaries = evaluate_predictions(
-        settings.artifacts, threshold=item.threshold, seed=item.seed, resamples=item.bootstrap
-    )
-    return {name: summary.flatten() for name, summary in summaries.items()}
+    return evaluate_predictions(settings.artifacts, threshold=item.threshold, seed=item.seed, resamples=item.bootstrap)
 
 
 @task(cache_policy=NO_CACHE)
@@ -37,13 +34,14 @@ def log(metrics: dict[str, dict[str, float]], settings: Settings) -> None:
 
 @flow(name="evaluate", validate_parameters=False)
 def evaluate(params: Params, settings: Settings) -> None:
-    """Evaluate every job and print its balanced accuracy."""
-    metrics = compute(params, settings)
-    log(metrics, settings)
-    for name, values in sorted(metrics.items()):
+    """Evaluate every job; print its balanced accuracy, and how long each section took."""
+    evaluation = compute(params, settings)
+    log(evaluation.metrics, settings)
+    for name, values in sorted(evaluation.metrics.items()):
         low, high = values.get("balanced_accuracy.ci_low"), values.get("balanced_accuracy.ci_high")
         interval = "" if low is None or high is None else f" ({low:.3f}-{high:.3f})"
         say(f"  {name}: balanced accuracy {values.get('balanced_accuracy', float('nan')):.3f}{interval}")
+    say("  " + ", ".join(f"{section} {seconds:.1f} s" for section, seconds in evaluation.seconds.items()))
 
 
 if __name__ == "__main__":

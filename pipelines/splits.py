@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from osteo_models.data.frames import read_frame
 from osteo_models.data.leaks import check_splits
 from osteo_models.data.pairs import make_pairs
-from osteo_models.data.splits import count_splits, make_splits
+from osteo_models.data.splits import KEPT_SPLITS, count_splits, extend_splits, make_splits
 from osteo_models.params import Params
 from osteo_models.settings import Settings
 from pipelines.entry import main, say
@@ -20,7 +20,12 @@ from pipelines.entry import main, say
 def split(params: Params, settings: Settings) -> dict[str, int]:
     """Deal the images, prove that no patient is on two sides, and write the tables."""
     images = read_frame(settings.artifacts / "cohort" / "images.csv")
-    table = make_splits(images, params.splits)
+    kept = settings.root / params.data.path / KEPT_SPLITS
+    if kept.exists():
+        say(f"  {kept.name} of the data set keeps everybody's place")
+        table = extend_splits(images, params.splits, read_frame(kept))
+    else:
+        table = make_splits(images, params.splits)
     check_splits(table)
     pairs = make_pairs(table, params.splits)
     counts = count_splits(table, pairs)

@@ -16,6 +16,7 @@ from osteo_models.errors import InputError
 from osteo_models.params import Cohort
 from osteo_models.terms import CLASS_NAMES, CONTROL, MODALITIES, OSTEOPOROSIS, Modality
 
+ENDINGS = (".dcm", ".png", ".jpg")
 Keep = Callable[[pd.DataFrame, Cohort, Modality], pd.Series]
 Flow = dict[str, list[dict[str, str | int]]]
 
@@ -120,7 +121,7 @@ def select_people(clinical: pd.DataFrame, cohort: Cohort) -> tuple[pd.DataFrame,
 
 
 def list_images(people: pd.DataFrame, dicom: Path) -> pd.DataFrame:
-    """The image files of the selected people: `<dicom>/<patient_id>/<modality>-<number>.dcm`.
+    """The image files of the selected people: `<dicom>/<patient_id>/<modality>-<number>.dcm`, .png or .jpg.
 
     Returns:
         image_id, patient_id, modality, target, age_years, sex, path (relative to `dicom`), in a fixed order.
@@ -133,7 +134,7 @@ def list_images(people: pd.DataFrame, dicom: Path) -> pd.DataFrame:
     for person in people.sort_values(["modality", "patient_id"], ascending=[False, True]).to_dict("records"):
         known = {str(name): value for name, value in person.items()}
         folder = dicom / str(person["patient_id"])
-        files = sorted(folder.glob(f"{person['modality']}-*.dcm"))
+        files = sorted(path for ending in ENDINGS for path in folder.glob(f"{person['modality']}-*{ending}"))
         if not files:
             missing.append(f"{person['patient_id']} ({person['modality']})")
         for file in files:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import math
 import warnings
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,26 @@ from osteo_models.terms import DICOM_MODALITY, Modality
 
 MAX_PIXELS = 64_000_000  # checked before decoding: a header of 1 kB can ask for gigabytes
 FORMATS = "DICOM (MR or CT, one frame), PNG, JPEG"
+# How a slice was acquired, by the names that the tables use; PS3.6 has the keywords.
+HEADER_NUMBERS: Final[dict[str, str]] = {
+    "repetition_time_ms": "RepetitionTime",
+    "echo_time_ms": "EchoTime",
+    "field_strength_t": "MagneticFieldStrength",
+    "flip_angle_deg": "FlipAngle",
+    "averages": "NumberOfAverages",
+    "slice_thickness_mm": "SliceThickness",
+    "slice_spacing_mm": "SpacingBetweenSlices",
+    "pixel_spacing_mm": "PixelSpacing",
+    "rows": "Rows",
+    "columns": "Columns",
+    "reconstruction_diameter_mm": "ReconstructionDiameter",
+    "kvp": "KVP",
+    "tube_current_ma": "XRayTubeCurrent",
+    "exposure_mas": "Exposure",
+    "window_centre": "WindowCenter",
+    "window_width": "WindowWidth",
+}
+HASH_DIGITS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -35,6 +58,23 @@ class SourceImage:
     modality: Modality | None
     patient_id: str | None
     spacing_mm: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header says of the acquisition; nothing that names a person.
+
+    Args:
+        study, series: SHA-256 of the instance UID, cut short: equal where the UID is, and never the UID. Empty where
+            there is none.
+        scanner: Manufacturer, model and field strength as written; empty where the header is silent.
+        numbers: By the names of `HEADER_NUMBERS`; NaN where the header is silent.
+    """
+
+    study: str
+    series: str
+    scanner: str
+    numbers: dict[str, float]
 
 
 def is_dicom(data: bytes) -> bool:
@@ -62,6 +102,47 @@ def read_image(data: bytes, *, where: str) -> SourceImage:
     if is_picture(data):
         return _read_picture(data, where)
     raise ImageError("not an image file that can be read", where=where, allowed=FORMATS)
+
+
+def read_header(data: bytes, *, where: str) -> Header:
+    """Read how an image was acquired; a picture (PNG, JPEG) knows nothing of it.
+
+    Raises:
+        ImageError: The file says that it is DICOM and cannot be read as such, or is not MR or CT.
+    """
+    if not is_dicom(data):
+        return Header("", "", "", dict.fromkeys(HEADER_NUMBERS, math.nan))
+    wanted = ["Modality", "StudyInstanceUID", "SeriesInstanceUID", "Manufacturer", "ManufacturerModelName"]
+    wanted += HEADER_NUMBERS.values()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd values are read as missing below
+            dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=wanted)
+            _modality(dataset, where)  # a file that was cut short reads as one that is empty
+            numbers = {name: _number(dataset, keyword) for name, keyword in HEADER_NUMBERS.items()}
+            names = [str(dataset.get(keyword) or "").strip() for keyword in ("Manufacturer", "ManufacturerModelName")]
+            study, series = (_hash(dataset.get(f"{level}InstanceUID")) for level in ("Study", "Series"))
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001  damaged files make pydicom raise anything
+        raise ImageError(f"damaged DICOM header ({type(error).__name__})", where=where, allowed=FORMATS) from None
+    strength = numbers["field_strength_t"]
+    names.append("" if math.isnan(strength) else f"{strength:g} T")
+    return Header(study, series, " ".join(name for name in names if name), numbers)
+
+
+def _number(dataset: pydicom.Dataset, keyword: str) -> float:
+    """The first value of an attribute; NaN where it is absent, empty or no number."""
+    value: Any = dataset.get(keyword)
+    try:
+        number = float(value if isinstance(value, (int, float, str)) else value[0])
+    except (TypeError, ValueError, IndexError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def _hash(uid: object) -> str:
+    return hashlib.sha256(str(uid).encode()).hexdigest()[:HASH_DIGITS] if uid else ""
 
 
 def _read_picture(data: bytes, where: str) -> SourceImage:

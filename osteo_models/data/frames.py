@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import pandas as pd
 
@@ -10,7 +11,7 @@ IDENTIFIERS = ("image_id", "patient_id", "mri_image_id", "ct_image_id", "sex", "
 FOLDS = ("fold_image", "fold_patient")
 
 
-def read_frame(path: Path) -> pd.DataFrame:
+def read_frame(path: Path | IO[bytes]) -> pd.DataFrame:
     """Read images.csv, splits.csv or pairs.csv; `007` is no number and `NA` is no gap, an empty fold is."""
     return pd.read_csv(
         path,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from osteo_models.data.frames import read_frame
 from osteo_models.data.subsets import find_subset, find_subset_of_bins
 from osteo_models.errors import SplitError
 from osteo_models.params import Holdout, PatientTest, Splits
 from osteo_models.terms import CLASS_NAMES, CONTROL, OSTEOPOROSIS, Modality
 
+KEPT_SPLITS = "splits.csv"  # in the data set: the splits of the revision before, written when it grows or shrinks
 SPLIT_COLUMNS = (
     *("image_id", "patient_id", "modality", "target", "age_years", "sex"),
     *("holdout", "patient_test", "fold_image", "fold_patient"),
@@ -110,6 +114,77 @@ def _deal_folds(table: pd.DataFrame, splits: Splits) -> None:
         table[column] = pd.Series(pd.NA, index=table.index, dtype="Int64")
         for fold, (_, test) in enumerate(folds):
             table.loc[development.index[test], column] = fold
+
+
+def extend_splits(images: pd.DataFrame, splits: Splits, kept: pd.DataFrame) -> pd.DataFrame:
+    """Splits of a data set that has grown or shrunk: who had a place keeps it, new patients go to the folds.
+
+    The test sets stay as they were but for those who left. New patients go, in the order of identifiers, to the fold
+    that has the fewest images of their modality and class; new images of the image protocol likewise, one by one.
+
+    Args:
+        images: As for `make_splits`.
+        splits: The section of params.yaml.
+        kept: The splits of the revision before, as `make_splits` gave them.
+
+    Returns:
+        As `make_splits`.
+
+    Raises:
+        SplitError: The kept splits have other folds than params.yaml asks for.
+    """
+    found = sorted(int(fold) for fold in kept["fold_patient"].dropna().unique())
+    if found != list(range(splits.folds)):
+        raise SplitError(
+            f"the kept splits have the folds {found}",
+            where="splits.csv of the data set",
+            allowed=f"0 to {splits.folds - 1}",
+            remedy="set splits.folds back, or delete the file to deal everybody anew",
+        )
+    table = images[["image_id", "patient_id", "modality", "target", "age_years", "sex"]].copy()
+    people = kept.drop_duplicates("patient_id").set_index("patient_id")
+    for column in ("holdout", "patient_test"):
+        table[column] = table["patient_id"].map(people[column]).fillna(0).astype(int)
+    table["fold_patient"] = table["patient_id"].map(people["fold_patient"]).astype("Int64")
+    table["fold_image"] = table["image_id"].map(kept.set_index("image_id")["fold_image"]).astype("Int64")
+    development = table["holdout"] == 0
+    for (_, _), group in table[development].groupby(["modality", "target"], sort=True):
+        _fill_folds(table, group, "fold_patient", "patient_id", splits.folds)
+        _fill_folds(table, group, "fold_image", "image_id", splits.folds)
+    return table[list(SPLIT_COLUMNS)]
+
+
+def keep_places(table: Path, data: Path) -> bool:
+    """Write the splits made last into a data set that has grown or shrunk, so that nobody moves.
+
+    Args:
+        table: splits.csv as the `splits` stage wrote it; it may not exist, or be of another data set.
+        data: The data set.
+
+    Returns:
+        Whether there were any.
+    """
+    if not table.exists():
+        return False
+    splits = read_frame(table)
+    here = {path.name for path in (data / "dicom").iterdir()} if (data / "dicom").is_dir() else set()
+    splits = splits[splits["patient_id"].isin(here)]
+    if splits.empty:
+        return False
+    partial = data / f".{KEPT_SPLITS}"
+    splits.to_csv(partial, index=False)
+    partial.replace(data / KEPT_SPLITS)
+    return True
+
+
+def _fill_folds(table: pd.DataFrame, group: pd.DataFrame, column: str, unit: str, folds: int) -> None:
+    """Give the units of a group that have no fold the one with the fewest images of the group."""
+    counts = group[column].value_counts().reindex(range(folds), fill_value=0).astype(int)
+    for name, rows in group[group[column].isna()].groupby(unit, sort=True):
+        known = table.loc[table[unit] == name, column].dropna()  # a person with both modalities has one fold
+        fold = int(known.iloc[0]) if len(known) else int(str(counts.idxmin()))
+        table.loc[rows.index, column] = fold
+        counts[fold] += len(rows)
 
 
 def count_splits(table: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:

@@ -1,24 +1,36 @@
 """Statistics from saved predictions: metrics with intervals, tests, tables. No network is run here, and no torch."""
 
 from osteo_models.evaluation.curves import RocCurve, trace_roc
-from osteo_models.evaluation.delong import AucInterval, DelongResult, auc_interval, delong_test
+from osteo_models.evaluation.delong import (
+    AucInterval,
+    DelongResult,
+    UnpairedResult,
+    auc_interval,
+    delong_test,
+    delong_unpaired,
+)
 from osteo_models.evaluation.intervals import proportion_interval
 from osteo_models.evaluation.metrics import Estimate, Summary, summarize
 from osteo_models.evaluation.patients import PatientResult, find_extremes, score_patients
 from osteo_models.evaluation.predictions import Predictions, read_predictions
 from osteo_models.evaluation.rows import fold_values
-from osteo_models.evaluation.stages import evaluate_predictions
+from osteo_models.evaluation.stages import Evaluation, evaluate_predictions
+from osteo_models.evaluation.thresholds import choose_threshold
 
 __all__ = [
     "AucInterval",
     "DelongResult",
     "Estimate",
+    "Evaluation",
     "PatientResult",
     "Predictions",
     "RocCurve",
     "Summary",
+    "UnpairedResult",
     "auc_interval",
+    "choose_threshold",
     "delong_test",
+    "delong_unpaired",
     "evaluate_predictions",
     "find_extremes",
     "fold_values",

@@ -1,8 +1,9 @@
 """Patient-clustered bootstrap without a loop over resamples.
 
-All metrics are functions of sums over patients, so a resample is a vector of patient weights and 2,000 of them are one
-matrix product. The point estimate is the same function at weights of one. Patients are drawn within their class: a
-case-control cohort fixes its class sizes by design, and every resample holds both classes.
+Metrics are functions of sums over patients, so a resample is a vector of patient weights and 2,000 of them are one
+matrix product; calibration alone is fitted, by Newton's method on all resamples together. The point estimate is the
+same function at weights of one. Patients are drawn within their class: a case-control cohort fixes its class sizes by
+design, and every resample holds both classes.
 """
 
 from __future__ import annotations
@@ -13,10 +14,23 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
+from osteo_models.evaluation.calibration import recalibrate, take_logit
 from osteo_models.evaluation.cases import BoolArray, Cases, FloatArray, IntArray
 
-MetricName = Literal["accuracy", "sensitivity", "specificity", "balanced_accuracy", "roc_auc", "roc_auc_hard", "brier"]
+MetricName = Literal[
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "balanced_accuracy",
+    "roc_auc",
+    "roc_auc_hard",
+    "brier",
+    "calibration_slope",
+    "calibration_intercept",
+]
 METRIC_NAMES: Final[tuple[MetricName, ...]] = get_args(MetricName)
+# What depends on the threshold alone.
+DECISION_METRICS: Final[tuple[MetricName, ...]] = ("accuracy", "sensitivity", "specificity", "balanced_accuracy")
 RESAMPLES: Final = 2000
 COMPARISONS_AT_ONCE: Final = 4_000_000  # bounds the memory of one block of score comparisons
 
@@ -29,6 +43,7 @@ class PatientSums:
         positives, negatives, true_positives, true_negatives, squared_error: (P,).
         wins: (patients with positives, patients with negatives): positives scored above negatives, ties as a half.
         constant: whether all scores are one value, so that there is no ROC curve.
+        target, logit, owner: (N,): the images themselves, for what is no sum; owner is the patient's place.
     """
 
     positives: FloatArray
@@ -38,6 +53,9 @@ class PatientSums:
     squared_error: FloatArray
     wins: FloatArray
     constant: bool
+    target: IntArray
+    logit: FloatArray
+    owner: IntArray
 
     @property
     def stratum(self) -> IntArray:
@@ -46,8 +64,12 @@ class PatientSums:
         return np.select([has_positives & has_negatives, has_positives, has_negatives], [2, 1, 0], 3).astype(np.int64)
 
 
-def sum_patients(cases: Cases, threshold: float, patients: Sequence[str] | None = None) -> PatientSums:
-    """Sum cases over patients, in the order of `patients` (all that occur, sorted, when not given)."""
+def sum_patients(cases: Cases, threshold: float | FloatArray, patients: Sequence[str] | None = None) -> PatientSums:
+    """Sum cases over patients, in the order of `patients` (all that occur, sorted, when not given).
+
+    Args:
+        threshold: One for all images, or one for each.
+    """
     known, found = np.unique(cases.patient, return_inverse=True)
     order = known if patients is None else np.asarray(patients, dtype=np.str_)
     place = {str(name): row for row, name in enumerate(order)}
@@ -66,6 +88,9 @@ def sum_patients(cases: Cases, threshold: float, patients: Sequence[str] | None 
         squared_error=total((cases.score - cases.target) ** 2),
         wins=_count_wins(cases.score, positive, index),
         constant=float(np.ptp(cases.score)) == 0,
+        target=cases.target,
+        logit=take_logit(cases.score),
+        owner=index,
     )
 
 
@@ -99,8 +124,10 @@ def draw_weights(stratum: IntArray, resamples: int, seed: int) -> FloatArray:
     return weights
 
 
-def compute_metrics(sums: PatientSums, weights: FloatArray) -> dict[MetricName, FloatArray]:
-    """All metrics at each row of patient weights; NaN where a class is missing or there is no ROC curve.
+def compute_metrics(
+    sums: PatientSums, weights: FloatArray, names: Sequence[MetricName] = METRIC_NAMES
+) -> dict[MetricName, FloatArray]:
+    """Metrics at each row of patient weights; NaN where a class is missing, or there is no curve or fit.
 
     Shapes:
         weights: (B, P). Returns: (B,) per metric.
@@ -112,15 +139,18 @@ def compute_metrics(sums: PatientSums, weights: FloatArray) -> dict[MetricName, 
     hits, rejections = weights @ sums.true_positives, weights @ sums.true_negatives
     with np.errstate(divide="ignore", invalid="ignore"):
         sensitivity, specificity = hits / positives, rejections / negatives
-        balanced = (sensitivity + specificity) / 2
-        won = ((weights[:, sums.positives > 0] @ sums.wins) * weights[:, sums.negatives > 0]).sum(axis=1)
-        area = won / (positives * negatives)
-    return {
-        "accuracy": (hits + rejections) / (positives + negatives),
-        "sensitivity": sensitivity,
-        "specificity": specificity,
-        "balanced_accuracy": balanced,
-        "roc_auc": np.full_like(area, np.nan) if sums.constant else area,
-        "roc_auc_hard": balanced,
-        "brier": (weights @ sums.squared_error) / (positives + negatives),
-    }
+        found: dict[MetricName, FloatArray] = {
+            "accuracy": (hits + rejections) / (positives + negatives),
+            "sensitivity": sensitivity,
+            "specificity": specificity,
+            "balanced_accuracy": (sensitivity + specificity) / 2,
+            "roc_auc_hard": (sensitivity + specificity) / 2,
+            "brier": (weights @ sums.squared_error) / (positives + negatives),
+        }
+        if "roc_auc" in names:
+            won = ((weights[:, sums.positives > 0] @ sums.wins) * weights[:, sums.negatives > 0]).sum(axis=1)
+            found["roc_auc"] = np.full_like(won, np.nan) if sums.constant else won / (positives * negatives)
+    if "calibration_slope" in names or "calibration_intercept" in names:
+        fit = recalibrate(sums.target, sums.logit, sums.owner, weights)
+        found |= {"calibration_slope": fit.slope, "calibration_intercept": fit.intercept}
+    return {name: found[name] for name in names}

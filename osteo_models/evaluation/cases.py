@@ -92,7 +92,7 @@ def check_cases(target: ArrayLike, score: ArrayLike, patient_id: Iterable[Any] |
     outside = scores[(scores < 0) | (scores > 1)]
     if outside.size:
         faults.append(f"`score` has {outside.size} value(s) outside [0, 1], such as {outside[0]:g}")
-    patients = None if patient_id is None else _read_patients(patient_id, faults)
+    patients = None if patient_id is None else read_patients(patient_id, faults)
     lengths = {"target": targets.size, "score": scores.size}
     compare_lengths(lengths | ({} if patients is None else {"patient_id": patients.size}), faults)
     if faults:
@@ -102,7 +102,8 @@ def check_cases(target: ArrayLike, score: ArrayLike, patient_id: Iterable[Any] |
     return Cases(targets, scores, patients, has_patients=True)
 
 
-def _read_patients(values: Iterable[Any], faults: list[str]) -> TextArray:
+def read_patients(values: Iterable[Any], faults: list[str]) -> TextArray:
+    """Patients' names as text; what is wrong is appended to `faults`."""
     listed = cast("list[Any]", np.asarray(list(values), dtype=object).tolist())
     # NaN is the only value that differs from itself: a blank cell of a table
     blank = [row for row, value in enumerate(listed) if value is None or value != value or not str(value).strip()]

@@ -1,24 +1,18 @@
-"""Two jobs against each other: the optimism of the image protocol, and DeLong's test of architectures (table 9)."""
+"""Two jobs against each other: the optimism of the image protocol, DeLong's tests of architectures and modalities."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 
 from osteo_models.errors import InputError
-from osteo_models.evaluation.bootstrap import (
-    MetricName,
-    PatientSums,
-    compute_metrics,
-    draw_weights,
-    sum_patients,
-)
-from osteo_models.evaluation.cases import Cases, IntArray
-from osteo_models.evaluation.delong import delong_test
-from osteo_models.evaluation.intervals import percentile_interval
-from osteo_models.evaluation.patients import score_patients
+from osteo_models.evaluation.bootstrap import MetricName
+from osteo_models.evaluation.delong import delong_test, delong_unpaired
+from osteo_models.evaluation.metrics import Measure
+from osteo_models.evaluation.paired import compare_scores
+from osteo_models.evaluation.placements import Level
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import Row
 from osteo_models.terms import MODALITIES
@@ -33,41 +27,24 @@ OPTIMISM_METRICS: Final[tuple[MetricName, ...]] = (
 )
 
 
-def optimism_rows(jobs: Sequence[Predictions], *, threshold: float, seed: int, resamples: int) -> Iterator[Row]:
+def optimism_rows(jobs: Sequence[Predictions], measure: Measure) -> Iterator[Row]:
     """The image protocol minus the patient protocol, for each job that ran under both.
 
-    Both protocols score the same patients, so that a resample draws the same patients for both: the interval is one of
-    paired differences.
+    Both protocols score the same patients, so that the interval is one of paired differences.
     """
     patient_jobs = {(job.stage, job.architecture, job.images): job for job in jobs if job.protocol == "patient"}
     for image in jobs:
         patient = patient_jobs.get((image.stage, image.architecture, image.images))
         if image.protocol != "image" or patient is None:
             continue
-        names = np.union1d(image.patient_id, patient.patient_id)
-        a, b = (sum_patients(_cases(job), threshold, [str(name) for name in names]) for job in (image, patient))
-        once = np.ones((1, names.size))
-        weights = draw_weights(_joint_stratum(a, b), resamples, seed)
-        points_a, points_b = compute_metrics(a, once), compute_metrics(b, once)
-        samples_a, samples_b = compute_metrics(a, weights), compute_metrics(b, weights)
-        for name in OPTIMISM_METRICS:
-            interval = percentile_interval(samples_a[name] - samples_b[name])
-            values = [None if np.isnan(points[name][0]) else float(points[name][0]) for points in (points_a, points_b)]
-            difference = None if values[0] is None or values[1] is None else values[0] - values[1]
+        found = compare_scores(image.cases, patient.cases, OPTIMISM_METRICS, measure)
+        n_patients = int(np.union1d(image.patient_id, patient.patient_id).size)
+        for name, one in found.items():
             row: Row = {"stage": image.stage, "architecture": image.architecture, "images": image.images}
-            row |= {"metric": name, "image": values[0], "patient": values[1], "difference": difference}
-            row |= {"ci_low": interval[0] if interval else None, "ci_high": interval[1] if interval else None}
-            row |= {"n_image": image.target.size, "n_patient": patient.target.size, "n_patients": names.size}
+            row |= {"metric": name, "image": one.first, "patient": one.second, "difference": one.value}
+            row |= {"ci_low": one.ci_low, "ci_high": one.ci_high}
+            row |= {"n_image": image.target.size, "n_patient": patient.target.size, "n_patients": n_patients}
             yield row | {"source_image": image.source, "source_patient": patient.source}
-
-
-def _cases(job: Predictions) -> Cases:
-    return Cases(job.target, job.score, job.patient_id, has_patients=True)
-
-
-def _joint_stratum(a: PatientSums, b: PatientSums) -> IntArray:
-    """A patient whom only one of the two jobs scored still has a class."""
-    return np.where(a.positives + b.positives > 0, 1, 0).astype(np.int64)
 
 
 def delong_rows(jobs: Sequence[Predictions]) -> Iterator[Row]:
@@ -80,7 +57,7 @@ def delong_rows(jobs: Sequence[Predictions]) -> Iterator[Row]:
         part = first if subset == first.images else first.select(first.modality == subset)
         _, rows_a, rows_b = np.intersect1d(part.image_id, second.image_id, return_indices=True)
         if rows_a.size:
-            for level in ("image", "patient"):
+            for level in get_args(Level):
                 yield _delong_row(part.select(rows_a), second.select(rows_b), subset, level)
 
 
@@ -95,22 +72,53 @@ def _pair_jobs(jobs: Sequence[Predictions]) -> Iterator[tuple[Predictions, Predi
                 yield first, second, second.images
 
 
-def _delong_row(a: Predictions, b: Predictions, subset: str, level: str) -> Row:
+def _delong_row(a: Predictions, b: Predictions, subset: str, level: Level) -> Row:
     row: Row = {"stage": a.stage, "protocol": a.protocol, "subset": subset, "level": level}
     row |= {"first": f"{a.architecture}-{a.images}", "second": f"{b.architecture}-{b.images}"}
     patients = int(np.unique(a.patient_id).size)
     row |= {"n": a.target.size if level == "image" else patients, "n_patients": patients}
-    row |= {"source_first": a.source, "source_second": b.source, "note": ""}
-    target, score_a, score_b = a.target, a.score, b.score
-    if level == "patient":
-        both = [score_patients(job.target, job.score, job.patient_id) for job in (a, b)]
-        target = np.asarray([one.target for one in both[0]], dtype=np.int64)
-        score_a, score_b = (np.asarray([one.score for one in found]) for found in both)
-    elif patients < a.target.size:
-        row["note"] = "images of one patient are not independent: p is too small, see the patient level"
+    row |= {"source_first": a.source, "source_second": b.source}
     try:
-        found = delong_test(target, score_a, score_b)
+        found = delong_test(a.target, a.score, b.score, patient_id=a.patient_id, level=level)
     except InputError as error:
         return row | {"note": f"undefined: {error.found}"}
     row |= {"auc_first": found.auc_a, "auc_second": found.auc_b, "difference": found.auc_a - found.auc_b}
-    return row | {"ci_low": found.ci_low, "ci_high": found.ci_high, "z": found.z, "p_value": found.p_value}
+    row |= {"ci_low": found.ci_low, "ci_high": found.ci_high, "z": found.z, "p_value": found.p_value}
+    return row | {"note": found.warning}
+
+
+def unpaired_rows(jobs: Sequence[Predictions]) -> Iterator[Row]:
+    """MRI against CT, which are of different patients: the same network on either, at both levels.
+
+    Of a network with two outputs the one against the other; of the others the jobs of the two image sets in the
+    stages that belong together (1 and 2 in cross-validation; 5; 6).
+    """
+    for first in jobs:
+        if np.unique(first.modality).size > 1 and first.images == "multimodal":
+            yield from _unpaired(first.select(first.modality == "mri"), first.select(first.modality == "ct"))
+        for second in jobs:
+            stages = {first.stage, second.stage}
+            alike = (first.architecture, first.protocol) == (second.architecture, second.protocol)
+            together = len(stages) == 1 or stages == {"stage-1", "stage-2"}
+            if alike and together and (first.images, second.images) == ("mri", "ct"):
+                yield from _unpaired(first, second)
+
+
+def _unpaired(a: Predictions, b: Predictions) -> Iterator[Row]:
+    for level in get_args(Level):
+        row: Row = {"stage_first": a.stage, "stage_second": b.stage, "protocol": a.protocol, "level": level}
+        row |= {"first": f"{a.architecture}-{a.images} on mri", "second": f"{b.architecture}-{b.images} on ct"}
+        for side, job in (("first", a), ("second", b)):
+            patients = int(np.unique(job.patient_id).size)
+            row |= {f"n_{side}": job.target.size if level == "image" else patients, f"n_patients_{side}": patients}
+            row |= {f"source_{side}": job.source}
+        try:
+            found = delong_unpaired(
+                *(a.target, a.score, b.target, b.score), patient_a=a.patient_id, patient_b=b.patient_id, level=level
+            )
+        except InputError as error:
+            yield row | {"note": f"undefined: {error.found}"}
+            continue
+        row |= {"auc_first": found.auc_a, "auc_second": found.auc_b, "difference": found.auc_a - found.auc_b}
+        row |= {"ci_low": found.ci_low, "ci_high": found.ci_high, "z": found.t, "df": found.df}
+        yield row | {"p_value": found.p_value, "note": found.warning}

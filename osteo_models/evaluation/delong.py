@@ -1,4 +1,4 @@
-"""DeLong's variance of the area under the ROC curve, and the test of two correlated areas, in the fast form.
+"""DeLong's variance of the area under the ROC curve, and the tests of two areas, paired and unpaired, in the fast form.
 
 The structural components come from midranks, in O(N log N), and are therefore exact on ties.
 """
@@ -6,14 +6,19 @@ The structural components come from midranks, in O(N log N), and are therefore e
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 
 from osteo_models.errors import InputError
-from osteo_models.evaluation.cases import FloatArray, IntArray, compare_lengths, read_floats, read_targets
-from osteo_models.evaluation.intervals import Z_95
+from osteo_models.evaluation.intervals import CONFIDENCE, Z_95
+from osteo_models.evaluation.placements import Level, find_placements, read_scores, variance_of_mean
+
+CLUSTERED: Final = "images of one patient are not independent: p is too small, see the patient level"
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,10 @@ class DelongResult:
 
     z, p_value and the interval are None where the areas differ and yet have no variance (one order perfect, the
     other perfectly wrong): the test says nothing then.
+
+    Args:
+        level: What a case is: an image, or a patient with the mean score of the images.
+        warning: Why p cannot be trusted; empty where nothing is known against it.
     """
 
     auc_a: float
@@ -32,6 +41,25 @@ class DelongResult:
     ci_high: float | None
     n_positive: int
     n_negative: int
+    level: Level = "image"
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class UnpairedResult:
+    """Two areas on different cases; the interval is the 95 % one of auc_a - auc_b.
+
+    t, df, p_value and the interval are None where neither area has a variance.
+    """
+
+    auc_a: float
+    auc_b: float
+    t: float | None
+    df: float | None
+    p_value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,41 +71,40 @@ class AucInterval:
     ci_high: float | None
 
 
-@dataclass(frozen=True)
-class _Components:
-    """Share of negatives below each positive (m,), and of positives above each negative (n,), ties as a half."""
-
-    positives: FloatArray
-    negatives: FloatArray
-
-    @property
-    def auc(self) -> float:
-        return float(self.positives.mean())
-
-
-def delong_test(target: ArrayLike, score_a: ArrayLike, score_b: ArrayLike) -> DelongResult:
+def delong_test(
+    target: ArrayLike,
+    score_a: ArrayLike,
+    score_b: ArrayLike,
+    *,
+    patient_id: Iterable[Any] | None = None,
+    level: Level = "image",
+) -> DelongResult:
     """Test two areas under the ROC curve that were measured on the same cases.
-
-    The cases count as independent: several slices of one patient make p too small. Compare patients' mean scores then.
 
     Args:
         target: 0 or 1 per case, at least two of each.
         score_a: Finite scores, higher for class 1; only their order counts.
         score_b: The same cases, in the same order.
+        patient_id: Whose case it is. Cases count as independent, which several slices of one patient are not; the
+            result then carries a warning.
+        level: "patient" takes each patient as one case, with the mean scores; needs `patient_id`.
 
     Returns:
         The areas, z, two-sided p and the 95 % interval of the difference. Identical curves give z = 0, p = 1.
 
     Raises:
-        InputError: NaN, other lengths, targets not 0 or 1, fewer than two cases of a class, constant scores.
+        InputError: NaN, other lengths, targets not 0 or 1, fewer than two cases of a class, constant scores; at the
+            patient level no patients, or a patient with both targets.
 
     Source:
         DeLong et al., Biometrics 1988;44:837. Sun and Xu, IEEE Signal Process Lett 2014;21:1389.
     """
-    targets, (first, second) = _read(target, {"score_a": score_a, "score_b": score_b})
-    a, b = _components(targets, first), _components(targets, second)
+    targets, (first, second), clustered = read_scores(
+        target, {"score_a": score_a, "score_b": score_b}, patient_id, level
+    )
+    a, b = find_placements(targets, first), find_placements(targets, second)
     # the variance of the differences directly: S_aa + S_bb - 2 S_ab would cancel digits
-    variance = _variance(a.positives - b.positives) + _variance(a.negatives - b.negatives)
+    variance = variance_of_mean(a.positives - b.positives) + variance_of_mean(a.negatives - b.negatives)
     difference = a.auc - b.auc
     same = bool(np.array_equal(a.positives, b.positives) and np.array_equal(a.negatives, b.negatives))
     z: float | None = None
@@ -90,7 +117,71 @@ def delong_test(target: ArrayLike, score_a: ArrayLike, score_b: ArrayLike) -> De
         z = difference / math.sqrt(variance)
         p_value = math.erfc(abs(z) / math.sqrt(2))
         low, high = difference - Z_95 * math.sqrt(variance), difference + Z_95 * math.sqrt(variance)
-    return DelongResult(a.auc, b.auc, z, p_value, low, high, a.positives.size, a.negatives.size)
+    counts = (a.positives.size, a.negatives.size)
+    return DelongResult(a.auc, b.auc, z, p_value, low, high, *counts, level, CLUSTERED if clustered else "")
+
+
+def delong_unpaired(
+    target_a: ArrayLike,
+    score_a: ArrayLike,
+    target_b: ArrayLike,
+    score_b: ArrayLike,
+    *,
+    patient_a: Iterable[Any] | None = None,
+    patient_b: Iterable[Any] | None = None,
+    level: Level = "image",
+) -> UnpairedResult:
+    """Test two areas under the ROC curve that were measured on different cases of different patients.
+
+    Args:
+        target_a, score_a, patient_a: Of the first cases, as in `delong_test`.
+        target_b, score_b, patient_b: Of the second.
+        level: As in `delong_test`.
+
+    Returns:
+        The areas, t with Welch's degrees of freedom, two-sided p and the 95 % interval of the difference. Two areas
+        without variance that are equal give t = 0, p = 1, and no degrees of freedom.
+
+    Raises:
+        InputError: As in `delong_test`, and where a patient stands on both sides: they are then not unpaired.
+
+    Source:
+        DeLong's variances with the degrees of freedom of Welch, as in the R package pROC (Robin et al., BMC
+        Bioinformatics 2011;12:77).
+    """
+    if patient_a is not None and patient_b is not None:
+        patient_a, patient_b = list(patient_a), list(patient_b)
+        both = sorted({str(name) for name in patient_a} & {str(name) for name in patient_b})
+        if both:
+            raise InputError(
+                f"{len(both)} patient(s) on both sides: {', '.join(both[:5])}",
+                where="`patient_a`, `patient_b`",
+                allowed="different patients",
+                remedy="compare the cases that both have with delong_test",
+            )
+    sides = [
+        read_scores(target, {name: score}, patients, level)
+        for target, name, score, patients in (
+            (target_a, "score_a", score_a, patient_a),
+            (target_b, "score_b", score_b, patient_b),
+        )
+    ]
+    warning = CLUSTERED if any(clustered for _, _, clustered in sides) else ""
+    a, b = (find_placements(targets, scores[0]) for targets, scores, _ in sides)
+    difference = a.auc - b.auc
+    total = a.variance + b.variance
+    if total == 0:
+        if difference:
+            return UnpairedResult(a.auc, b.auc, None, None, None, None, None, warning)
+        return UnpairedResult(a.auc, b.auc, 0.0, None, 1.0, 0.0, 0.0, warning)
+    df = total**2 / sum(
+        one.variance**2 / (targets.size - 1) for one, (targets, _, _) in zip((a, b), sides, strict=True)
+    )
+    t = difference / math.sqrt(total)
+    student = cast(Any, special)  # Student's distribution and its inverse, without the weight of scipy.stats
+    half = float(student.stdtrit(df, 0.5 + CONFIDENCE / 2)) * math.sqrt(total)
+    p_value = 2 * float(student.stdtr(df, -abs(t)))
+    return UnpairedResult(a.auc, b.auc, t, df, p_value, difference - half, difference + half, warning)
 
 
 def auc_interval(target: ArrayLike, score: ArrayLike) -> AucInterval:
@@ -99,53 +190,10 @@ def auc_interval(target: ArrayLike, score: ArrayLike) -> AucInterval:
     Raises:
         InputError: As in `delong_test`.
     """
-    targets, (scores,) = _read(target, {"score": score})
-    parts = _components(targets, scores)
-    variance = _variance(parts.positives) + _variance(parts.negatives)
+    targets, (scores,), _ = read_scores(target, {"score": score})
+    parts = find_placements(targets, scores)
+    variance = parts.variance
     if variance == 0:
         return AucInterval(parts.auc, None, None)
     half = Z_95 * math.sqrt(variance)
     return AucInterval(parts.auc, max(0.0, parts.auc - half), min(1.0, parts.auc + half))
-
-
-def _read(target: ArrayLike, scores: dict[str, ArrayLike]) -> tuple[IntArray, list[FloatArray]]:
-    faults: list[str] = []
-    targets = read_targets(target, faults)
-    columns = {name: read_floats(values, name, faults) for name, values in scores.items()}
-    compare_lengths({"target": targets.size} | {name: column.size for name, column in columns.items()}, faults)
-    if not faults:
-        for name, column in columns.items():
-            if float(np.ptp(column)) == 0:
-                faults.append(f"`{name}` is {column[0]:g} everywhere: its area under the curve is undefined")
-        for label in (0, 1):
-            count = int((targets == label).sum())
-            if count < 2:
-                faults.append(f"class {label} has {count} case(s): no variance without two")
-    if faults:
-        raise InputError(
-            "; ".join(faults),
-            allowed="finite scores that differ, targets 0 or 1, two cases of each class, equal lengths",
-        )
-    return targets, list(columns.values())
-
-
-def _components(target: IntArray, score: FloatArray) -> _Components:
-    positive = target == 1
-    ranks = _midranks(score)
-    m, n = int(positive.sum()), int((~positive).sum())
-    above = ranks[positive] - _midranks(score[positive])
-    below = ranks[~positive] - _midranks(score[~positive])
-    return _Components(above / n, (m - below) / m)
-
-
-def _midranks(values: FloatArray) -> FloatArray:
-    """Ranks from 1, ties at their mean: whole or half numbers, exact in floating point."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count).astype(np.float64)
-    return (last - (count - 1) / 2)[place]
-
-
-def _variance(component: FloatArray) -> float:
-    if float(np.ptp(component)) == 0:
-        return 0.0
-    return float(component.var(ddof=1)) / component.size

@@ -58,11 +58,15 @@ def percentile_interval(samples: FloatArray) -> tuple[float, float] | None:
     """The middle 95 % of bootstrap samples; None where they tell nothing.
 
     A sample that is all one value (each patient without an error, say) measures no spread: an interval of width
-    zero would claim a certainty that nobody has. NaN marks a resample in which the metric does not exist.
+    zero would claim a certainty that nobody has. NaN marks a resample in which the metric does not exist; an infinite
+    one (a slope without end) counts by its rank, and makes an interval only where both ends are finite.
     """
-    if samples.size == 0 or bool(np.isnan(samples).any()) or float(np.ptp(samples)) <= 1e-12:
+    if samples.size == 0 or bool(np.isnan(samples).any()):
         return None
-    low, high = np.percentile(samples, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    with np.errstate(invalid="ignore"):  # between two infinite samples
+        low, high = np.percentile(samples, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    if not (math.isfinite(low) and math.isfinite(high)) or float(np.min(samples)) + 1e-12 >= float(np.max(samples)):
+        return None
     return float(low), float(high)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -30,6 +30,15 @@ SEED: Final = 2023
 
 
 @dataclass(frozen=True)
+class Measure:
+    """How figures are made: decisions from `threshold` on, intervals from so many resamples of this seed."""
+
+    threshold: float = 0.5
+    seed: int = SEED
+    resamples: int = RESAMPLES
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A metric and its 95 % interval; None is "undefined", such as a sensitivity without a positive case."""
 
@@ -46,6 +55,8 @@ class Summary:
     Args:
         roc_auc: Area under the ROC curve of the scores.
         roc_auc_hard: Area of the decisions alone, which is the balanced accuracy: the figure that the paper printed.
+        calibration_slope, calibration_intercept: Of the logistic recalibration; undefined where scores separate the
+            classes, and with an undefined interval where they do so in a resample.
         n: Images.
         n_patients: Patients, None where they are not known (each image then counts as independent).
     """
@@ -57,6 +68,8 @@ class Summary:
     roc_auc: Estimate
     roc_auc_hard: Estimate
     brier: Estimate
+    calibration_slope: Estimate
+    calibration_intercept: Estimate
     n: int
     n_patients: int | None
     n_positive: int
@@ -120,19 +133,25 @@ def summarize(
         raise InputError(f"`resamples` is {resamples!r}", allowed="at least 100; fewer make no 95 % interval")
     cases = check_cases(target, score, patient_id)
     sums = sum_patients(cases, threshold)
-    patients = sums.positives.size
-    point = {name: float(row[0]) for name, row in compute_metrics(sums, np.ones((1, patients))).items()}
-    samples = compute_metrics(sums, draw_weights(sums.stratum, resamples, seed))
+    return _gather(cases, sums, estimate_metrics(sums, METRIC_NAMES, seed=seed, resamples=resamples), threshold)
+
+
+def estimate_metrics(
+    sums: PatientSums, names: Sequence[MetricName], *, seed: int = SEED, resamples: int = RESAMPLES
+) -> dict[MetricName, Estimate]:
+    """Metrics with their bootstrap intervals, from sums over patients."""
+    point = compute_metrics(sums, np.ones((1, sums.positives.size)), names)
+    samples = compute_metrics(sums, draw_weights(sums.stratum, resamples, seed), names)
     enough = _enough_patients(sums)
     found: dict[MetricName, Estimate] = {}
-    for name in METRIC_NAMES:
+    for name in names:
         interval = percentile_interval(samples[name]) if enough[name] else None
-        found[name] = _estimate(point[name], interval)
-    return _gather(cases, sums, _mend_flat(found, sums, enough), threshold)
+        found[name] = _estimate(float(point[name][0]), interval)
+    return _mend_flat(found, sums, enough)
 
 
 def _estimate(value: float, interval: tuple[float, float] | None) -> Estimate:
-    if math.isnan(value):
+    if not math.isfinite(value):
         return Estimate(None, None, None, "undefined")
     if interval is None:
         return Estimate(value, None, None, "undefined")
@@ -160,16 +179,19 @@ def _mend_flat(
         ("accuracy", sums.positives.size),
     )
     for name, patients in classes:
+        if name not in found:
+            continue
         value = found[name].value
         if enough[name] and found[name].interval == "undefined" and value in (0.0, 1.0):
             low, high = proportion_interval(patients if value else 0, patients, "wilson")
             mended[name] = Estimate(value, low, high, "wilson_patients")
-    sensitivity, specificity = mended["sensitivity"], mended["specificity"]
-    if sensitivity.interval == specificity.interval == "wilson_patients":
+    sensitivity, specificity = mended.get("sensitivity"), mended.get("specificity")
+    if sensitivity and specificity and sensitivity.interval == specificity.interval == "wilson_patients":
         low = ((sensitivity.ci_low or 0.0) + (specificity.ci_low or 0.0)) / 2
         high = ((sensitivity.ci_high or 0.0) + (specificity.ci_high or 0.0)) / 2
         for name in ("balanced_accuracy", "roc_auc_hard"):
-            mended[name] = Estimate(found[name].value, low, high, "wilson_patients")
+            if name in found:
+                mended[name] = Estimate(found[name].value, low, high, "wilson_patients")
     return mended
 
 

@@ -1,107 +1,49 @@
-"""Two models on the same images: the difference of their areas under the ROC curve, and what could have been seen.
-
-Slices of one patient are not independent, so both intervals count patients: DeLong's on the patients' mean scores, and
-the bootstrap's, which draws whole patients and compares on their images.
-"""
+"""Two sets of scores of the same patients: the difference of a metric, with its interval."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
-from typing import Final
 
 import numpy as np
 
-from osteo_models.evaluation.bootstrap import RESAMPLES, compute_metrics, draw_weights, sum_patients
-from osteo_models.evaluation.cases import Cases, FloatArray, IntArray, TextArray, check_cases
-from osteo_models.evaluation.delong import delong_test
-from osteo_models.evaluation.intervals import Z_95, percentile_interval
-from osteo_models.evaluation.metrics import SEED
-from osteo_models.evaluation.patients import score_patients
-
-POWER: Final = 0.80
-Z_POWER: Final = NormalDist().inv_cdf(POWER)
+from osteo_models.evaluation.bootstrap import MetricName, compute_metrics, draw_weights, sum_patients
+from osteo_models.evaluation.cases import Cases
+from osteo_models.evaluation.intervals import percentile_interval
+from osteo_models.evaluation.metrics import Measure
 
 
 @dataclass(frozen=True)
-class PairedScores:
-    """What two models say of the same images.
+class Difference:
+    """A metric of two sets of scores; None is "undefined". The interval is the 95 % one of first - second."""
 
-    Shapes:
-        target, patient_id, first, second: (N,).
+    first: float | None
+    second: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+    @property
+    def value(self) -> float | None:
+        return None if self.first is None or self.second is None else self.first - self.second
+
+
+def compare_scores(
+    first: Cases, second: Cases, names: Sequence[MetricName], measure: Measure
+) -> dict[MetricName, Difference]:
+    """Difference of metrics by a paired bootstrap: a resample draws the same patients for both.
+
+    The images need not be the same ones; a patient whom only one side scored still has a class.
     """
-
-    target: IntArray
-    patient_id: TextArray
-    first: FloatArray
-    second: FloatArray
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """The first model's area minus the second's, each with its 95 % interval.
-
-    An interval is None where nothing varies, so that nothing can be said.
-
-    Args:
-        difference: Of the patients' mean scores (DeLong).
-        image_difference: Of the images (bootstrap of patients).
-        detectable: The smallest true difference that a two-sided test at 5 % would have found with 80 % power, from
-            the standard error of this pair; None where there is no spread.
-    """
-
-    auc_first: float
-    auc_second: float
-    difference: float
-    delong: tuple[float, float] | None
-    image_difference: float
-    bootstrap: tuple[float, float] | None
-    detectable: float | None
-    n: int
-    n_patients: int
-
-
-def compare_pair(scores: PairedScores, *, seed: int = SEED, resamples: int = RESAMPLES) -> PairedDifference:
-    """Compare two models on the same images.
-
-    Raises:
-        InputError: Fewer than two patients of a class, constant scores, NaN, a patient with both targets.
-
-    Source:
-        DeLong et al., Biometrics 1988;44:837. Smallest detectable difference: (z(0.975) + z(0.80)) standard errors.
-    """
-    first, second = (_mean_scores(scores, part) for part in (scores.first, scores.second))
-    test = delong_test(first[0], first[1], second[1])
-    delong = None if test.ci_low is None or test.ci_high is None else (test.ci_low, test.ci_high)
-    error = 0.0 if delong is None else (delong[1] - delong[0]) / (2 * Z_95)
-    point, bootstrap = _bootstrap(scores, seed, resamples)
-    return PairedDifference(
-        auc_first=test.auc_a,
-        auc_second=test.auc_b,
-        difference=test.auc_a - test.auc_b,
-        delong=delong,
-        image_difference=point,
-        bootstrap=bootstrap,
-        detectable=(Z_95 + Z_POWER) * error if error > 0 else None,
-        n=scores.target.size,
-        n_patients=first[0].size,
-    )
-
-
-def _mean_scores(scores: PairedScores, score: FloatArray) -> tuple[IntArray, FloatArray]:
-    patients = score_patients(scores.target, score, scores.patient_id)
-    target = np.asarray([patient.target for patient in patients], dtype=np.int64)
-    return target, np.asarray([patient.score for patient in patients])
-
-
-def _bootstrap(scores: PairedScores, seed: int, resamples: int) -> tuple[float, tuple[float, float] | None]:
-    """The difference on images, and the middle 95 % of it over resamples of patients; the same patients for both."""
-    cases: list[Cases] = [check_cases(scores.target, part, scores.patient_id) for part in (scores.first, scores.second)]
-    first, second = (sum_patients(part, 0.5) for part in cases)
-    once = np.ones((1, first.positives.size))
-    weights = draw_weights(first.stratum, resamples, seed)
-    point = compute_metrics(first, once)["roc_auc"] - compute_metrics(second, once)["roc_auc"]
-    samples = compute_metrics(first, weights)["roc_auc"] - compute_metrics(second, weights)["roc_auc"]
-    if np.array_equal(scores.first, scores.second):
-        return 0.0, (0.0, 0.0)
-    return float(point[0]), percentile_interval(samples)
+    everyone = np.union1d(first.patient, second.patient).tolist()
+    a, b = (sum_patients(cases, measure.threshold, everyone) for cases in (first, second))
+    stratum = np.where(a.positives + b.positives > 0, 1, 0).astype(np.int64)
+    once, weights = np.ones((1, len(everyone))), draw_weights(stratum, measure.resamples, measure.seed)
+    points = [compute_metrics(sums, once, names) for sums in (a, b)]
+    samples = [compute_metrics(sums, weights, names) for sums in (a, b)]
+    enough = min(np.bincount(stratum, minlength=2)) > 1  # one patient of a class has no spread
+    found: dict[MetricName, Difference] = {}
+    for name in names:
+        one, other = (None if np.isnan(point[name][0]) else float(point[name][0]) for point in points)
+        interval = percentile_interval(samples[0][name] - samples[1][name]) if enough else None
+        found[name] = Difference(one, other, *(interval or (None, None)))
+    return found

@@ -11,7 +11,7 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 from numpy.typing import NDArray
 
 from osteo_models.errors import InputError, TableError
-from osteo_models.evaluation.cases import BoolArray, FloatArray, IntArray, TextArray
+from osteo_models.evaluation.cases import BoolArray, Cases, FloatArray, IntArray, TextArray
 from osteo_models.terms import IMAGE_SETS, MODALITIES, PROTOCOLS, STAGES, ImageSet, Protocol, Stage, job_name
 
 TEXT_COLUMNS: Final = ("stage", "architecture", "images", "protocol", "image_id", "patient_id", "modality")
@@ -51,6 +51,11 @@ class Predictions:
     def name(self) -> str:
         """The job's name over all stages, such as `stage-1/unimodal-mri-patient`."""
         return f"{self.stage}/{self.job}"
+
+    @property
+    def cases(self) -> Cases:
+        """The scored images; they were checked when the table was read."""
+        return Cases(self.target, self.score, self.patient_id, has_patients=True)
 
     def select(self, rows: BoolArray | NDArray[np.intp]) -> Predictions:
         """The same job on some of its images: a mask, or row numbers in the order wanted."""

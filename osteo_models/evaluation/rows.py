@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
 
 from osteo_models.errors import InputError
-from osteo_models.evaluation.bootstrap import METRIC_NAMES, MetricName, compute_metrics, sum_patients
-from osteo_models.evaluation.cases import BoolArray, Cases
+from osteo_models.evaluation.bootstrap import METRIC_NAMES, MetricName, PatientSums, compute_metrics, sum_patients
+from osteo_models.evaluation.cases import BoolArray, FloatArray, IntArray
 from osteo_models.evaluation.curves import trace_roc
 from osteo_models.evaluation.delong import auc_interval
 from osteo_models.evaluation.intervals import proportion_interval
@@ -20,6 +20,7 @@ from osteo_models.evaluation.predictions import Predictions
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
+Tables = dict[str, list[Row]]  # by the names of columns.COLUMNS
 
 JOB_COLUMNS: Final = ("stage", "architecture", "images", "protocol")
 COUNT_COLUMNS: Final = ("n", "n_patients", "n_positive", "n_negative")
@@ -48,11 +49,16 @@ def summary_rows(job: Predictions, summary: Summary, subset: str, level: str) ->
 
 
 def _proportion_cells(name: MetricName, summary: Summary) -> Row:
-    hits, rejections = summary.true_positives, summary.true_negatives
+    counts = (summary.true_positives, summary.n_positive, summary.true_negatives, summary.n_negative)
+    return interval_cells(name, *counts)
+
+
+def interval_cells(name: MetricName, hits: int, positives: int, rejections: int, negatives: int) -> Row:
+    """Wald's and Wilson's interval of a proportion of images; empty for what is no proportion, or has no trials."""
     counts: dict[MetricName, tuple[int, int]] = {
-        "accuracy": (hits + rejections, summary.n),
-        "sensitivity": (hits, summary.n_positive),
-        "specificity": (rejections, summary.n_negative),
+        "accuracy": (hits + rejections, positives + negatives),
+        "sensitivity": (hits, positives),
+        "specificity": (rejections, negatives),
     }
     successes, trials = counts.get(name, (0, 0))
     if not trials:
@@ -61,13 +67,18 @@ def _proportion_cells(name: MetricName, summary: Summary) -> Row:
     return {"wald_low": wald[0], "wald_high": wald[1], "wilson_low": wilson[0], "wilson_high": wilson[1]}
 
 
-def delong_cells(job: Predictions) -> Row:
+def delong_cells(target: IntArray, score: FloatArray) -> Row:
     """DeLong's interval of the area under the curve; empty where it does not exist."""
     try:
-        area = auc_interval(job.target, job.score)
+        area = auc_interval(target, score)
     except InputError:  # one class or constant scores: the summary says "undefined" already
         return {}
     return {"delong_low": area.ci_low, "delong_high": area.ci_high}
+
+
+def add_area(rows: Iterable[Row], area: Row) -> Iterator[Row]:
+    """The rows of a summary, that of the area with DeLong's interval."""
+    return (row | area if row["metric"] == "roc_auc" else row for row in rows)
 
 
 def fold_values(job: Predictions, threshold: float) -> dict[int, dict[MetricName, float | None]]:
@@ -75,9 +86,9 @@ def fold_values(job: Predictions, threshold: float) -> dict[int, dict[MetricName
     found: dict[int, dict[MetricName, float | None]] = {}
     for fold in np.unique(job.fold):
         part = job.select(job.fold == fold)
-        sums = sum_patients(Cases(part.target, part.score, part.patient_id, has_patients=True), threshold)
+        sums = sum_patients(part.cases, threshold)
         values = compute_metrics(sums, np.ones((1, sums.positives.size)))
-        found[int(fold)] = {name: None if math.isnan(row[0]) else float(row[0]) for name, row in values.items()}
+        found[int(fold)] = {name: float(row[0]) if math.isfinite(row[0]) else None for name, row in values.items()}
     return found
 
 
@@ -134,4 +145,16 @@ def confidence_row(job: Predictions, threshold: float) -> Row:
     confidence = np.where(decided, job.score, 1 - job.score)[right]
     mean = float(confidence.mean()) if confidence.size else None
     spread = float(confidence.std(ddof=1)) if confidence.size > 1 else None
-    return identify(job) | {"mean": mean, "sd": spread, "n_correct": int(right.sum()), "n": job.target.size}
+    row: Row = identify(job) | {"mean": mean, "sd": spread, "n_correct": int(right.sum()), "n": job.target.size}
+    return row | {"n_patients": int(np.unique(job.patient_id).size)}
+
+
+def confusion_row(job: Predictions, sums: PatientSums, level: str, kind: str, threshold: FloatArray) -> Row:
+    """The four counts at a threshold, or at the thresholds that each fold has."""
+    hits, rejections = int(sums.true_positives.sum()), int(sums.true_negatives.sum())
+    positives, negatives = int(sums.positives.sum()), int(sums.negatives.sum())
+    row: Row = identify(job) | {"level": level, "kind": kind, "n": positives + negatives}
+    row |= {"n_patients": sums.positives.size}
+    row |= {"threshold_low": float(threshold.min()), "threshold_high": float(threshold.max())}
+    row |= {"true_positives": hits, "false_negatives": positives - hits}
+    return row | {"true_negatives": rejections, "false_positives": negatives - rejections}

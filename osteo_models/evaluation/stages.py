@@ -7,134 +7,134 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-import numpy as np
-
-from osteo_models.evaluation.bootstrap import METRIC_NAMES, RESAMPLES
-from osteo_models.evaluation.comparisons import delong_rows, optimism_rows
-from osteo_models.evaluation.metrics import SEED, Summary, summarize
-from osteo_models.evaluation.patients import score_patients
+from osteo_models.evaluation.audits import audit, flatten_audits, flatten_job
+from osteo_models.evaluation.bootstrap import RESAMPLES
+from osteo_models.evaluation.columns import COLUMNS
+from osteo_models.evaluation.comparisons import delong_rows, optimism_rows, unpaired_rows
+from osteo_models.evaluation.facts import Facts, read_facts
+from osteo_models.evaluation.job_tables import JobResult, evaluate_job
+from osteo_models.evaluation.ledger import ledger_rows, size_rows
+from osteo_models.evaluation.metrics import SEED, Measure, Summary
 from osteo_models.evaluation.plots import write_plots
 from osteo_models.evaluation.predictions import Predictions, read_predictions
-from osteo_models.evaluation.rows import (
-    COUNT_COLUMNS,
-    JOB_COLUMNS,
-    Row,
-    confidence_row,
-    delong_cells,
-    extreme_rows,
-    fold_rows,
-    patient_rows,
-    roc_rows,
-    summary_rows,
+from osteo_models.evaluation.rows import Row, Tables
+from osteo_models.evaluation.tables import (
+    add_printed_extremes,
+    add_printed_scores,
+    delong_table_rows,
+    experiment_rows,
+    skewness_rows,
+    stage_rows,
+    total_rows,
 )
 from osteo_models.terms import STAGES
 
-COLUMNS: Final[dict[str, tuple[str, ...]]] = {
-    "summary": (
-        *JOB_COLUMNS,
-        *("subset", "level", "metric", "value", "ci_low", "ci_high", "interval", "wald_low", "wald_high"),
-        *("wilson_low", "wilson_high", "delong_low", "delong_high", "fold_mean", "fold_sd", "threshold"),
-        *(*COUNT_COLUMNS, "source"),
-    ),
-    "folds": (*JOB_COLUMNS, "fold", "n", "n_patients", *METRIC_NAMES, "source"),
-    "roc": (*JOB_COLUMNS, "false_positive_rate", "true_positive_rate", "threshold", "source"),
-    "patients": (
-        *JOB_COLUMNS,
-        *("modality", "patient_id", "target", "score", "images_n", "correct", "accuracy"),
-        *("wilson_low", "wilson_high", "source"),
-    ),
-    "table8": (*JOB_COLUMNS, "mean", "sd", "n_correct", "n", "source"),
-    "delong": (
-        *("stage", "protocol", "subset", "level", "first", "second", "auc_first", "auc_second", "difference"),
-        *("ci_low", "ci_high", "z", "p_value", "n", "n_patients", "note", "source_first", "source_second"),
-    ),
-    "table10": (
-        *JOB_COLUMNS,
-        *("group", "which", "patient_id", "accuracy", "wald_low", "wald_high", "wilson_low", "wilson_high"),
-        *("n", "source"),
-    ),
-    "image_vs_patient": (
-        *("stage", "architecture", "images", "metric", "image", "patient", "difference", "ci_low", "ci_high"),
-        *("n_image", "n_patient", "n_patients", "source_image", "source_patient"),
-    ),
-}
+__all__ = ["COLUMNS", "Evaluation", "evaluate_predictions", "write_table"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was computed, by job (`<stage>/<architecture>-<images>-<protocol>`).
+
+    Args:
+        summaries: The pooled summary of each job.
+        metrics: Flat metrics of each job: its summary, the second threshold, optimism, audits.
+        audits: Flat metrics of the whole study.
+        seconds: What each section took.
+    """
+
+    summaries: dict[str, Summary]
+    metrics: dict[str, dict[str, float]]
+    audits: dict[str, float]
+    seconds: dict[str, float]
 
 
 def evaluate_predictions(
     artifacts: Path, *, threshold: float = 0.5, seed: int = SEED, resamples: int = RESAMPLES
-) -> dict[str, Summary]:
+) -> Evaluation:
     """Compute and write every statistic of artifacts/predictions.
 
-    Writes artifacts/metrics/<stage>.json (flat, for `dvc metrics`) and the tables of `COLUMNS` to
-    artifacts/evaluation/<name>.csv. Each row names the predictions file that it comes from.
+    Writes artifacts/metrics/<stage>.json and audits.json (flat, for `dvc metrics`) and the tables of `COLUMNS` to
+    artifacts/evaluation/<name>.csv. Each row names the file that it comes from.
 
     Args:
+        artifacts: Predictions; splits and the cohort where they are, for the audits and tables that need them.
         threshold: A score from here on is decided as osteoporosis.
         seed: Of the bootstrap.
         resamples: Of the bootstrap.
 
-    Returns:
-        The pooled summary of each job, by `<stage>/<architecture>-<images>-<protocol>`.
-
     Raises:
         InputError: No predictions, or a threshold or number of resamples that cannot be used.
-        TableError: Faulty predictions, all faults at once. Nothing is written then.
+        TableError: Faulty predictions, all faults at once, or splits of other images. Nothing is written then.
     """
-    jobs = read_predictions(artifacts)
-    summarize_part = partial(summarize, threshold=threshold, seed=seed, resamples=resamples)
-    summaries: dict[str, Summary] = {}
-    tables: dict[str, list[Row]] = {name: [] for name in COLUMNS}
-    for job in jobs:
-        for part, subset in _subsets(job):
-            summary = summarize_part(part.target, part.score, patient_id=part.patient_id)
-            if subset == "all":
-                summaries[job.name] = summary
-            area = delong_cells(part)
-            for row in summary_rows(part, summary, subset, "image"):
-                tables["summary"].append(row | (area if row["metric"] == "roc_auc" else {}))
-        patients = score_patients(job.target, job.score, job.patient_id, threshold=threshold)
-        target, score = [one.target for one in patients], [one.score for one in patients]
-        summary = summarize_part(target, score, patient_id=[one.patient_id for one in patients])
-        tables["summary"] += summary_rows(job, summary, "all", "patient")
-        tables["folds"] += fold_rows(job, threshold)
-        tables["roc"] += roc_rows(job)
-        tables["patients"] += patient_rows(job, threshold)
-        if job.stage == "stage-5":
-            tables["table8"].append(confidence_row(job, threshold))
-        if job.stage == "stage-6":
-            tables["table10"] += extreme_rows(job, threshold)
+    watch = _Watch()
+    measure = Measure(threshold, seed, resamples)
+    jobs, facts = read_predictions(artifacts), read_facts(artifacts)
+    watch.end("reading")
+    results = {job.name: evaluate_job(job, jobs, measure) for job in jobs}
+    tables: Tables = {name: [] for name in COLUMNS}
+    for result in results.values():
+        for name, rows in result.tables.items():
+            tables[name] += rows
+    watch.end("metrics")
     tables["delong"] += delong_rows(jobs)
-    tables["image_vs_patient"] += optimism_rows(jobs, threshold=threshold, seed=seed, resamples=resamples)
-    _write_metrics(artifacts / "metrics", summaries)
-    for name, rows in tables.items():
-        write_table(artifacts / "evaluation" / f"{name}.csv", COLUMNS[name], rows)
-    write_plots(artifacts, jobs, summaries)
-    return summaries
+    tables["delong_unpaired"] += unpaired_rows(jobs)
+    tables["image_vs_patient"] += optimism_rows(jobs, measure)
+    watch.end("comparisons")
+    tables |= audit(jobs, {name: result.summaries for name, result in results.items()}, facts, measure)
+    watch.end("audits")
+    _add_paper_tables(tables, jobs, facts)
+    watch.end("paper tables")
+    evaluation = _gather(jobs, results, tables, watch.seconds)
+    _write(artifacts, evaluation, tables)
+    write_plots(artifacts, jobs, evaluation.summaries)
+    watch.end("writing")
+    return evaluation
 
 
-def _subsets(job: Predictions) -> Iterator[tuple[Predictions, str]]:
-    """The whole job; and each modality of a job that has two."""
-    yield job, "all"
-    modalities = np.unique(job.modality)
-    if modalities.size > 1:
-        for modality in modalities:
-            yield job.select(job.modality == modality), str(modality)
+def _add_paper_tables(tables: Tables, jobs: Sequence[Predictions], facts: Facts | None) -> None:
+    if facts is not None:
+        tables["table1"] += skewness_rows(facts)
+        tables["table2"] += experiment_rows(jobs, facts)
+    for number in range(3, 8):
+        tables[f"table{number}"] += stage_rows(number, tables["summary"])
+    tables["table8"] = list(add_printed_scores(tables["table8"]))
+    tables["table9"] += delong_table_rows(tables["delong"])
+    tables["table10"] = list(add_printed_extremes(tables["table10"]))
+    tables["table10_totals"] += total_rows(tables["summary"])
+    tables["ledger"] += ledger_rows()
+    tables["ledger_sizes"] += size_rows()
 
 
-def _write_metrics(folder: Path, summaries: dict[str, Summary]) -> None:
-    """One file per stage, also for a stage without jobs: `{}` says that it is missing, an old file would not."""
+def _gather(
+    jobs: Sequence[Predictions], results: Mapping[str, JobResult], tables: Tables, seconds: dict[str, float]
+) -> Evaluation:
+    metrics = {job.name: results[job.name].metrics | flatten_job(tables, job) for job in jobs}
+    for row in tables["image_vs_patient"]:
+        name = f"{row['stage']}/{row['architecture']}-{row['images']}-patient"
+        ends = {"": row["difference"], ".ci_low": row["ci_low"], ".ci_high": row["ci_high"]}
+        metrics[name] |= {f"optimism.{row['metric']}{end}": float(x) for end, x in ends.items() if x is not None}
+    summaries = {name: result.summaries["all"] for name, result in results.items()}
+    return Evaluation(summaries, metrics, flatten_audits(tables), seconds)
+
+
+def _write(artifacts: Path, evaluation: Evaluation, tables: Mapping[str, Sequence[Row]]) -> None:
+    """Write a metrics file per stage, without jobs too: `{}` says that it is missing, an old file would not."""
     for stage in STAGES:
         found: dict[str, float] = {}
-        for name, summary in summaries.items():
+        for name, metrics in evaluation.metrics.items():
             of_stage, job = name.split("/", 1)
             if of_stage == stage:
-                found |= summary.flatten(job)
-        _replace_text(folder / f"{stage}.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
+                found |= {f"{job}.{metric}": value for metric, value in metrics.items()}
+        _write_numbers(artifacts / "metrics" / f"{stage}.json", found)
+    _write_numbers(artifacts / "metrics" / "audits.json", evaluation.audits)
+    for name, rows in tables.items():
+        write_table(artifacts / "evaluation" / f"{name}.csv", COLUMNS[name], rows)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -148,8 +148,21 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None
     draft.replace(path)
 
 
-def _replace_text(path: Path, text: str) -> None:
+def _write_numbers(path: Path, numbers: Mapping[str, float]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".partial")
-    draft.write_text(text, encoding="utf-8")
+    draft.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     draft.replace(path)
+
+
+class _Watch:
+    """Seconds since the last section ended."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def end(self, section: str) -> None:
+        now = time.perf_counter()
+        self.seconds[section] = now - self._last
+        self._last = now

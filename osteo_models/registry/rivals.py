@@ -15,7 +15,7 @@ from osteo_models.data.frames import read_frame
 from osteo_models.data.prepare import prepare_bytes
 from osteo_models.data.revisions import read_data_digest
 from osteo_models.errors import OsteoError
-from osteo_models.evaluation.paired import PairedScores
+from osteo_models.evaluation.contest import PairedScores
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.registry.evidence import Kept
 from osteo_models.registry.lookup import VersionInfo, load_network

@@ -4,7 +4,14 @@ import sys
 
 import pytest
 
-from osteo_models.data.revisions import check_data, hash_data, read_commit, read_data_digest, run_dvc
+from osteo_models.data.revisions import (
+    check_data,
+    hash_data,
+    read_commit,
+    read_data_digest,
+    run_dvc,
+    start_dvc,
+)
 from osteo_models.errors import OsteoError, StaleDataError
 
 
@@ -25,18 +32,6 @@ def test_our_hash_of_a_folder_is_dvcs(repository):
     check_data(repository)
 
 
-def test_code_that_git_does_not_know_is_not_clean(tmp_path):
-    (tmp_path / "osteo_models").mkdir()
-    (tmp_path / "osteo_models" / "old.py").write_text("x = 1\n")
-    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
-    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    (tmp_path / "notes.txt").write_text("not code")
-    assert read_commit(tmp_path)["git.dirty"] == "false"
-    (tmp_path / "osteo_models" / "new.py").write_text("x = 2\n")
-    assert read_commit(tmp_path)["git.dirty"] == "true"
-
-
 def test_a_flipped_bit_is_found_though_size_and_time_stay(repository):
     path = repository / "data" / "a.csv"
     stat = path.stat()
@@ -53,3 +48,40 @@ def test_without_dvc_and_git_there_is_nothing_to_say(tmp_path):
     assert read_commit(tmp_path) == {}
     with pytest.raises(OsteoError, match="`dvc status` failed"):
         run_dvc(tmp_path, ["status"])
+
+
+def test_a_commit_is_dirty_by_what_a_person_changed_not_by_dvc_lock(tmp_path):
+    def git(*arguments):
+        who = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    for name in ("params.yaml", "dvc.lock"):
+        (tmp_path / name).write_text("a")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "start")
+    (tmp_path / "dvc.lock").write_text("b")
+    assert read_commit(tmp_path)["git.dirty"] == "false"
+    (tmp_path / "params.yaml").write_text("b")
+    assert read_commit(tmp_path)["git.dirty"] == "true"
+
+
+def test_dvcs_own_error_line_is_given_back_and_what_a_stage_says_is_shown(repository, capfd):
+    (repository / "dvc.yaml").write_text("stages:\n  one:\n    cmd: echo said >&2 && exit 3\n")
+    code, errors = start_dvc(repository, ["repro"], {})
+    assert code != 0
+    assert len(errors) == 1 and "failed to reproduce 'one'" in errors[0]
+    shown = capfd.readouterr()
+    assert "said" in shown.err and "ERROR" not in shown.err
+
+
+def test_code_that_git_does_not_know_is_not_clean(tmp_path):
+    (tmp_path / "osteo_models").mkdir()
+    (tmp_path / "osteo_models" / "old.py").write_text("x = 1\n")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "notes.txt").write_text("not code")
+    assert read_commit(tmp_path)["git.dirty"] == "false"
+    (tmp_path / "osteo_models" / "new.py").write_text("x = 2\n")
+    assert read_commit(tmp_path)["git.dirty"] == "true"

@@ -1,11 +1,12 @@
+import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from osteo_models.data.leaks import check_splits
 from osteo_models.data.pairs import make_pairs, pair_images
-from osteo_models.data.splits import count_splits, make_splits
+from osteo_models.data.splits import SPLIT_COLUMNS, count_splits, extend_splits, keep_places, make_splits
 from osteo_models.data.subsets import find_subset, find_subset_of_bins
 from osteo_models.errors import SplitError
 from osteo_models.params import Splits
@@ -123,3 +124,50 @@ def test_one_of_each_bin_comes_as_near_as_can_be(bins, wanted):
         totals = {total + size for total in totals for size in sizes}
     total = sum(sizes[position] for sizes, position in zip(bins, chosen, strict=True))
     assert abs(total - wanted) == min(abs(other - wanted) for other in totals)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**16))
+def test_a_data_set_that_grows_or_shrinks_moves_nobody(images_table, params, seed):
+    patients = images_table["patient_id"].unique()
+    rng = np.random.default_rng(seed)
+    start = make_splits(images_table, params.splits)
+    gone = set(rng.choice(patients, 12, replace=False))
+    kept = start[~start["patient_id"].isin(gone)]
+    grown = extend_splits(images_table, params.splits, kept)  # those who left come back as new patients
+    check_splits(grown)
+    assert list(grown.columns) == list(SPLIT_COLUMNS)
+    old = grown[~grown["patient_id"].isin(gone)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(old, kept.reset_index(drop=True), check_dtype=False)
+    new = grown[grown["patient_id"].isin(gone)]
+    assert (new["holdout"] == 0).all() and new["fold_patient"].notna().all() and new["fold_image"].notna().all()
+    shrunk = extend_splits(images_table[~images_table["patient_id"].isin(gone)], params.splits, start)
+    pd.testing.assert_frame_equal(shrunk.reset_index(drop=True), kept.reset_index(drop=True), check_dtype=False)
+
+
+def test_new_patients_even_out_the_folds(images_table, params):
+    start = make_splits(images_table, params.splits)
+    lost = start[(start["fold_patient"] == 2) & (start["modality"] == "mri")]["patient_id"].unique()[:8]
+    grown = extend_splits(images_table, params.splits, start[~start["patient_id"].isin(lost)])
+    assert (grown[grown["patient_id"].isin(lost)]["fold_patient"] == 2).mean() > 0.5
+    sizes = grown[grown["modality"] == "mri"].groupby(["target", "fold_patient"]).size()
+    assert sizes.max() - sizes.min() < 30
+
+
+def test_kept_splits_of_other_folds_are_refused(images_table, params):
+    start = make_splits(images_table, params.splits)
+    with pytest.raises(SplitError, match=r"the kept splits have the folds \[0, 1, 2, 3\]; allowed: 0 to 4; set"):
+        extend_splits(images_table, params.splits, start[start["fold_patient"] != 4])
+
+
+def test_places_are_kept_of_those_who_are_still_there(images_table, params, tmp_path):
+    table = make_splits(images_table, params.splits)
+    table.to_csv(tmp_path / "splits.csv", index=False)
+    data = tmp_path / "data"
+    assert not keep_places(tmp_path / "none.csv", data)
+    (data / "dicom").mkdir(parents=True)
+    assert not keep_places(tmp_path / "splits.csv", data)  # another data set's
+    stays = table["patient_id"].iloc[0]
+    (data / "dicom" / stays).mkdir()
+    assert keep_places(tmp_path / "splits.csv", data)
+    assert set(pd.read_csv(data / "splits.csv", dtype=str)["patient_id"]) == {stays}

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, recall_score, roc_auc_score
 
 from osteo_models.errors import InputError
@@ -106,6 +108,28 @@ def test_no_error_yet_is_no_certainty():
     assert found.accuracy.ci_low == pytest.approx(0.757506, abs=1e-6)  # 12 of 12 patients, not 60 of 60 images
     assert found.sensitivity.ci_low == found.balanced_accuracy.ci_low == pytest.approx(0.609666, abs=1e-6)
     assert (found.roc_auc.value, found.roc_auc.ci_low, found.roc_auc.interval) == (1.0, None, "undefined")
+
+
+CASE = st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]), st.integers(0, 5))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(CASE, min_size=1, max_size=30))
+def test_any_table_has_figures_in_their_range_or_none(rows):
+    target, score, patients = zip(*rows, strict=True)
+    found = summarize(target, score, patient_id=patients, resamples=100)
+    for name, one in found.estimates().items():
+        assert (one.interval == "undefined") == (one.ci_low is None) == (one.ci_high is None)
+        assert one.value is not None or one.ci_low is None
+        for number in (one.value, one.ci_low, one.ci_high):
+            assert number is None or math.isfinite(number)
+            assert number is None or name.startswith("calibration") or 0 <= number <= 1
+    both = 0 < sum(target) < len(target)
+    assert (found.balanced_accuracy.value is None) == (not both)
+    assert (found.roc_auc.value is None) == (not both or len(set(score)) == 1)
+    if len(set(patients)) == 1:
+        assert {one.ci_low for one in found.estimates().values()} == {None}
+    assert all(math.isfinite(number) for number in found.flatten().values())
 
 
 def test_flat_names_are_those_of_the_contract():

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from osteo_models.errors import InputError, TableError
-from osteo_models.evaluation import delong_test, evaluate_predictions, summarize
+from osteo_models.evaluation import auc_interval, delong_test, evaluate_predictions, summarize
 from osteo_models.evaluation.stages import COLUMNS
 
 
@@ -19,7 +19,8 @@ def evaluated(tmp_path_factory):
     root = tmp_path_factory.mktemp("artifacts")
     made = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
     made["write_study"](root, ("unimodal", "traditional_cnn"), share=0.3)
-    return root, evaluate_predictions(root, resamples=300)
+    made["write_cohort"](root, share=0.3)
+    return root, evaluate_predictions(root, resamples=300).summaries
 
 
 def read(root, name):
@@ -46,9 +47,71 @@ def test_every_number_names_its_file(evaluated):
     for name, columns in COLUMNS.items():
         table = read(root, name)
         assert list(table.columns) == list(columns)
-        assert len(table)
+        assert len(table) or name == "duplicate_pairs"
         for column in [column for column in columns if column.startswith("source")]:
-            assert all((root / source).is_file() for source in table[column].unique())
+            named = table[column].dropna().unique()
+            assert all((root / source).is_file() for source in named)
+            if name.startswith("table") and "note" in columns:  # what was not run has no file
+                assert table[column].notna().eq(table["note"] != "not run").all() or name == "table2"
+            else:
+                assert table[column].notna().all()
+
+
+def test_what_is_undefined_is_an_empty_cell(evaluated):
+    root, _ = evaluated
+    for name in COLUMNS:
+        table = pd.read_csv(root / "evaluation" / f"{name}.csv", dtype=str, keep_default_na=False)
+        if name == "roc":
+            assert set(table.pop("threshold")) >= {"inf"}  # decides for nobody: the curve starts there
+        assert not table.isin(["nan", "inf", "-inf", "None"]).to_numpy().any(), name
+
+
+def test_the_patient_level_has_delongs_interval_of_patients(evaluated):
+    root, _ = evaluated
+    table = read(root, "summary").set_index(["source", "subset", "level", "metric"])
+    row = table.loc[("predictions/stage-1/unimodal-mri-patient.parquet", "all", "patient", "roc_auc")]
+    patients = read(root, "patients")
+    patients = patients[patients["source"] == "predictions/stage-1/unimodal-mri-patient.parquet"]
+    expected = auc_interval(patients["target"], patients["score"])
+    assert (row["delong_low"], row["n"]) == (pytest.approx(expected.ci_low), len(patients))
+
+
+def test_the_chosen_threshold_and_the_audits_are_metrics_of_the_job(evaluated):
+    root, _ = evaluated
+    found = json.loads((root / "metrics" / "stage-1.json").read_text())
+    chosen = read(root, "chosen").set_index(["source", "metric"])
+    row = chosen.loc[("predictions/stage-1/unimodal-mri-patient.parquet", "sensitivity")]
+    assert found["unimodal-mri-patient.chosen.sensitivity"] == row["value"]
+    assert row["threshold_low"] <= found["unimodal-mri-patient.chosen.threshold"] <= row["threshold_high"]
+    frame = pd.read_parquet(root / "predictions/stage-1/unimodal-mri-patient.parquet")
+    counts = read(root, "confusion").set_index(["source", "level", "kind"])
+    told = counts.loc[("predictions/stage-1/unimodal-mri-patient.parquet", "image", "chosen")]
+    assert told["true_positives"] / (told["true_positives"] + told["false_negatives"]) == pytest.approx(row["value"])
+    assert told[["true_positives", "false_negatives", "true_negatives", "false_positives"]].sum() == len(frame)
+    optimism = read(root, "image_vs_patient").set_index(["stage", "architecture", "metric"])
+    expected = optimism.loc[("stage-1", "unimodal", "balanced_accuracy"), "difference"]
+    assert found["unimodal-mri-patient.optimism.balanced_accuracy"] == expected
+    assert found["unimodal-mri-patient.audit.age.roc_auc"] > 0.9
+    assert found["unimodal-mri-image.audit.shared.series"] > found["unimodal-mri-patient.audit.shared.series"] == 0
+    audits = json.loads((root / "metrics" / "audits.json").read_text())
+    assert audits["shortcut.age.mri.folds.roc_auc"] == found["unimodal-mri-patient.audit.age.roc_auc"]
+
+
+def test_without_splits_there_are_predictions_tables_alone(tmp_path, job, images):
+    job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
+    evaluate_predictions(tmp_path, resamples=100)
+    for name in ("duplicates", "shared", "groups", "table1", "table2"):
+        assert read(tmp_path, name).empty
+    assert len(read(tmp_path, "ledger")) == 50
+    assert set(read(tmp_path, "shortcuts")["kind"]) == {"image model"}
+
+
+def test_predictions_of_other_images_than_the_splits_are_refused(tmp_path, job, images, cohort):
+    cohort(tmp_path, 0.1)
+    job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
+    with pytest.raises(TableError, match="of the predictions are unknown, such as"):
+        evaluate_predictions(tmp_path, resamples=100)
+    assert not (tmp_path / "evaluation").exists()
 
 
 def test_metrics_are_flat_numbers_per_stage(evaluated):
@@ -138,7 +201,7 @@ def test_a_stage_that_is_gone_leaves_no_metrics(tmp_path, job, images):
     path.unlink()
     evaluate_predictions(tmp_path, resamples=100)
     found = {one.stem: json.loads(one.read_text()) for one in (tmp_path / "metrics").iterdir()}
-    assert sorted(found) == [f"stage-{number}" for number in range(1, 7)]
+    assert sorted(found) == ["audits", *(f"stage-{number}" for number in range(1, 7))]
     assert [stage for stage, metrics in found.items() if metrics] == ["stage-1"]
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from osteo_models.evaluation.contest import PairedScores
 from osteo_models.evaluation.metrics import summarize
-from osteo_models.evaluation.paired import PairedScores
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.registry.rules import Evidence, Rival
 from osteo_models.registry.tracking import JobRun, Tracking

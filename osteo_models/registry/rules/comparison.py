@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from osteo_models.errors import InputError
-from osteo_models.evaluation.paired import PairedDifference, compare_pair
+from osteo_models.evaluation.contest import PairedDifference, compare_pair
 from osteo_models.params import GateRule
 from osteo_models.registry.rules.evidence import (
     Evidence,

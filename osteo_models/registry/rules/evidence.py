@@ -8,7 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
-from osteo_models.evaluation.paired import PairedScores
+from osteo_models.evaluation.contest import PairedScores
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.params import GateRule
 from osteo_models.terms import Protocol, Stage, metric_prefix

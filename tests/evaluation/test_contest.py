@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import norm
 
 from osteo_models.errors import InputError
+from osteo_models.evaluation.contest import PairedScores, compare_pair
 from osteo_models.evaluation.delong import delong_test
 from osteo_models.evaluation.metrics import summarize
-from osteo_models.evaluation.paired import PairedScores, compare_pair
 
 
 def make_scores(patients: int = 80, images: int = 4, seed: int = 1, gain: float = 0.1) -> PairedScores:

@@ -1,0 +1,230 @@
+"""An import from its source to the data set: list, judge, write, exchange; killed anywhere, it goes on or never was."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pebble import ProcessPool
+
+from osteo_models.data.clinical import read_clinical
+from osteo_models.data.deidentify import Person, clean_clinical, pool_age
+from osteo_models.data.intake.dataset import Outcome, Staging, finish_dataset
+from osteo_models.data.intake.ledger import Ledger
+from osteo_models.data.intake.pictures import read_pictures
+from osteo_models.data.intake.reading import Task, Written, judge_headers, write_images
+from osteo_models.data.intake.reformat import is_even
+from osteo_models.data.intake.refusal import Refusal
+from osteo_models.data.intake.sources import Input, list_inputs
+from osteo_models.data.intake.workers import Batch, batch_by_size, open_workers, run_batches
+from osteo_models.data.pseudonyms import Pseudonyms
+from osteo_models.data.withdrawal import read_withdrawn
+from osteo_models.errors import InputError
+from osteo_models.terms import Modality
+
+SERIES_SECONDS = 120.0  # for the files of one axial series
+
+Progress = Callable[[int, int], None]
+
+
+def import_source(
+    source: Path,
+    clinical: Path,
+    out: Path,
+    pseudonyms: Pseudonyms,
+    *,
+    pictures: Path | None = None,
+    names: Path | None = None,
+    workers: int = 1,
+    on_judged: Progress = lambda *_: None,
+    on_written: Progress = lambda *_: None,
+) -> Outcome:
+    """Import a folder or zip archive into a data set.
+
+    Args:
+        source: Of DICOM, PNG and JPEG files.
+        clinical: The clinical table, with the patients' identifiers as they stand in the files.
+        out: The data set; it is made, or added to.
+        pseudonyms: The key.
+        pictures: A table of the PNG and JPEG files: file, patient_id, modality.
+        names: A private table, kept by the key, that says which input is which file.
+        workers: Processes that read.
+        on_judged: Told of inputs whose header was judged.
+        on_written: Told of inputs that were written or refused.
+
+    Raises:
+        InputError: The source or a table cannot be used; nothing was changed.
+    """
+    if source.resolve() == out.resolve() or source.resolve().is_relative_to(out.resolve()):
+        raise InputError("the source lies within the data set", where=str(source), remedy="name another --out")
+    table = read_clinical(clinical)
+    withdrawn = read_withdrawn(out)
+    listed = read_pictures(pictures) if pictures else {}
+    staging = Staging(out)
+    staging.recover()
+    with staging.lock():
+        ledger = Ledger(staging.ledger, _describe(source, clinical, pictures, pseudonyms))
+        try:
+            ledger.list_inputs((pseudonyms.name(item.name), item) for item in list_inputs(source))
+            people = _people(table, pseudonyms)
+            with open_workers(workers) as pool:
+                _judge(pool, ledger, source, workers, on_judged)
+                _assign(ledger, people, listed, withdrawn)
+                _write(pool, ledger, source, people, pseudonyms, staging.images, workers, on_written)
+            cleaned = clean_clinical(table, pseudonyms)
+            cleaned = cleaned[~cleaned["patient_id"].isin(withdrawn)]
+            found = finish_dataset(staging, ledger, cleaned)
+            _keep_names(ledger, names)
+        finally:
+            ledger.close()
+        staging.exchange()
+    return found
+
+
+def _describe(source: Path, clinical: Path, pictures: Path | None, pseudonyms: Pseudonyms) -> dict[str, str]:
+    tables = [path.read_bytes() for path in (clinical, pictures) if path]
+    return {
+        "source": str(source.resolve()),
+        "tables": hashlib.sha256(b"\0".join(tables)).hexdigest(),
+        "key": pseudonyms.name("which key this is"),
+    }
+
+
+def _people(table: pd.DataFrame, pseudonyms: Pseudonyms) -> dict[str, Person]:
+    return {
+        str(row["patient_id"]): Person(
+            pseudonyms.patient(str(row["patient_id"])), str(row["sex"]), pool_age(int(row["age_years"]))
+        )
+        for row in table[["patient_id", "sex", "age_years"]].to_dict("records")
+    }
+
+
+def _input(row: Mapping[str, Any], source: Path) -> Input:
+    return Input(row["name"], row["size"], row["stamp"], source, row["entry"])
+
+
+def _judge(pool: ProcessPool, ledger: Ledger, source: Path, workers: int, progress: Progress) -> None:
+    """Every header, in workers; results are entered in the order they come."""
+    total = ledger.count()
+    done = total - ledger.count("new")
+    rows = ((row["id"], _input(row, source)) for row in ledger.rows("state = 'new'"))
+    identifiers: dict[Input, str] = {}
+
+    def inputs() -> Iterator[Input]:
+        for identifier, item in rows:
+            identifiers[item] = identifier
+            yield item
+
+    batches = batch_by_size(inputs(), lambda item: item.size)
+    for item, result in run_batches(pool, judge_headers, batches, ahead=2 * workers):
+        identifier = identifiers.pop(item)
+        if isinstance(result, Refusal):
+            ledger.settle([(identifier, "refused", {"reason": result.reason})])
+        else:
+            ledger.settle([(identifier, "readable", result)])
+        done += 1
+        progress(done, total)
+
+
+def _assign(
+    ledger: Ledger,
+    people: Mapping[str, Person],
+    listed: Mapping[str, tuple[str, Modality]],
+    withdrawn: set[str],
+) -> None:
+    """Refuse what no person or no sagittal view can be found for, before any pixel is decoded."""
+    for row in ledger.rows("state = 'readable'"):
+        if row["plane"] == "picture":
+            row["patient"], row["modality"] = listed.get(row["name"], (None, None))
+            ledger.settle([(row["id"], "readable", {"patient": row["patient"], "modality": row["modality"]})])
+        if reason := _why_not(row, ledger, people, withdrawn):
+            ledger.settle([(row["id"], "refused", {"reason": reason})])
+    for stack in ledger.stacks():
+        rows = list(ledger.rows("stack = ? and state = 'readable'", (stack,)))
+        if not is_even([row["height"] for row in rows]):
+            ledger.settle((row["id"], "refused", {"reason": "short_series"}) for row in rows)
+
+
+def _why_not(row: Mapping[str, Any], ledger: Ledger, people: Mapping[str, Person], withdrawn: set[str]) -> str:
+    """The reason to refuse a readable input; empty where there is none."""
+    if row["patient"] is None:
+        return "not_listed"
+    if row["patient"] not in people:
+        return "not_in_table"
+    if people[row["patient"]].patient_id in withdrawn:
+        return "withdrawn"
+    if row["plane"] in ("sagittal", "picture"):
+        return ""
+    # An axial CT series is reformatted, unless the study brings its own sagittal views.
+    usable = row["stack"] and not ledger.sagittal_ct(row["patient"], row["study"])
+    return "" if usable else "other_plane"
+
+
+def _write(
+    pool: ProcessPool,
+    ledger: Ledger,
+    source: Path,
+    people: Mapping[str, Person],
+    pseudonyms: Pseudonyms,
+    folder: Path,
+    workers: int,
+    progress: Progress,
+) -> None:
+    total = ledger.count("readable", "accepted")
+    done = ledger.count("accepted")
+
+    def make(rows: list[dict[str, Any]]) -> Task:
+        first = rows[0]
+        picture = first["modality"] if first["plane"] == "picture" else None
+        inputs = tuple(_input(row, source) for row in rows)
+        return Task(inputs, people[first["patient"]], pseudonyms, folder, picture)
+
+    def single() -> Iterator[Task]:
+        for row in ledger.rows("state = 'readable' and stack is null"):
+            yield make([row])
+
+    def batches() -> Iterator[Batch[Task]]:
+        yield from batch_by_size(single(), lambda task: task.inputs[0].size)
+        for stack in ledger.stacks():
+            yield Batch([make(list(ledger.rows("stack = ? and state = 'readable'", (stack,))))], SERIES_SECONDS)
+
+    for task, result in run_batches(pool, write_images, batches(), ahead=2 * workers):
+        ledger.settle(_settled(task, result, pseudonyms))
+        done += len(task.inputs)
+        progress(done, total)
+
+
+def _settled(
+    task: Task, result: list[Written] | Refusal, pseudonyms: Pseudonyms
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """A series' images are entered with its first file; the other files gave them too."""
+    for number, item in enumerate(task.inputs):
+        identifier = pseudonyms.name(item.name)
+        if isinstance(result, Refusal):
+            yield identifier, "refused", {"reason": result.reason}
+        else:
+            images = [[each.path, each.pixels, each.look] for each in result] if number == 0 else []
+            yield identifier, "accepted", {"images": images}
+
+
+def _keep_names(ledger: Ledger, path: Path | None) -> None:
+    """Add this import's names to the private table."""
+    if path is None:
+        return
+    known: dict[str, str] = {}
+    if path.exists():
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            known = {row["input"]: row["file"] for row in csv.DictReader(file)}
+    known |= {row["id"]: row["name"] for row in ledger.rows()}
+    partial = path.with_suffix(".partial")
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("input", "file"))
+        writer.writerows(sorted(known.items()))
+    partial.replace(path)

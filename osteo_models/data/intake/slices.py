@@ -1,0 +1,144 @@
+"""One slice with what modelling uses of it, decoded from a DICOM file or a picture."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from PIL import Image
+from pydicom.pixels.processing import apply_modality_lut
+
+from osteo_models.data.intake.headers import MAX_PIXELS, SIDE_PIXELS, Header, Plane, group_value
+from osteo_models.data.intake.refusal import Refusal
+from osteo_models.terms import Modality
+
+Pixels = npt.NDArray[np.int16] | npt.NDArray[np.uint16]
+HU: Final = (-1024, 32767)
+MR_MAXIMUM: Final = 65535
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One slice.
+
+    Shapes: pixels: (H, W); int16 for CT, uint16 for MR.
+    Units: pixels: Hounsfield units for CT, arbitrary for MR.
+    """
+
+    pixels: Pixels
+    modality: Modality
+    plane: Plane
+    thickness_mm: float | None
+    technique: dict[str, float] = field(default_factory=dict)
+    vendor: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Hash of the pixels."""
+        shape = repr((self.modality, self.pixels.shape)).encode()
+        return hashlib.sha256(shape + np.ascontiguousarray(self.pixels).tobytes()).hexdigest()
+
+
+def decode_slices(dataset: pydicom.Dataset, header: Header) -> Iterator[Slice]:
+    """Every frame of a data set that was read with its pixels.
+
+    Raises:
+        Refusal: The pixels cannot be decoded, or CT has no scale.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stored = np.asarray(dataset.pixel_array)
+    except Exception:  # noqa: BLE001  damaged pixel data make decoders raise anything
+        raise Refusal("damaged" if "PixelData" in dataset else "no_pixels") from None
+    frames = stored if stored.ndim == 3 else stored[None]
+    if frames.ndim != 3 or len(frames) != header.frames:
+        raise Refusal("damaged")
+    for number, (frame, plane) in enumerate(zip(frames, header.planes, strict=True)):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                values = _scale(dataset, header.modality, number, frame)
+        except Refusal:
+            raise
+        except Exception:  # noqa: BLE001  a broken look-up table or padding value raises anything
+            raise Refusal("damaged") from None
+        yield Slice(values, header.modality, plane, header.thickness_mm, header.technique, header.vendor)
+
+
+def _scale(dataset: pydicom.Dataset, modality: Modality, frame: int, stored: npt.NDArray[Any]) -> Pixels:
+    """Modality LUT or rescale (PS3.3 C.11.1), padding replaced, MONOCHROME1 turned so that more is brighter.
+
+    The VOI LUT is for looking only: the preparation has a window of its own.
+    """
+    padding = _padding(dataset, stored)
+    turned = dataset.get("PhotometricInterpretation") == "MONOCHROME1" and modality == "mri"
+    transform = "PixelValueTransformationSequence"
+    slope = group_value(dataset, frame, transform, "RescaleSlope")
+    intercept = group_value(dataset, frame, transform, "RescaleIntercept")
+    if "ModalityLUTSequence" in dataset:
+        values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
+    elif modality == "ct" and (slope is None or intercept is None):
+        raise Refusal("no_scale")
+    else:
+        slope, intercept = float(slope if slope is not None else 1), float(intercept if intercept is not None else 0)
+        if (slope, intercept % 1) == (1, 0) and abs(intercept) < HU[1] and padding is None and not turned:
+            return _clip(stored.astype(np.int32) + int(intercept), modality)  # nearly all files; no fractions arise
+        values = stored.astype(np.float64) * slope + intercept
+    if not np.isfinite(values).all():
+        raise Refusal("damaged")
+    if padding is not None and padding.any():
+        seen = values[~padding]
+        values = np.where(padding, seen.min() if seen.size else 0.0, values)
+    if turned:
+        values = values.max() + values.min() - values
+    return _clip(values, modality)
+
+
+def _clip(values: npt.NDArray[Any], modality: Modality) -> Pixels:
+    """16 bits: Hounsfield units; MR has no unit, so whole numbers stay as they are and others are spread."""
+    if modality == "ct":
+        return np.clip(np.rint(values), *HU).astype(np.int16)
+    low, high = float(values.min()), float(values.max())
+    whole = values.dtype.kind == "i" or bool((values == np.rint(values)).all())
+    if not (whole and low >= 0 and high <= MR_MAXIMUM):
+        values = (values - low) * (MR_MAXIMUM / (high - low) if high > low else 0.0)
+    return np.rint(values).astype(np.uint16)
+
+
+def _padding(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    """Pixels that are filling, not image (PS3.3 C.7.5.1.1.2); None where the file knows none."""
+    value = dataset.get("PixelPaddingValue")
+    if value is None:
+        return None
+    limit = dataset.get("PixelPaddingRangeLimit", value)
+    low, high = sorted((int(value), int(limit)))
+    return np.asarray((stored >= low) & (stored <= high), np.bool_)
+
+
+def decode_picture(data: bytes) -> npt.NDArray[np.uint8]:
+    """A PNG or JPEG as grey pixels.
+
+    Raises:
+        Refusal: Damaged, too large, or too small.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Refusal("too_large")
+            if not all(SIDE_PIXELS[0] <= side <= SIDE_PIXELS[1] for side in picture.size):
+                raise Refusal("implausible")
+            return np.asarray(picture.convert("L"))
+    except Refusal:
+        raise
+    except Image.DecompressionBombError:
+        raise Refusal("too_large") from None
+    except Exception:  # noqa: BLE001  damaged pictures make decoders raise anything
+        raise Refusal("damaged") from None

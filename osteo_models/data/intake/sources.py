@@ -1,0 +1,110 @@
+"""The files of a source, a folder or a zip archive: listed without reading them, read one at a time within bounds."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from osteo_models.data.intake.refusal import Refusal
+from osteo_models.errors import InputError
+
+MAX_FILE_BYTES = 250_000_000
+BOMB_BYTES = 16_000_000  # an archive's entry above this size, and packed tighter than any image can be, is refused
+BOMB_RATIO = 100
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file of a source.
+
+    Attributes:
+        name: Within the source; it may hold anything, even a patient's name, and is never written into the data set.
+        size: In bytes, as the source says.
+        stamp: Changes when the file does.
+        source: The folder or archive.
+        entry: Its place in the archive, where two entries may have one name; -1 in a folder.
+    """
+
+    name: str
+    size: int
+    stamp: str
+    source: Path
+    entry: int = -1
+
+
+def list_inputs(source: Path) -> Iterator[Input]:
+    """Every file of a folder or zip archive, in the order of names; links are not followed.
+
+    Raises:
+        InputError: There is no such source, or the archive is damaged.
+    """
+    if source.is_dir():
+        yield from _list_folder(source)
+    elif zipfile.is_zipfile(source):
+        yield from _list_archive(source)
+    else:
+        found = "no such folder or file" if not source.exists() else "neither a folder nor a zip archive"
+        raise InputError(found, where=str(source), allowed="a folder or a zip archive of DICOM, PNG or JPEG files")
+
+
+def _list_folder(folder: Path) -> Iterator[Input]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            seen = path.stat()
+            name = path.relative_to(folder).as_posix()
+            yield Input(name, seen.st_size, f"{seen.st_size}-{seen.st_mtime_ns}", folder)
+
+
+def _list_archive(archive: Path) -> Iterator[Input]:
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            entries = list(enumerate(opened.infolist()))
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"a damaged zip archive ({type(error).__name__})", where=str(archive)) from None
+    seen: Counter[str] = Counter()
+    for number, entry in sorted(entries, key=lambda each: (each[1].filename, each[0])):
+        if not entry.is_dir():
+            seen[entry.filename] += 1
+            again = f"\x1f{seen[entry.filename]}" if seen[entry.filename] > 1 else ""
+            yield Input(entry.filename + again, entry.file_size, f"{entry.file_size}-{entry.CRC}", archive, number)
+
+
+def read_input(item: Input) -> bytes:
+    """The bytes of one input.
+
+    Raises:
+        Refusal: It is larger than any image may be, or cannot be read.
+    """
+    if item.size > MAX_FILE_BYTES:
+        raise Refusal("too_large")
+    try:
+        if item.entry < 0:
+            with (item.source / item.name).open("rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        else:
+            data = _read_entry(item)
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError):
+        raise Refusal("damaged") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise Refusal("too_large")
+    return data
+
+
+def _read_entry(item: Input) -> bytes:
+    archive = _open_archive(item.source)
+    entry = archive.infolist()[item.entry]
+    if entry.file_size > BOMB_BYTES and entry.file_size > BOMB_RATIO * max(1, entry.compress_size):
+        raise Refusal("too_large")
+    with archive.open(entry) as file:
+        return file.read(MAX_FILE_BYTES + 1)
+
+
+@lru_cache(maxsize=1)
+def _open_archive(path: Path) -> zipfile.ZipFile:
+    # Kept open: the list of entries is read once per process, not once per file.
+    return zipfile.ZipFile(path)

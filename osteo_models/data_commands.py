@@ -1,0 +1,176 @@
+"""`osteo data ...`: make, import, check and compare data sets; thin, each command imports what it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from osteo_models.settings import load_settings
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group()
+def data() -> None:
+    """The image data set."""
+
+
+@data.command()
+@click.option("--out", type=FOLDER, default=Path("data"), show_default=True, help="Folder to make.")
+@click.option("--seed", type=click.IntRange(min=0), default=2023, show_default=True)
+@click.option("--scale", type=click.Choice(["paper", "small"]), default="paper", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace what is in the folder.")
+def synth(out: Path, seed: int, scale: Any, overwrite: bool) -> None:
+    """Make the synthetic DICOM cohort: a test bed, not evidence."""
+    from osteo_models.data.phantom import synthesize_cohort
+    from osteo_models.progress import Progress
+
+    counts = synthesize_cohort(out, seed=seed, scale=scale, overwrite=overwrite, progress=Progress("images"))
+    click.echo(f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in asdict(counts).items()))
+
+
+@data.command("import")
+@click.argument("source", type=FOLDER)
+@click.option("--clinical", type=FOLDER, required=True, help="Table of the people, by the identifiers in the files.")
+@click.option("--pictures", type=FOLDER, help="Table of PNG and JPEG files: file, patient_id, modality.")
+@click.option("--out", type=FOLDER, default=Path("data"), show_default=True, help="The data set to make or add to.")
+@click.option("--key", type=FOLDER, help="Key file of the pseudonyms; made where it is missing. [OSTEO_KEY_FILE]")
+@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="Processes that read.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def import_(
+    source: Path, clinical: Path, pictures: Path | None, out: Path, key: Path | None, workers: int, as_json: bool
+) -> None:
+    """Import a folder or zip archive: checked, de-identified, one row an input in intake.csv.
+
+    Killed, it goes on when the command is given again; the same source twice adds nothing.
+    """
+    from osteo_models.data.intake.importer import import_source
+    from osteo_models.data.intake.refusal import REASONS
+    from osteo_models.data.pseudonyms import load_key
+    from osteo_models.data.splits import keep_places
+    from osteo_models.progress import Progress
+
+    settings = load_settings()
+    key = key or settings.key_file
+    quiet = {"on_judged": _silent, "on_written": _silent} if as_json else {}
+    shown = quiet or {"on_judged": Progress("headers judged"), "on_written": Progress("images written")}
+    found = import_source(
+        source,
+        clinical,
+        out,
+        load_key(key, data=out),
+        pictures=pictures,
+        names=key.expanduser().with_suffix(".names.csv"),
+        workers=workers,
+        **shown,
+    )
+    kept = keep_places(settings.artifacts / "splits" / "splits.csv", out)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    click.echo(f"{found.inputs:,} files: {found.accepted:,} accepted, {found.inputs - found.accepted:,} refused")
+    for reason, count in sorted(found.reasons.items(), key=lambda each: (-each[1], each[0])):
+        click.echo(f"  {count:>7,} {reason}: {REASONS[reason]}")
+    click.echo(
+        f"{found.images:,} images, {found.added:,} of them new; {found.look_alikes:,} look like another patient's"
+    )
+    if kept:
+        click.echo("everybody who has a place in the splits keeps it (splits.csv of the data set)")
+    click.echo(f"next: `dvc add {out}`, commit {out}.dvc, `dvc repro`")
+
+
+def _silent(done: int, total: int) -> None:
+    """No progress beside JSON."""
+
+
+@data.command()
+@click.argument("folder", type=FOLDER, default=Path("data"))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(folder: Path, as_json: bool) -> None:
+    """Look for anything in the images of a data set that could name a person; exit 1 where there is."""
+    from osteo_models.data.identity_check import find_identity
+    from osteo_models.errors import InputError, OsteoError
+
+    if not (folder / "dicom").is_dir():
+        raise InputError("no folder `dicom` of images", where=str(folder))
+    found = find_identity(folder / "dicom")
+    click.echo(json.dumps(found)) if as_json else [click.echo(line) for line in found]
+    if found:
+        raise OsteoError(f"{len(found)} places could name a person", where=str(folder), remedy="import the source anew")
+    if not as_json:
+        click.echo("nothing that could name a person")
+
+
+@data.command()
+@click.argument("before")
+@click.argument("after", required=False)
+@click.option("--html", type=FOLDER, help="Write a page.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def diff(before: str, after: str | None, html: Path | None, as_json: bool) -> None:
+    """What changed between two revisions of the data set: people, labels, pixels, places, shift, stale models.
+
+    BEFORE and AFTER are git revisions; without AFTER, what data.dvc on disk records.
+    """
+    from osteo_models.data.differences import compare_revisions
+    from osteo_models.data.history import load_revision
+    from osteo_models.params import load_params
+    from osteo_models.report.differences import as_html, as_lines
+
+    settings = load_settings()
+    name = load_params(settings.root / "params.yaml").data.path
+    found = compare_revisions(load_revision(settings.root, name, before), load_revision(settings.root, name, after))
+    stale = _versions_of_other_data(found.digest_after)
+    if html:
+        html.write_text(as_html(found, stale), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(found.as_dict() | {"stale_versions": stale}))
+        return
+    for line in as_lines(found, stale):
+        click.echo(line)
+
+
+@data.command()
+@click.argument("patient")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def withdraw(patient: str, as_json: bool) -> None:
+    """Take PATIENT out of the data set, record the next revision, and list the versions to retrain."""
+    from osteo_models.data.revisions import read_data_digest, run_dvc
+    from osteo_models.data.splits import keep_places
+    from osteo_models.data.withdrawal import withdraw_patient
+    from osteo_models.params import load_params
+
+    settings = load_settings()
+    params = load_params(settings.root / "params.yaml")
+    folder = settings.root / params.data.path
+    taken = withdraw_patient(folder, patient)
+    keep_places(settings.artifacts / "splits" / "splits.csv", folder)
+    run_dvc(settings.root, ["add", "--quiet", params.data.path])
+    digest = read_data_digest(settings.root, params.data.path) or ""
+    stale = _versions_of_other_data(digest)
+    if as_json:
+        click.echo(json.dumps(asdict(taken) | {"md5": digest, "stale_versions": stale}))
+        return
+    click.echo(f"{taken.patient_id}: {taken.images} images and {taken.rows} table rows taken out")
+    click.echo(f"new revision: md5 {digest}; commit {params.data.path}.dvc")
+    for version in stale:
+        click.echo(f"  retrain {version}")
+    click.echo("earlier revisions still hold the person: `dvc gc --workspace` (and `--cloud`) removes them from caches")
+
+
+def _versions_of_other_data(digest: str) -> list[str]:
+    """Registered versions that were made from another revision than this."""
+    from osteo_models.registry.tracking import open_tracking
+    from osteo_models.registry.versions import list_versions
+
+    settings = load_settings()
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    return [
+        f"{version.name} version {version.version}" + "".join(f" @{alias}" for alias in version.aliases)
+        for version in list_versions(tracking)
+        if version.tags.get("dvc.data") != digest
+    ]

@@ -1,0 +1,106 @@
+"""Two models on the same images: the difference of their areas under the ROC curve, and what could have been seen.
+
+Slices of one patient are not independent, so both intervals count patients: DeLong's on the patients' mean scores, and
+the bootstrap's, which draws whole patients and compares on their images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+
+from osteo_models.evaluation.bootstrap import RESAMPLES
+from osteo_models.evaluation.cases import Cases, FloatArray, IntArray, TextArray, check_cases
+from osteo_models.evaluation.delong import delong_test
+from osteo_models.evaluation.intervals import Z_95
+from osteo_models.evaluation.metrics import SEED, Measure
+from osteo_models.evaluation.paired import compare_scores
+from osteo_models.evaluation.patients import score_patients
+
+POWER: Final = 0.80
+Z_POWER: Final = NormalDist().inv_cdf(POWER)
+
+
+@dataclass(frozen=True)
+class PairedScores:
+    """What two models say of the same images.
+
+    Shapes:
+        target, patient_id, first, second: (N,).
+    """
+
+    target: IntArray
+    patient_id: TextArray
+    first: FloatArray
+    second: FloatArray
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """The first model's area minus the second's, each with its 95 % interval.
+
+    An interval is None where nothing varies, so that nothing can be said.
+
+    Args:
+        difference: Of the patients' mean scores (DeLong).
+        image_difference: Of the images (bootstrap of patients).
+        detectable: The smallest true difference that a two-sided test at 5 % would have found with 80 % power, from
+            the standard error of this pair; None where there is no spread.
+    """
+
+    auc_first: float
+    auc_second: float
+    difference: float
+    delong: tuple[float, float] | None
+    image_difference: float
+    bootstrap: tuple[float, float] | None
+    detectable: float | None
+    n: int
+    n_patients: int
+
+
+def compare_pair(scores: PairedScores, *, seed: int = SEED, resamples: int = RESAMPLES) -> PairedDifference:
+    """Compare two models on the same images.
+
+    Raises:
+        InputError: Fewer than two patients of a class, constant scores, NaN, a patient with both targets.
+
+    Source:
+        DeLong et al., Biometrics 1988;44:837. Smallest detectable difference: (z(0.975) + z(0.80)) standard errors.
+    """
+    first, second = (_mean_scores(scores, part) for part in (scores.first, scores.second))
+    test = delong_test(first[0], first[1], second[1])
+    delong = None if test.ci_low is None or test.ci_high is None else (test.ci_low, test.ci_high)
+    error = 0.0 if delong is None else (delong[1] - delong[0]) / (2 * Z_95)
+    point, bootstrap = _bootstrap(scores, seed, resamples)
+    return PairedDifference(
+        auc_first=test.auc_a,
+        auc_second=test.auc_b,
+        difference=test.auc_a - test.auc_b,
+        delong=delong,
+        image_difference=point,
+        bootstrap=bootstrap,
+        detectable=(Z_95 + Z_POWER) * error if error > 0 else None,
+        n=scores.target.size,
+        n_patients=first[0].size,
+    )
+
+
+def _mean_scores(scores: PairedScores, score: FloatArray) -> tuple[IntArray, FloatArray]:
+    patients = score_patients(scores.target, score, scores.patient_id)
+    target = np.asarray([patient.target for patient in patients], dtype=np.int64)
+    return target, np.asarray([patient.score for patient in patients])
+
+
+def _bootstrap(scores: PairedScores, seed: int, resamples: int) -> tuple[float, tuple[float, float] | None]:
+    """The difference on images, and the middle 95 % of it over resamples of patients; the same patients for both."""
+    if np.array_equal(scores.first, scores.second):
+        return 0.0, (0.0, 0.0)
+    cases: list[Cases] = [check_cases(scores.target, part, scores.patient_id) for part in (scores.first, scores.second)]
+    measure = Measure(resamples=resamples, seed=seed)
+    found = compare_scores(cases[0], cases[1], ("roc_auc",), measure)["roc_auc"]
+    interval = None if found.ci_low is None or found.ci_high is None else (found.ci_low, found.ci_high)
+    return found.value or 0.0, interval

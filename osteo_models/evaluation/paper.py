@@ -1,0 +1,32 @@
+"""The figures that the paper printed, as numbers to stand beside ours.
+
+Source: Kucukciloglu et al., Diagn Interv Radiol 2023, doi 10.4274/dir.2023.232116.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+FOLDER: Final = Path(__file__).parents[1] / "report"  # the figures ship with the report, which prints them too
+Printed = Mapping[str, str]
+
+
+def read_printed(name: str) -> list[Printed]:
+    """The rows of a table, cells as text: stages (3-7, 10), skewness (1), experiments (2), scores (8), delong (9),
+    extremes (10)."""
+    with (FOLDER / f"paper_{name}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_number(row: Printed | None, column: str, scale: float = 1.0) -> float | int | None:
+    """A printed figure divided by `scale`; None where nothing is printed.
+
+    One area in table 3 is printed in per cent among shares: `scale` is not guessed, and the cell stays as it is.
+    """
+    cell = "" if row is None else row.get(column, "")
+    if not cell:
+        return None
+    return int(cell) if scale == 1 and cell.isdigit() else round(float(cell) / scale, 6)

@@ -1,0 +1,245 @@
+"""Audits find what was planted, and say nothing where there is nothing to say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from osteo_models.evaluation.audits import audit, flatten_audits, flatten_job
+from osteo_models.evaluation.audits.duplicates import NEAR, alike_rows, duplicate_rows, find_alike
+from osteo_models.evaluation.audits.groups import band_ages, group_rows
+from osteo_models.evaluation.audits.modalities import join_pairs, pair_rows
+from osteo_models.evaluation.audits.shared import shared_rows
+from osteo_models.evaluation.audits.shortcuts import (
+    beyond_rows,
+    make_features,
+    score_alone,
+    score_shortcuts,
+    shortcut_rows,
+)
+from osteo_models.evaluation.facts import read_facts
+from osteo_models.evaluation.metrics import Measure, summarize
+from osteo_models.evaluation.predictions import read_predictions
+
+MEASURE = Measure(resamples=200)
+
+
+@pytest.fixture
+def facts(tmp_path, cohort):
+    cohort(tmp_path, 0.3)
+    return read_facts(tmp_path)
+
+
+def find(rows, **wanted):
+    (row,) = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+    return row
+
+
+def test_planted_duplicates_are_found_across_the_splits_that_they_cross(facts):
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 255, (facts.image_id.size, 12, 9), dtype=np.uint8)
+    held, rest = np.flatnonzero(~facts.development)[0], np.flatnonzero(facts.development)
+    pixels[rest[3]] = pixels[held]  # the same image in the hold-out and in training
+    pixels[rest[90]] = pixels[rest[4]] // 4 * 3 + 20  # darker, rounded: nearly the same
+    pixels[rest[7]] = pixels[rest[8]] = 0  # all black, of one patient
+    alike = find_alike(pixels)
+    assert {(a, b) for a, b in zip(alike.first, alike.second, strict=True)} == {
+        tuple(sorted((int(held), int(rest[3])))),
+        (rest[4], rest[90]),
+        (rest[7], rest[8]),
+    }
+    rows = list(duplicate_rows(facts, alike))
+    one = find(rows, split="holdout", kind="exact")
+    assert (one["pairs"], one["pairs_other_patient"], one["images"], one["n"]) == (1, 1, 1, (~facts.development).sum())
+    assert one["share"] == pytest.approx(1 / one["n"])
+    near = find(rows, split="fold_image", kind="near")
+    sides = facts.sides["fold_image"]
+    assert near["pairs"] == int(sides[rest[4]] != sides[rest[90]])
+    assert find(rows, split="patient_test", kind="exact")["pairs"] == 0
+    listed = list(alike_rows(facts, alike))
+    assert [row["exact"] for row in listed] == [1, 1, 0]
+    assert NEAR <= listed[2]["correlation"] < 1
+    black = next(row for row in listed if row["correlation"] is None)
+    assert black["patient_a"] == black["patient_b"]
+    assert next(row for row in listed if row["splits"] == "holdout")["image_id_a"] in facts.image_id[[held, rest[3]]]
+
+
+def test_blocks_find_the_same_pairs(facts, monkeypatch):
+    whole = find_alike(facts.pixels, 0.9)
+    monkeypatch.setattr("osteo_models.evaluation.audits.duplicates.ROWS_AT_ONCE", 50)
+    parts = find_alike(facts.pixels, 0.9)
+    assert whole.first.size > 50
+    for name in ("first", "second", "exact"):
+        order = np.lexsort((parts.second, parts.first)), np.lexsort((whole.second, whole.first))
+        assert np.array_equal(getattr(parts, name)[order[0]], getattr(whole, name)[order[1]])
+
+
+def test_slices_of_one_patient_share_a_series_in_the_image_protocol_alone(facts):
+    rows = list(shared_rows(facts))
+    image, patient = find(rows, split="fold_image", unit="series"), find(rows, split="fold_patient", unit="series")
+    assert image["share"] > 0.9
+    assert (patient["units"], patient["images"], patient["share"]) == (0, 0, 0.0)
+    assert find(rows, split="holdout", unit="study")["units"] == 0
+
+
+def test_one_study_under_two_names_is_found(facts):
+    study = facts.study.copy()
+    study[np.flatnonzero(~facts.development)[0]] = study[np.flatnonzero(facts.development)[0]]
+    row = find(shared_rows(replace(facts, study=study)), split="holdout", unit="study")
+    assert (row["units"], row["images"]) == (1, 1)
+    unknown = np.where(np.arange(study.size) < 5, "", study)
+    assert find(shared_rows(replace(facts, study=unknown)), split="fold_image", unit="study")["note"] == (
+        "unknown for 5 image(s)"
+    )
+    silent = find(shared_rows(replace(facts, study=np.full(study.size, ""))), split="holdout", unit="study")
+    assert (silent["note"], silent.get("share")) == ("the headers do not say", None)
+
+
+def test_age_alone_tells_the_classes_and_not_on_the_hold_out(facts):
+    rows = list(shortcut_rows(facts, score_shortcuts(facts), MEASURE))
+    assert find(rows, predictor="age", images="mri", validation="folds", metric="roc_auc")["value"] > 0.95
+    held = find(rows, predictor="age", images="combined", validation="holdout", metric="balanced_accuracy")
+    assert 0.2 < held["value"] < 0.8
+    header = find(rows, predictor="header", images="mri", validation="folds", metric="roc_auc")
+    assert header["value"] > 0.95  # the made-up echo times give the class away
+    assert header["columns"] == "echo_time_ms;scanner Maker Two 1.5 T"
+    assert header["source"] == "cohort/headers.csv"
+    sex = find(rows, predictor="sex", images="ct", validation="folds", metric="roc_auc")
+    assert sex["ci_low"] < 0.6
+
+
+def test_shortcuts_are_tested_on_patients_they_did_not_see(facts):
+    of_set = facts.modality == "mri"
+    features = make_features(facts, "age", of_set)
+    scored, note = score_alone(facts, features, of_set, "folds")
+    assert note == ""
+    assert np.array_equal(~np.isnan(scored), of_set & facts.development)
+    changed = replace(facts, target=np.where(facts.sides["fold_patient"] == 1, 1 - facts.target, facts.target))
+    again, _ = score_alone(changed, features, of_set, "folds")
+    tested = facts.sides["fold_patient"] == 1
+    assert np.array_equal(scored[tested & of_set], again[tested & of_set])
+    assert not np.array_equal(scored[~tested & of_set], again[~tested & of_set])
+
+
+def test_a_shortcut_that_says_nothing_is_undefined(facts):
+    of_set = facts.modality == "ct"
+    quiet = replace(facts, numbers={"kvp": facts.numbers["kvp"]}, scanner=np.full(of_set.size, "One"))
+    score, note = score_alone(quiet, make_features(quiet, "header", of_set), of_set, "folds")
+    assert (np.isnan(score).all(), note) == (True, "undefined: the same for all images")
+    one_class = replace(facts, target=np.ones_like(facts.target))
+    age = make_features(facts, "age", of_set)
+    assert score_alone(one_class, age, of_set, "holdout")[1] == "undefined: one class to learn from"
+    assert score_alone(facts, age, np.zeros_like(of_set), "holdout")[1] == "undefined: one class to learn from"
+    found = shortcut_rows(quiet, score_shortcuts(quiet), MEASURE)
+    rows = [row for row in found if (row["predictor"], row["images"]) == ("header", "ct")]
+    assert {row["note"] for row in rows} == {"undefined: the same for all images"}
+    assert not any("value" in row for row in rows)
+
+
+def test_a_lacking_header_value_is_a_column_of_its_own(facts):
+    features = make_features(facts, "header", np.ones(facts.image_id.size, dtype=bool))
+    assert "kvp unknown" in features.names  # only CT has it: the modality
+    assert np.isfinite(features.values).all()
+
+
+@pytest.fixture
+def jobs(tmp_path, facts, study):
+    study(tmp_path, ("unimodal",), 0.3)
+    return {job.name: job for job in read_predictions(tmp_path)}
+
+
+def test_a_model_is_set_against_age_on_the_same_patients(jobs, facts):
+    job, shortcuts = jobs["stage-1/unimodal-mri-patient"], score_shortcuts(facts)
+    rows = list(beyond_rows(job, "folds", facts, shortcuts, MEASURE))
+    age = find(rows, predictor="age", metric="roc_auc")
+    scored = shortcuts["age", "mri", "folds"].score[facts.find_rows(job.image_id)]
+    assert age["model"] == pytest.approx(roc_auc_score(job.target, job.score))
+    assert age["shortcut"] == pytest.approx(roc_auc_score(job.target, scored))
+    assert age["difference"] == age["model"] - age["shortcut"]
+    assert age["ci_low"] < age["difference"] < age["ci_high"]
+    assert (age["n"], age["n_patients"]) == (job.target.size, np.unique(job.patient_id).size)
+    assert find(rows, predictor="sex", metric="roc_auc")["ci_low"] > 0  # any model knows more than that
+    quiet = {key: replace(one, score=np.full_like(one.score, np.nan), note="why") for key, one in shortcuts.items()}
+    assert {row["note"] for row in beyond_rows(job, "folds", facts, quiet, MEASURE)} == {"why"}
+
+
+def test_groups_have_their_own_figures_and_small_ones_none(jobs, facts):
+    job = jobs["stage-3/unimodal-combined-patient"]
+    rows = list(group_rows(job, facts, MEASURE))
+    sex = facts.sex[facts.find_rows(job.image_id)]
+    women = find(rows, by="sex", group="F", metric="balanced_accuracy")
+    part = job.select(sex == "F")
+    assert women["value"] == pytest.approx(balanced_accuracy_score(part.target, part.score >= 0.5))
+    assert women["ci_low"] < women["value"] < women["ci_high"]
+    assert (women["n"], women["n_patients"]) == (part.target.size, np.unique(part.patient_id).size)
+    assert {row["group"] for row in rows if row["by"] == "scanner"} == {"Maker One 1.5 T", "Maker Two 1.5 T"}
+    assert {row["group"] for row in rows if row["by"] == "modality"} == {"mri", "ct"}
+    small = [row for row in rows if row["n_patients"] < 10]
+    assert small
+    for row in small:
+        assert row["note"] == f"too few: {row['n_patients']} patient(s), 10 wanted"
+        assert "value" not in row
+    one_class = [row for row in rows if row["note"] == "one class alone" and row["metric"] == "roc_auc"]
+    assert all(row["value"] is None for row in one_class)
+
+
+def test_age_bands_hold_their_ends():
+    assert band_ages(np.asarray([34.0, 35, 44, 45, 74, 75, np.nan])).tolist() == [
+        *("under 35", "35-44", "35-44", "45-54", "65-74", "75 and over", "unknown")
+    ]
+
+
+def test_pairs_share_one_score(jobs, facts):
+    job = jobs["stage-4/multimodal-multimodal-patient"]
+    job = replace(job, score=0.3 * job.score + 0.7 * np.random.default_rng(4).random(job.score.size))
+    pairs = join_pairs(job, facts, 1)
+    of_protocol = facts.pairs.split == "patient"
+    score = dict(zip(job.image_id, job.score, strict=True))
+    expected = [
+        (score[a] + score[b]) / 2
+        for a, b in zip(facts.pairs.mri[of_protocol], facts.pairs.ct[of_protocol], strict=True)
+        if a in score and b in score
+    ]
+    assert pairs.score.tolist() == pytest.approx(expected)
+    rows = list(pair_rows(job, facts, MEASURE))
+    area = find(rows, metric="roc_auc")
+    assert area["value"] == pytest.approx(roc_auc_score(pairs.target, pairs.score))
+    assert area["ci_low"] < area["value"] < area["ci_high"]
+    assert area["n"] == pairs.target.size
+    assert area["n_patients"] == pairs.mri_class.size + pairs.ct_class.size
+    accuracy = find(rows, metric="balanced_accuracy")["value"]
+    assert accuracy == pytest.approx(balanced_accuracy_score(pairs.target, pairs.score >= 0.5))
+
+
+def test_pairs_of_the_hold_out_are_drawn_within_a_class(jobs, facts):
+    job = jobs["stage-5/multimodal-multimodal-patient"]
+    pairs = join_pairs(job, facts, 1)
+    smaller = [
+        min(np.sum((job.modality == name) & (job.target == label)) for name in ("mri", "ct")) for label in (0, 1)
+    ]
+    assert np.bincount(pairs.target).tolist() == smaller
+    assert pairs.score.tolist() != join_pairs(job, facts, 2).score.tolist()
+    alone = job.select(job.modality == "mri")
+    assert {row["note"] for row in pair_rows(alone, facts, MEASURE)} == {"no pairs of images that were scored"}
+
+
+def test_flat_metrics_are_those_of_the_rows(jobs, facts):
+    summaries = {
+        name: {"all": summarize(job.target, job.score, patient_id=job.patient_id, resamples=100)}
+        for name, job in jobs.items()
+    }
+    tables = audit(list(jobs.values()), summaries, facts, Measure(resamples=100))
+    flat = flatten_audits(tables)
+    age = find(tables["shortcuts"], predictor="age", images="mri", validation="holdout", metric="roc_auc")
+    assert flat["shortcut.age.mri.holdout.roc_auc"] == age["value"]
+    assert flat["shared.fold_image.series"] > 0.9
+    assert flat["duplicates.fold_patient.exact"] == 0.0
+    of_job = flatten_job(tables, jobs["stage-5/unimodal-mri-patient"])
+    assert of_job["audit.age.roc_auc"] == age["value"]
+    assert of_job["audit.shared.series"] == 0.0
+    of_image = flatten_job(tables, jobs["stage-1/unimodal-mri-image"])
+    assert of_image["audit.shared.series"] == flat["shared.fold_image.series"]
+    model = find(tables["shortcuts"], predictor="unimodal", images="mri", validation="holdout", metric="roc_auc")
+    assert model["value"] == summaries["stage-5/unimodal-mri-patient"]["all"].roc_auc.value
+    assert audit(list(jobs.values()), summaries, None, MEASURE)["groups"] == []

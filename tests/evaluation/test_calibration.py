@@ -1,0 +1,127 @@
+"""Calibration against statsmodels' logistic regression, and its honest ends."""
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osteo_models.evaluation import summarize
+from osteo_models.evaluation.bootstrap import draw_weights
+from osteo_models.evaluation.calibration import bin_scores, recalibrate, take_logit
+from osteo_models.evaluation.cases import check_cases
+
+
+def cohort(patients=30, images=8, seed=1, skill=1.2):
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(patients), images)
+    target = owner % 2
+    level = rng.normal(0, 1, patients)[owner]
+    score = 1 / (1 + np.exp(-(0.4 + skill * (2 * target - 1) + level + rng.normal(0, 0.7, owner.size))))
+    return target, score, owner
+
+
+def fit(target, score, weights=None):
+    design = sm.add_constant(np.log(score / (1 - score)))
+    model = sm.GLM(target, design, family=sm.families.Binomial(), freq_weights=weights)
+    return model.fit(tol=1e-14).params
+
+
+def test_point_and_resamples_equal_statsmodels():
+    target, score, owner = cohort()
+    once = recalibrate(target, take_logit(score), owner, np.ones((1, 30)))
+    assert (once.intercept[0], once.slope[0]) == pytest.approx(tuple(fit(target, score)), abs=1e-9)
+    weights = draw_weights(np.arange(30) % 2, 40, seed=4)
+    many = recalibrate(target, take_logit(score), owner, weights)
+    for row in range(0, 40, 5):
+        expected = fit(target, score, weights[row][owner])
+        assert (many.intercept[row], many.slope[row]) == pytest.approx(tuple(expected), abs=2e-5)
+
+
+def test_summary_carries_it_with_an_interval():
+    target, score, owner = cohort()
+    found = summarize(target, score, patient_id=owner)
+    assert found.calibration_slope.value == pytest.approx(fit(target, score)[1], abs=1e-9)
+    assert found.calibration_slope.ci_low < found.calibration_slope.value < found.calibration_slope.ci_high
+    assert found.flatten()["calibration_intercept"] == pytest.approx(fit(target, score)[0], abs=1e-9)
+
+
+def test_true_probabilities_have_slope_one_and_intercept_zero():
+    rng = np.random.default_rng(3)
+    score = rng.beta(1, 1, 40_000).clip(0.001, 0.999)
+    target = (rng.random(score.size) < score).astype(int)
+    found = recalibrate(target, take_logit(score), np.arange(score.size), np.ones((1, score.size)))
+    assert found.slope[0] == pytest.approx(1, abs=0.03)
+    assert found.intercept[0] == pytest.approx(0, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("target", "score"),
+    [
+        ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]),  # separated
+        ([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9]),  # separated the wrong way round
+        ([0, 0, 1, 1], [0.1, 0.5, 0.5, 0.9]),  # separated but for a tie
+        ([1, 1, 1], [0.2, 0.5, 0.9]),  # one class
+        ([0, 1, 0, 1], [0.7] * 4),  # constant
+    ],
+)
+def test_no_fit_is_undefined(target, score):
+    found = summarize(target, score)
+    for one in (found.calibration_slope, found.calibration_intercept):
+        assert (one.value, one.ci_low, one.ci_high, one.interval) == (None, None, None, "undefined")
+    assert not any("calibration" in name for name in found.flatten())
+
+
+def test_scores_of_exactly_zero_and_one_are_finite():
+    target, score, owner = cohort()
+    score[[0, 5]] = 0.0, 1.0
+    found = recalibrate(target, take_logit(score), owner, np.ones((1, 30)))
+    assert np.isfinite(found.slope[0])
+
+
+def test_an_infinite_slope_in_many_resamples_has_no_interval():
+    # three patients a class, one of each reaches across: most resamples without it are separated
+    owner = np.repeat(np.arange(6), 3)
+    target = (owner >= 3).astype(int)
+    score = np.where(target == 1, 0.8, 0.2) + 0.01 * np.arange(18)
+    score[0], score[-1] = 0.9, 0.1
+    found = summarize(target, score, patient_id=owner)
+    assert found.calibration_slope.value is not None
+    assert (found.calibration_slope.ci_low, found.calibration_slope.interval) == (None, "undefined")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 60), st.integers(0, 10_000), st.sampled_from([1, 2, 12]))
+def test_a_fit_is_where_the_score_function_is_zero_or_there_is_none(size, seed, decimals):
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, 2, size)
+    score = np.round(rng.random(size), decimals).clip(0.01, 0.99)
+    logit = take_logit(score)
+    found = recalibrate(target, logit, np.arange(size), np.ones((1, size)))
+    slope, intercept = found.slope[0], found.intercept[0]
+    ones, zeros = logit[target == 1], logit[target == 0]
+    fits = ones.size > 0 and zeros.size > 0 and ones.min() < zeros.max() and zeros.min() < ones.max()
+    assert np.isfinite(slope) == np.isfinite(intercept) == fits
+    if fits:
+        residual = target - 1 / (1 + np.exp(-(intercept + slope * logit)))
+        assert abs(residual.sum()) < 1e-6 * size
+        assert abs(residual @ logit) < 1e-5 * size
+
+
+def test_bins_hold_every_image_once():
+    target, score, owner = cohort(patients=60)
+    cases = check_cases(target, np.round(score, 2), owner.tolist())
+    found = list(bin_scores(cases, owner, draw_weights(np.arange(60) % 2, 300, 1)))
+    assert sum(one.images for one in found) == target.size
+    assert len(found) == 10
+    assert [one.mean_score for one in found] == sorted(one.mean_score for one in found)
+    assert sum(one.images * one.observed for one in found) == pytest.approx(target.sum())
+    middle = found[5]
+    assert middle.ci_low < middle.observed < middle.ci_high
+
+
+def test_equal_scores_stay_in_one_bin():
+    cases = check_cases([0, 1] * 20, [0.5] * 30 + [0.9] * 10, list(range(40)))
+    found = list(bin_scores(cases, np.arange(40), np.ones((3, 40))))
+    assert [(one.mean_score, one.images) for one in found] == [(0.5, 30), (pytest.approx(0.9), 10)]
+    assert found[0].ci_low is None  # no resample differs

@@ -176,7 +176,7 @@ def promote(
         raise
     _show_verdict(promotion if as_json else promotion.verdict, as_json)
     if not as_json:
-        done = "would become" if dry_run else "is now"
+        done = "is now" if promotion.changed else "would become" if promotion.would_change else "is already"
         click.echo(f"{promotion.name} version {promotion.version} {done} champion")
 
 

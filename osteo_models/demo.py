@@ -32,6 +32,7 @@ def run_demo(settings: Settings, *, servers: bool, say: Say) -> None:
     started = time.monotonic()
     params = load_params(settings.root / "params.yaml")
     check_params(params)
+    _check_journal(settings)
     with _only_one(settings.state):
         addresses = _start_servers(settings, say) if servers else []
         ensure_data(params, settings, say)
@@ -48,6 +49,13 @@ def run_demo(settings: Settings, *, servers: bool, say: Say) -> None:
     if params.data.synthetic:
         say("All of this comes from a synthetic cohort: a test bed, not evidence.")
     say(f"Done in {time.monotonic() - started:.0f} s.")
+
+
+def _check_journal(settings: Settings) -> None:
+    """Whether promotions can be written down is better known before hours of training."""
+    from osteo_models.registry.journal import check_address
+
+    check_address(settings.journal_uri)
 
 
 def ensure_data(params: Params, settings: Settings, say: Say) -> None:

@@ -14,8 +14,9 @@ from osteo_models.errors import GateRefused, InputError
 from osteo_models.params import GateRule
 from osteo_models.registry.author import Author
 from osteo_models.registry.card import add_waivers
+from osteo_models.registry.events import Entry, previous_champion
 from osteo_models.registry.evidence import gather_evidence, read_kept
-from osteo_models.registry.journal import Entry, Journal, previous_champion
+from osteo_models.registry.journal import Journal
 from osteo_models.registry.lookup import find_alias
 from osteo_models.registry.rivals import find_rival
 from osteo_models.registry.rules import (
@@ -54,6 +55,7 @@ class Promotion:
     Attributes:
         replaced: The version that was champion before; None for the first, and where nothing changed.
         changed: Whether the champion was changed: not in a dry run, and not for a version that is champion already.
+        would_change: Whether it was, or would have been without `dry_run`.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Promotion:
     verdict: Verdict
     replaced: int | None
     changed: bool
+    would_change: bool
     dry_run: bool
 
 
@@ -116,7 +119,8 @@ def promote(
             entry = Entry("refusal", author.who, standing.champion, candidate.version, reason, facts, author.commit)
             journal.append(name, [entry])
         raise _refusal(candidate, verdict)
-    changed = not dry_run and candidate.version != standing.champion
+    would_change = candidate.version != standing.champion
+    changed = would_change and not dry_run
     if changed:
         entries = [
             Entry("waiver", author.who, standing.champion, candidate.version, _reason(result), facts, author.commit)
@@ -127,8 +131,8 @@ def promote(
         _show_waivers(tracking, candidate, verdict)
     if not dry_run:
         settle_alias(tracking, journal, name)
-    replaced = standing.champion if standing.champion != candidate.version else None
-    return Promotion(candidate.name, candidate.version, verdict, replaced, changed, dry_run=dry_run)
+    replaced = standing.champion if would_change else None
+    return Promotion(candidate.name, candidate.version, verdict, replaced, changed, would_change, dry_run)
 
 
 def assess(

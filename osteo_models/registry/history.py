@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from osteo_models.errors import InputError
-from osteo_models.registry.journal import REMEDY, Event, Journal
+from osteo_models.registry.events import Event
+from osteo_models.registry.journal import REMEDY, Journal
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,9 @@ A tracking server shows no database, and its interface cannot compare and set: b
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import (
     Column,
@@ -35,10 +33,9 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
 from osteo_models.errors import ConflictError, StoreError
+from osteo_models.registry.events import START, Entry, Event, Standing, follow, make_event
 from osteo_models.registry.store import DATABASES, explain_mlflow
 
-Action = Literal["promotion", "refusal", "rollback", "waiver"]
-START: Final = "0" * 64  # what the first event of a model follows
 SECONDS_TO_WAIT: Final = 60  # for another writer of an SQLite file
 REMEDY: Final = "restore the journal's tables from a backup, and compare the two"
 
@@ -69,68 +66,6 @@ _CHAMPIONS: Final = Table(
     Column("events", Integer, nullable=False),
     Column("sha256", String(64), nullable=False),
 )
-
-
-@dataclass(frozen=True)
-class Event:
-    """One entry of the journal.
-
-    Attributes:
-        position: Within its model, from 1.
-        time: UTC, ISO 8601.
-        version_before: Champion before it.
-        version_after: Champion after it; in a refusal or waiver, the version that was judged.
-        evidence: JSON of what was judged; numbers, hashes and rules, no patient.
-        previous: `sha256` of the event before.
-        sha256: Of everything else here.
-    """
-
-    name: str
-    position: int
-    time: str
-    who: str
-    action: Action
-    version_before: int | None
-    version_after: int | None
-    reason: str
-    evidence: str
-    evidence_sha256: str
-    git_commit: str
-    previous: str
-    sha256: str
-
-    def hash(self) -> str:
-        """What `sha256` must be."""
-        content = asdict(self)
-        del content["sha256"]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An event as its author gives it; the journal adds place, time and hashes."""
-
-    action: Action
-    who: str
-    version_before: int | None
-    version_after: int | None
-    reason: str
-    evidence: Mapping[str, Any]
-    git_commit: str
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a model's events end.
-
-    Attributes:
-        changes: How often the champion was changed: what a writer compares before it sets.
-    """
-
-    champion: int | None = None
-    changes: int = 0
-    events: int = 0
-    sha256: str = START
 
 
 @dataclass(frozen=True)
@@ -175,9 +110,9 @@ class Journal:
                 raise _conflict(connection, name, standing)
             made: list[Event] = []
             for entry in entries:
-                one = _make_event(name, entry, standing)
+                one = make_event(name, entry, standing)
                 connection.execute(_EVENTS.insert().values(**asdict(one)))
-                standing = _follow(standing, one)
+                standing = follow(standing, one)
                 made.append(one)
             connection.execute(update(_CHAMPIONS).where(_CHAMPIONS.c.name == name).values(**asdict(standing)))
             return made
@@ -196,7 +131,7 @@ class Journal:
                 faults.append(f"event {one.position} was altered")
             if one.previous != standing.sha256:
                 faults.append(f"event {one.position} does not follow the event before it")
-            standing = replace(_follow(standing, one), events=one.position)
+            standing = replace(follow(standing, one), events=one.position)
         recorded = self.standing(name)
         if recorded != standing:
             kept, known = (
@@ -205,17 +140,6 @@ class Journal:
             )
             faults.append(f"the events do not end as recorded: {kept} recorded, {known} found")
         return faults
-
-
-def previous_champion(events: Sequence[Event]) -> int | None:
-    """The champion to go back to: promotions stack up, and each rollback takes one off."""
-    champions: list[int | None] = [None]
-    for one in events:
-        if one.action == "promotion":
-            champions.append(one.version_after)
-        elif one.action == "rollback" and len(champions) > 1:
-            champions.pop()
-    return champions[-2] if len(champions) > 1 else None
 
 
 def open_journal(uri: str) -> Journal:
@@ -227,6 +151,19 @@ def open_journal(uri: str) -> Journal:
     Raises:
         StoreError: The database cannot be used, or the address is that of a tracking server.
     """
+    scheme = check_address(uri)
+    with explain_mlflow(uri):
+        engine = _create_engine(uri, scheme)
+        _create_tables(engine)
+        return Journal(engine, uri)
+
+
+def check_address(uri: str) -> str:
+    """See that a journal can be kept at an address, and give the kind of database.
+
+    Raises:
+        StoreError: It is that of a tracking server, or of nothing known.
+    """
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in DATABASES:
         raise StoreError(
@@ -235,10 +172,7 @@ def open_journal(uri: str) -> Journal:
             allowed="sqlite:///FILE, postgresql://...",
             remedy="beside a tracking server set OSTEO_JOURNAL_URI, best to the server's own database",
         )
-    with explain_mlflow(uri):
-        engine = _create_engine(uri, scheme)
-        _create_tables(engine)
-        return Journal(engine, uri)
+    return scheme
 
 
 def _create_engine(uri: str, scheme: str) -> Engine:
@@ -285,36 +219,6 @@ def _lock_standing(connection: Connection, name: str) -> Standing:
     statement = "INSERT INTO osteo_champions (name, changes, events, sha256) VALUES (:name, 0, 0, :start)"
     connection.execute(text(f"{statement} ON CONFLICT (name) DO NOTHING"), {"name": name, "start": START})
     return _read_standing(connection, name, lock=True)
-
-
-def _make_event(name: str, entry: Entry, standing: Standing) -> Event:
-    evidence = json.dumps(entry.evidence, sort_keys=True)
-    made = Event(
-        name=name,
-        position=standing.events + 1,
-        time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        who=entry.who,
-        action=entry.action,
-        version_before=entry.version_before,
-        version_after=entry.version_after,
-        reason=entry.reason,
-        evidence=evidence,
-        evidence_sha256=hashlib.sha256(evidence.encode()).hexdigest(),
-        git_commit=entry.git_commit,
-        previous=standing.sha256,
-        sha256="",
-    )
-    return replace(made, sha256=made.hash())
-
-
-def _follow(standing: Standing, one: Event) -> Standing:
-    changed = one.action in ("promotion", "rollback")
-    return Standing(
-        champion=one.version_after if changed else standing.champion,
-        changes=standing.changes + changed,
-        events=standing.events + 1,
-        sha256=one.sha256,
-    )
 
 
 def _conflict(connection: Connection, name: str, standing: Standing) -> ConflictError:

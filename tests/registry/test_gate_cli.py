@@ -56,6 +56,7 @@ def test_a_session(osteo) -> None:
     osteo("history", NAME, code=2)
     assert f"{NAME} version 1 would become champion" in osteo("promote", NAME, "1", "--dry-run")
     assert f"{NAME} version 1 is now champion" in osteo("promote", NAME, "1")
+    assert f"{NAME} version 1 is already champion" in osteo("promote", NAME, "1")
     assert json.loads(osteo("promote", NAME, "2", "--json"))["replaced"] == 1
     refused = osteo("promote", NAME, code=3)
     assert "FAIL minimum balanced_accuracy (stage-1): stage-1 0.600; needed" in refused

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from osteo_models.errors import ConflictError, StoreError
-from osteo_models.registry.journal import Entry, Journal, Standing, open_journal, previous_champion
+from osteo_models.registry.events import Entry, Standing, previous_champion
+from osteo_models.registry.journal import Journal, open_journal
 
 NAME = "osteo-unimodal-mri"
 

@@ -83,6 +83,8 @@ def use_and_misuse(project, finished):
     (project.root / "params.yaml").write_text(params.replace("value: 0.0", "value: 1.0"))
     refused = project.osteo("promote", "osteo-multimodal", "--dry-run", code=3)
     assert "minimum balanced_accuracy" in refused and "needed" in refused
+    assert "promoted version 1 at" in project.osteo("history", "osteo-multimodal")
+    assert "nothing is wrong" in project.osteo("doctor")
     (project.root / "params.yaml").write_text(params.replace("profile: quick", "profle: quick"))
     wrong = project.osteo("demo", code=2)
     assert "profle: unknown key" in wrong and "profile: missing" in wrong

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from osteo_models.evaluation.bootstrap import compute_metrics, sum_patients
+from osteo_models.evaluation.bootstrap import MetricName, compute_metrics, sum_patients
 from osteo_models.evaluation.cases import check_cases
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.params import GateRule
@@ -19,7 +19,7 @@ from osteo_models.terms import STAGES, Stage, metric_prefix
 
 COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DIGEST: Final = re.compile(r"[0-9a-f]{32}(\.dir)?")
-RECOMPUTED: Final = ("balanced_accuracy", "roc_auc", "brier")
+RECOMPUTED: Final[tuple[MetricName, ...]] = ("balanced_accuracy", "roc_auc", "brier")
 TOLERANCE: Final = 1e-9
 
 
@@ -132,10 +132,8 @@ def _card_parts(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 def _recompute(table: Predictions, threshold: float) -> Iterator[tuple[str, float]]:
     sums = sum_patients(check_cases(table.target, table.score, table.patient_id), threshold)
-    values = compute_metrics(sums, np.ones((1, sums.positives.size)))
-    yield "balanced_accuracy", float(values["balanced_accuracy"][0])
-    yield "roc_auc", float(values["roc_auc"][0])
-    yield "brier", float(values["brier"][0])
+    values = compute_metrics(sums, np.ones((1, sums.positives.size)), RECOMPUTED)
+    yield from ((name, float(values[name][0])) for name in RECOMPUTED)
     yield "n", float(table.target.size)
     yield "n_patients", float(sums.positives.size)
 

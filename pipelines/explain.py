@@ -12,13 +12,14 @@ from osteo_models.errors import StaleDataError
 from osteo_models.evaluation.predictions import Predictions, read_predictions
 from osteo_models.explain.cases import choose_cases
 from osteo_models.explain.gallery import Gallery, choose_effort, draw_fresh, make_gallery
-from osteo_models.explain.maps import pick_device
+from osteo_models.explain.maps import pick_device, set_threads
 from osteo_models.explain.scenes import Scenery, read_scenery
 from osteo_models.explain.tables import describe_gallery, write_tables
 from osteo_models.params import Params
 from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, read_network, read_record
 from osteo_models.settings import Settings
 from osteo_models.terms import model_name
+from osteo_models.training.trial import count_threads
 from pipelines.entry import main, say
 
 Known = Mapping[str, Predictions]
@@ -33,7 +34,7 @@ def explain_model(
     if name not in known:
         raise StaleDataError(f"no stage-5 predictions of {name}", remedy="make them with `dvc repro experiments`")
     device = pick_device("auto" if params.experiments.resources.gpu else "cpu")
-    effort = choose_effort(record.architecture)
+    effort = choose_effort(record.architecture, record.spec)
     gallery = make_gallery(
         name,
         [scenery.find(case, record.prepare) for case in choose_cases(known[name], record.threshold)],
@@ -53,6 +54,7 @@ def explain_model(
 def explain(params: Params, settings: Settings) -> None:
     """Explain every stage-5 network."""
     out = settings.artifacts / "explain"
+    set_threads(count_threads(params.experiments.resources.cpu))
     known = {
         model_name(each.architecture, each.images): each
         for each in read_predictions(settings.artifacts)

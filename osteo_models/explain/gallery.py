@@ -41,15 +41,20 @@ class Gallery:
     similarity: dict[Method, float | None]
 
 
-def choose_effort(architecture: str) -> Effort:
+def choose_effort(architecture: str, spec: Mapping[str, Any]) -> Effort:
     """Less for a backbone of millions of weights, at some thirty times the work per image."""
-    return Effort(samples=4, draws=1) if "weights" in find_entry(architecture).spec else Effort(samples=16, draws=2)
+    return Effort(samples=4, draws=1) if _has_backbone(architecture, spec) else Effort(samples=16, draws=2)
 
 
 def draw_fresh(architecture: str, spec: Mapping[str, Any], draws: int) -> list[nn.Module]:
     """Networks of an architecture that learnt nothing, not even from ImageNet."""
-    blank = {"weights": "random"} if "weights" in find_entry(architecture).spec else {}
+    blank = {"weights": "random"} if _has_backbone(architecture, spec) else {}
     return [build(architecture, seed=seed, **{**spec, **blank}).eval() for seed in range(draws)]
+
+
+def _has_backbone(architecture: str, spec: Mapping[str, Any]) -> bool:
+    """Whether an architecture can start from weights that were trained elsewhere."""
+    return "backbone" in spec or "weights" in find_entry(architecture).spec
 
 
 def make_gallery(

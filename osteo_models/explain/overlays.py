@@ -16,7 +16,7 @@ Grey = npt.NDArray[np.uint8]
 
 COLOURS: Final = "inferno"  # rises evenly in lightness, so that it reads the same in grey and with any eyes
 SCALE: Final = 3
-GAP, MARGIN, HEAD, FOOT, BAR, BAR_LABELS = 10, 12, 26, 24, 12, 44
+GAP, MARGIN, HEAD, LINE, BAR, BAR_LABELS = 10, 12, 26, 15, 12, 44
 TOP_PERCENTILE: Final = 99.0  # drawn as the most; a few single pixels of SmoothGrad would leave the rest dark
 OPACITY: Final = 0.8
 HALF: Final = 128  # of a mask's 255
@@ -40,7 +40,8 @@ def draw_overlay(
     """
     width, height = image.shape[1] * SCALE, image.shape[0] * SCALE
     left, right, bar = MARGIN, MARGIN + width + GAP, MARGIN + 2 * (width + GAP)
-    picture = Image.new("RGB", (bar + BAR + BAR_LABELS, HEAD + height + FOOT), PAPER)
+    words = [note] if mask is None else [note, "line: lumbar vertebral bodies"]
+    picture = Image.new("RGB", (bar + BAR + BAR_LABELS, HEAD + height + LINE * len(words) + GAP), PAPER)
     pen = ImageDraw.Draw(picture)
     plain = _enlarge(image).convert("RGB")
     picture.paste(plain, (left, HEAD))
@@ -51,9 +52,8 @@ def draw_overlay(
     pen.text((bar + BAR + 6, HEAD), "most", INK, small)
     pen.text((bar + BAR + 6, HEAD + height), "none", INK, small, anchor="ls")
     pen.text((left, HEAD - 8), title, INK, plain_font, anchor="ls")
-    pen.text((left, HEAD + height + 6), note, FAINT, small)
-    if mask is not None:
-        pen.text((right + width, HEAD + height + 6), "line: lumbar vertebral bodies", FAINT, small, anchor="ra")
+    for number, line in enumerate(words):
+        pen.text((left, HEAD + height + 5 + LINE * number), line, FAINT, small)
     return picture
 
 

@@ -121,7 +121,11 @@ def test_fresh_networks_differ_and_have_the_spec():
     weights = [network.features.conv1.weight for network in (first, second)]
     assert weights[0].shape == (4, 3, 3, 3) and not (weights[0] == weights[1]).all()
     assert not first.training
-    assert choose_effort("unimodal").draws >= 2
+
+
+def test_a_backbone_is_given_less():
+    own, large = choose_effort("unimodal", {}), choose_effort("anything", {"backbone": "resnet18"})
+    assert own.samples > large.samples and own.draws > large.draws
 
 
 def test_tables_hold_what_the_gallery_found(tmp_path, gallery):

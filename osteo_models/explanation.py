@@ -19,6 +19,7 @@ from osteo_models.terms import CLASS_NAMES, Modality
 from osteo_models.training.scoring import find_tower
 
 LIST: Final = "explanations.json"
+OTHER: Final = "name another folder with --out"
 METHOD: Final = "A map shows what the score hangs on in this image; it proves nothing about the bone."
 
 
@@ -79,19 +80,25 @@ def explain_path(
         path: DICOM, PNG or JPEG.
         reference: `NAME@alias`, `NAME/3` or `NAME`.
         modality: Of PNG and JPEG files.
-        out: Folder for `<file>-<method>.png` and the list of them, `explanations.json`.
+        out: Folder for `<file>-<method>.png`, in folders as the files, and the list of them, `explanations.json`.
         seed: Of SmoothGrad's noise.
         device: As `pick_device` takes it.
 
     Raises:
-        InputError: No such path, version or device, or no file could be scored (with the reasons).
+        InputError: No such path, version or device, `out` cannot be used, or no file could be scored (with the
+            reasons).
     """
     place = pick_device(device)
     if out.exists() and not out.is_dir():
-        raise InputError("a file, not a folder", where=str(out), remedy="name another folder with --out")
+        raise InputError("a file, not a folder", where=str(out), remedy=OTHER)
+    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+        raise InputError("lies in the folder that is read", where=str(out), remedy=OTHER)
     request = read_request(tracking, path, reference, modality, device=place)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be made ({error.strerror})", where=str(out), remedy=OTHER) from None
     root = path if path.is_dir() else path.parent
-    out.mkdir(parents=True, exist_ok=True)
     explanations: list[Explained] = []
     for wanted in sorted({each.image.modality for each in request.images}, key=str):
         images = [each for each in request.images if each.image.modality == wanted]
@@ -121,9 +128,10 @@ def _explain(
     note = name_note("trained on a synthetic cohort" if request.synthetic else "")
     made: list[Explained] = []
     for index, each in enumerate(images):
-        stem = "-".join(each.file.relative_to(root).parts).replace(".", "-")
+        place = out / each.file.relative_to(root).parent
+        place.mkdir(parents=True, exist_ok=True)
         for method, name in METHODS.items():
-            picture = out / f"{stem}-{method}.png"
+            picture = place / f"{each.file.name}-{method}.png"
             title = name_title(name, modality, each.decision, each.score)
             draw_overlay(each.image.pixels, maps[method][index], title=title, note=note).save(picture)
             facts = (str(each.file), each.image.patient_id, modality, each.score, CLASS_NAMES[each.decision])

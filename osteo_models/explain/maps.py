@@ -76,8 +76,8 @@ def explain_images(
         network: forward(images: B,3,H,W in [0,1]) -> logits (B,); it is left as it is.
         images: 8-bit images as `cohort` prepares them.
         decisions: The class to explain for each image: 1 asks what speaks for osteoporosis, 0 what speaks against it.
-        seed: Of SmoothGrad's noise, which a GPU draws in its own way; the map of an image depends on it and on that image,
-            not on the others.
+        seed: Of SmoothGrad's noise, which a GPU draws in its own way; the map of an image depends on it and on that
+            image, not on the others.
         device: Where to compute.
         samples: Noisy copies of each image for SmoothGrad, at least 1; above 8 rounded up to a multiple of 8.
 

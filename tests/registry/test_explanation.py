@@ -35,10 +35,10 @@ def folder(tmp_path):
 def test_a_folder_gives_a_picture_for_each_image_and_method(tracking, multimodal, folder, tmp_path):
     out = tmp_path / "deep" / "out"
     said = explain_path(tracking, folder, multimodal, "mri", out=out, seed=1, device="cpu")
-    assert sorted(path.name for path in out.iterdir()) == sorted(
-        [LIST]
-        + [f"{stem}-{method}.png" for stem in ("x-a-dcm", "y-a-dcm", "c-jpg") for method in ("gradcampp", "smoothgrad")]
-    )
+    files = ("x/a.dcm", "y/a.dcm", "c.jpg")
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*.*")} == {LIST} | {
+        f"{file}-{method}.png" for file in files for method in ("gradcampp", "smoothgrad")
+    }
     assert [(each.file[-5:], each.modality, each.method) for each in said.explanations] == [
         *(("c.jpg", "mri", "gradcampp"), ("c.jpg", "mri", "smoothgrad")),
         *(("a.dcm", "ct", "gradcampp"), ("a.dcm", "ct", "smoothgrad")),
@@ -64,8 +64,8 @@ def test_equal_seeds_give_equal_pictures(tracking, multimodal, folder, tmp_path)
         explain_path(tracking, folder / "x", multimodal, None, out=tmp_path / name, seed=seed, device="cpu")
         made[name] = {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.png")}
     assert made["one"] == made["two"] and len(made["one"]) == 2
-    assert made["one"]["a-dcm-smoothgrad.png"] != made["three"]["a-dcm-smoothgrad.png"]
-    assert made["one"]["a-dcm-gradcampp.png"] == made["three"]["a-dcm-gradcampp.png"]
+    assert made["one"]["a.dcm-smoothgrad.png"] != made["three"]["a.dcm-smoothgrad.png"]
+    assert made["one"]["a.dcm-gradcampp.png"] == made["three"]["a.dcm-gradcampp.png"]
 
 
 def test_what_is_wrong_is_told_and_nothing_is_written(tracking, multimodal, folder, tmp_path):
@@ -83,3 +83,7 @@ def test_what_is_wrong_is_told_and_nothing_is_written(tracking, multimodal, fold
     with pytest.raises(InputError, match="a file, not a folder; name another folder with --out"):
         explain_path(tracking, folder, multimodal, "ct", out=folder / "notes.txt", seed=0)
     assert (folder / "notes.txt").read_text() == "no image"
+    with pytest.raises(InputError, match=r"in.x: lies in the folder that is read; name another folder with --out"):
+        explain_path(tracking, folder, multimodal, "ct", out=folder / "x", seed=0)
+    with pytest.raises(InputError, match=r"cannot be made \(Not a directory\); name another folder with --out"):
+        explain_path(tracking, folder / "x", multimodal, None, out=folder / "notes.txt" / "deep", seed=0)

@@ -248,3 +248,32 @@ def predict(path: Path, model: str, modality: Any, as_json: bool) -> None:
     else:
         for line in prediction.as_lines():
             click.echo(line)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
+@click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("explanations"),
+    show_default=True,
+    help="Folder to write to.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=2023, show_default=True, help="Of SmoothGrad's noise.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain(path: Path, model: str, modality: Any, out: Path, seed: int, device: str, as_json: bool) -> None:
+    """Show what a model's score hangs on, for a DICOM, PNG or JPEG file, or a folder of them.
+
+    Writes a picture for each image and method (Grad-CAM++, SmoothGrad) and a list of them, explanations.json.
+    """
+    from osteo_models.explanation import explain_path
+
+    explanation = explain_path(_tracking(), path, model, modality, out=out, seed=seed, device=device)
+    if as_json:
+        click.echo(json.dumps(explanation.as_dict()))
+    else:
+        for line in explanation.as_lines():
+            click.echo(line)

@@ -48,7 +48,7 @@ def score_images(
         InputError: `images` are not 8-bit images of 80 x 60, or the network cannot score such images by themselves.
     """
     pixels = as_tensor(images)
-    scorer = _scorer(network, modality)
+    scorer = find_tower(network, modality)
     place = torch.device(device)
     arithmetic = resolve_precision(precision, place)
     network.to(place)
@@ -133,8 +133,12 @@ def score_rows(network: nn.Module, inputs: list[Tensor], arithmetic: Arithmetic,
     return torch.cat(scores).cpu().numpy() if scores else np.zeros(0, np.float32)
 
 
-def _scorer(network: nn.Module, modality: Modality | None) -> nn.Module:
-    """The network, or the tower of a multimodal one, that scores images of this modality."""
+def find_tower(network: nn.Module, modality: Modality | None) -> nn.Module:
+    """The network, or the tower of a multimodal one, that scores images of this modality.
+
+    Raises:
+        InputError: the network has towers and `modality` is None, or it scores none of them by itself.
+    """
     tower: Callable[[Modality], nn.Module] | None = getattr(network, "tower", None)
     if tower is None:
         return network

@@ -52,6 +52,10 @@ def test_the_whole_job(project):
     assert rows(project, doubled) == [(0,)]
 
     # Everything that was promised is there.
+    explained = (project.root / "artifacts" / "explain" / "cases.csv").read_text().splitlines()
+    assert len(explained) > 7 and all(
+        f"osteo-{name}," in "\n".join(explained) for name in ("multimodal", "unimodal-ct")
+    )
     assert "is champion" in output and "synthetic cohort" in output
     page = (project.root / "artifacts" / "report" / "index.html").read_text()
     assert "synthetic" in page.lower()
@@ -75,6 +79,8 @@ def use_and_misuse(project, finished):
     assert all(0 <= image["score"] <= 1 for image in said["images"])
     assert said["patients"][0]["patient_id"] == slices[0].parent.name
     assert said["synthetic"] and "not a medical device" in said["notice"]
+    said = json.loads(project.osteo("explain", str(slices[0]), "--model", "osteo-multimodal@champion", "--json"))
+    assert all((project.root / each["picture"]).stat().st_size > 1000 for each in said["explanations"])
     (project.root / "notes.txt").write_text("no image")
     refused = project.osteo("predict", "notes.txt", "--model", "osteo-multimodal@champion", code=2)
     assert "not an image file" in refused

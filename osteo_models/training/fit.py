@@ -90,7 +90,7 @@ class Fit:
         # float64 by up to 1e-4 in float32, far below what bfloat16 does; scores in testing do not.
         layout: dict[str, Any] = {"memory_format": torch.channels_last}
         self.network = network.to(self.device, **layout)
-        for layer in network.modules():
+        for layer in network.modules() if not getattr(network, "keeps_batch_norm", False) else ():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = 1 - recipe.batch_norm_momentum  # PyTorch counts the share that a step replaces
         self._trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
@@ -186,7 +186,8 @@ class Fit:
                 outputs = (self.network(self._batch(rows)),)
         # With one classifier for both features there is one output, given twice.
         outputs = outputs[:1] if self._fusion == "feature" else outputs
-        loss = torch.stack([binary_cross_entropy_with_logits(each.float(), target) for each in outputs]).sum()
+        losses = [binary_cross_entropy_with_logits(each.float(), target) for each in outputs]
+        loss = sum(losses[1:], losses[0])
         self._optimizer.zero_grad()
         self._scaler.scale(loss).backward()
         self._scaler.step(self._optimizer)

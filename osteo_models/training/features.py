@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import shutil
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,10 +104,10 @@ def join_chunks(folder: Path, name: str, chunks: Sequence[Chunk]) -> Features:
 
 def _read_chunk(folder: Path, name: str, chunk: Chunk) -> Features | None:
     try:
-        with np.load(_chunk_file(folder, name, chunk)) as content:
+        with np.load(io.BytesIO(_chunk_file(folder, name, chunk).read_bytes())) as content:
             values = content["values"]
             return Features(values, float(content["seconds"])) if len(values) == chunk[1] - chunk[0] else None
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 

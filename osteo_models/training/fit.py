@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from osteo_models.errors import InputError, OsteoError, StaleDataError
+from osteo_models.models.pretrained import Head
 from osteo_models.terms import CONTROL, OSTEOPOROSIS
 from osteo_models.training.fold import FoldData
 from osteo_models.training.memory import hold_freed_memory
@@ -179,6 +180,10 @@ class Fit:
     def _step(self, rows: Tensor) -> Tensor:
         """One step on rows (b,) or pairs (b, 2); gives the loss per score."""
         target = self._target[rows[:, 0] if self._fusion else rows]
+        if isinstance(self.network, Head):
+            loss = self.network.backpropagate(self._batch(rows), target)
+            self._optimizer.step()
+            return loss
         with arithmetic_of(self.arithmetic, self.device):
             if self._fusion:
                 outputs = self.network(self._batch(rows[:, 0]), self._batch(rows[:, 1]))

@@ -71,7 +71,7 @@ class Starters:
         arrays: As the cluster has them.
         folder: Of stored features.
         weights_dir: OSTEO_WEIGHTS_DIR.
-        on_chunk: Called in the driver after each chunk of images.
+        on_chunk: Called in the driver before the first chunk of images and after each.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class Starters:
         inputs = [cluster.arrays, ray.put(load_start(start, self._weights_dir))]
         task = ray.remote(_extract_chunk).options(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=0)
         done = count - sum(stop - first for first, stop in missing)
+        self._on_chunk(start, done, count)  # the clock starts
 
         def keep(chunk: Chunk, result: tuple[Any, float]) -> None:
             nonlocal done

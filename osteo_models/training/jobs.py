@@ -152,8 +152,8 @@ def describe_left_out(params: Params) -> list[str]:
     run = {name for stage in params.stages for name in params.list_run(stage)}
     if absent := [name for name in PRETRAINED if name not in run]:
         left_out.append(f"the pretrained networks {', '.join(absent)}")
-    specs = {name: complete_spec(name, params.architectures[name]) for name in sorted(run)}
-    if drawn := [name for name, spec in specs.items() if spec.get("weights") == "random"]:
+    specs = {name: complete_spec(name, params.architectures[name]) for name in PRETRAINED if name in run}
+    if drawn := [name for name, spec in specs.items() if spec["weights"] == "random"]:
         left_out.append(f"the ImageNet weights of {', '.join(drawn)} (random ones instead)")
     if missing := [stage for stage in STAGES if stage not in params.stages]:
         left_out.append(f"{', '.join(missing)}")

@@ -79,7 +79,7 @@ class Bench:
 
 def test_features_are_made_once_for_all_and_heads_learn_on_them(cluster_of, jobs, tables, small_params, tmp_path):
     cluster = cluster_of(as_arrays(tables))
-    bench = Bench(cluster, tables, tmp_path, stop_after=2)
+    bench = Bench(cluster, tables, tmp_path, stop_after=3)
     first, second = jobs["stage-1 tiny-mri-patient"], jobs["stage-2 tiny-ct-patient"]
     with pytest.raises(KeyboardInterrupt):  # after two of three chunks
         bench.run(first)
@@ -90,7 +90,7 @@ def test_features_are_made_once_for_all_and_heads_learn_on_them(cluster_of, jobs
 
     bench = Bench(cluster, tables, tmp_path)
     results = bench.run(first)
-    assert bench.chunks == [(len(tables.images), len(tables.images))] and len(tables.images) == 3 * CHUNK
+    assert bench.chunks == [(2 * CHUNK, 3 * CHUNK), (3 * CHUNK, 3 * CHUNK)] and len(tables.images) == 3 * CHUNK
     kept = read_features(stored, features)
     assert kept is not None and kept.seconds > 0 and kept.values.shape[0] == len(tables.images)
     assert sorted(bench.epochs) == [(first.key, 0, 4), (first.key, 1, 4)]

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from osteo_models.errors import InputError
 from osteo_models.models.catalog import SINGLE_INPUT, register
-from osteo_models.models.keras_layers import make_dense, make_logit_layer
+from osteo_models.models.head import Head
 from osteo_models.models.weights import WeightsFile, find_weights, read_weights
 
 Weights = Literal["imagenet", "random"]
@@ -41,7 +41,6 @@ BACKBONES: Final[Mapping[str, str]] = {
     "efficientnet_lite0": "tf_efficientnet_lite0.in1k",
 }
 GENERIC: Final = "timm"  # any other network of timm: a spec with a `backbone`
-HEAD_UNITS: Final = 128
 
 _IMPORTING = threading.Lock()
 _declared: list[torch.library.Library] = []  # a declaration lasts as long as its object
@@ -66,39 +65,6 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
-
-
-class Head(nn.Module):
-    """Features (B, F) -> logits (B,), in float32 even under autocast, so that stored features are no different."""
-
-    def __init__(self, generator: torch.Generator, features: int) -> None:
-        super().__init__()
-        self.dense = make_dense(generator, features, HEAD_UNITS)
-        self.output = make_logit_layer(generator, HEAD_UNITS)
-
-    def forward(self, features: Tensor) -> Tensor:
-        if torch.is_autocast_enabled(features.device.type):
-            with torch.autocast(features.device.type, enabled=False):
-                return self.forward(features.float())
-        return self.output(torch.relu(self.dense(features)))
-
-    @torch.no_grad()
-    def backpropagate(self, features: Tensor, target: Tensor) -> Tensor:
-        """Put the gradients of the mean binary cross-entropy into `grad`, and give the loss.
-
-        Written out, a step takes two thirds of the time: beside layers this small, autograd's bookkeeping is the work.
-        """
-        dense, output = self.dense, self.output
-        hidden = torch.relu_(dense(features))
-        logits = output(hidden)
-        of_logits = (torch.sigmoid(logits) - target) / len(target)
-        of_hidden = torch.outer(of_logits, output.weight[0]) * (hidden > 0)
-        output.weight.grad, output.bias.grad = (of_logits @ hidden)[None], of_logits.sum()[None]
-        dense.bias.grad = of_hidden.sum(0)
-        if dense.weight.grad is None:
-            dense.weight.grad = torch.empty_like(dense.weight)
-        torch.mm(of_hidden.T, features, out=dense.weight.grad)  # into memory that the cache still holds
-        return functional.binary_cross_entropy_with_logits(logits, target)
 
 
 class PretrainedNetwork(nn.Module):
@@ -161,7 +127,7 @@ def build_pretrained(
         start = read_start(about, find_weights(about.name, hub_id=about.hub_id, folder=None))
     if start is not None:
         body.load_state_dict(dict(start))
-    return PretrainedNetwork(body, about, build_head(generator, count_features(body)), frozen=transfer == "frozen")
+    return PretrainedNetwork(body, about, Head(generator, count_features(body)), frozen=transfer == "frozen")
 
 
 def check_choice(*, backbone: Any = "", weights: Any = "imagenet", transfer: Any = "frozen") -> None:
@@ -211,11 +177,6 @@ def make_backbone(name: str, *, seed: int = 0, classes: int = 0) -> nn.Module:
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         return load_timm().create_model(name, pretrained=False, num_classes=classes)
-
-
-def build_head(generator: torch.Generator, features: int) -> Head:
-    """The head of a pretrained network, with Keras' initial weights."""
-    return Head(generator, features)
 
 
 def count_features(backbone: nn.Module) -> int:

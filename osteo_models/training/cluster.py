@@ -58,6 +58,7 @@ def open_cluster(
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # MLflow keeps the curves; no second copy
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is told once, by whoever runs the job
     # Ray puts sockets below its folder, and their paths must stay under 108 characters.
     local = {"include_dashboard": False, "_temp_dir": str(Path(tempfile.gettempdir()) / f"osteo-ray-{os.getuid()}")}
     try:

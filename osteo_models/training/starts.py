@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from osteo_models.params import Params
 
 FEATURES_KEY_LENGTH: Final = 32
-CODE_OF_FEATURES: Final = ("models/pretrained.py", "training/features.py", "training/scoring.py")
+CODE_OF_FEATURES: Final = ("models/pretrained.py", "models/weights.py", "training/features.py", "training/scoring.py")
 
 
 @dataclass(frozen=True)

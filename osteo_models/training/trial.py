@@ -17,7 +17,7 @@ from torch import Tensor
 
 from osteo_models.errors import OsteoError
 from osteo_models.models import build, count_parameters
-from osteo_models.models.pretrained import build_head
+from osteo_models.models.head import Head
 from osteo_models.training.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint, save_weights
 from osteo_models.training.fit import Fit
 from osteo_models.training.fold import FoldData
@@ -98,7 +98,7 @@ class Trial:
         data = FoldData(arrays.images, arrays.target, arrays.is_ct, rows.train, rows.test)
         recipe = job.recipe
         if job.frozen:
-            network = build_head(torch.Generator().manual_seed(seed), arrays.images.shape[1])
+            network = Head(torch.Generator().manual_seed(seed), arrays.images.shape[1])
             recipe = replace(recipe, precision="float32")  # as a head computes in any case; saves autocast's overhead
         else:
             network = build(job.architecture, seed=seed, start=start, **job.spec)

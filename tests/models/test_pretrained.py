@@ -10,10 +10,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from osteo_models.errors import InputError, WeightsError
 from osteo_models.models import build, build_unfilled, check_spec, find_entry
+from osteo_models.models.head import Head
 from osteo_models.models.pretrained import (
     BACKBONES,
     Backbone,
-    Head,
     PretrainedNetwork,
     describe_backbone,
     find_start,

@@ -92,7 +92,7 @@ def params(as_json: bool) -> None:
     checked = load_params(load_settings().root / "params.yaml")
     from osteo_models.preflight import check_params
 
-    check_params(checked)
+    check_params(checked, load_settings().weights_dir)
     content = checked.model_dump(mode="json")
     click.echo(json.dumps(content) if as_json else yaml.safe_dump(content, sort_keys=False, width=100), nl=as_json)
 

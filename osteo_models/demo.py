@@ -31,7 +31,7 @@ def run_demo(settings: Settings, *, servers: bool, say: Say) -> None:
     """
     started = time.monotonic()
     params = load_params(settings.root / "params.yaml")
-    check_params(params)
+    check_params(params, settings.weights_dir)
     _check_journal(settings)
     with _only_one(settings.state):
         addresses = _start_servers(settings, say) if servers else []

@@ -134,6 +134,7 @@ class Profile(_Section):
     epochs: int = Field(ge=1)
     batch_norm_momentum: float = Field(ge=0, lt=1)
     image_protocol: tuple[str, ...]
+    leave_out: tuple[str, ...] = ()
 
 
 class Evaluate(_Section):
@@ -179,6 +180,11 @@ class Params(_Section):
     def active_profile(self) -> Profile:
         """The profile in force."""
         return self.profiles[self.profile]
+
+    def list_run(self, stage: Stage) -> tuple[str, ...]:
+        """The architectures that a stage runs in the profile in force."""
+        left_out = self.active_profile.leave_out
+        return tuple(name for name in self.stages[stage].architectures if name not in left_out)
 
     def protocols(self, stage: Stage, architecture: str) -> tuple[Protocol, ...]:
         """The protocols that a stage runs for an architecture; stages 5 and 6 test on whole patients only."""
@@ -242,7 +248,9 @@ def _reference_faults(raw: dict[str, Any]) -> list[str]:
         faults.append(f"profile: {raw.get('profile')!r} is not one of {sorted(profiles)}")
     named = [(f"stages.{key}.architectures", _mapping(item).get("architectures")) for key, item in stages.items()]
     named += [
-        (f"profiles.{key}.image_protocol", _mapping(item).get("image_protocol")) for key, item in profiles.items()
+        (f"profiles.{key}.{names}", _mapping(item).get(names))
+        for key, item in profiles.items()
+        for names in ("image_protocol", "leave_out")
     ]
     for where, names in named:
         faults += [

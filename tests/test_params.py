@@ -17,6 +17,7 @@ def test_all_faults_are_told_at_once(raw_params):
     raw_params["splits"]["folds"] = "five"
     raw_params["prepare"]["ct_window_hu"] = [5, 1]
     raw_params["stages"]["stage-1"]["architectures"].append("resnet51")
+    raw_params["profiles"]["quick"]["leave_out"].append("vgg61")
     raw_params["cohort"]["excluded_findings"].append("severe_scoliosys")
     raw_params["prepare"]["crop_mm"] = [0, 120]
     raw_params["prepare"]["mri_percentiles"] = [1, 995]
@@ -25,7 +26,7 @@ def test_all_faults_are_told_at_once(raw_params):
     with pytest.raises(ParamsError) as caught:
         parse_params(raw_params)
     text = str(caught.value)
-    assert "11 faults" in text
+    assert "12 faults" in text
     for fault in (
         "profil: unknown key",
         "profile: 'fast' is not one of ['paper', 'quick']",
@@ -38,6 +39,7 @@ def test_all_faults_are_told_at_once(raw_params):
         "prepare.mri_percentiles.1: Input should be less than or equal to 100",
         "splits.holdout: missing ct",
         "stages.stage-1.architectures: 'resnet51' has no entry under `architectures`",
+        "profiles.quick.leave_out: 'vgg61' has no entry under `architectures`",
     ):
         assert fault in text
     assert caught.value.exit_code == 2
@@ -65,3 +67,9 @@ def test_the_image_protocol_is_run_for_the_profiles_architectures_only(params):
     assert params.protocols("stage-1", "unimodal") == ("patient", "image")
     assert params.protocols("stage-1", "traditional_cnn") == ("patient",)
     assert params.protocols("stage-5", "unimodal") == ("patient",)
+
+
+def test_a_profile_runs_what_it_does_not_leave_out(raw_params):
+    assert parse_params(raw_params).list_run("stage-1") == ("unimodal", "traditional_cnn", "efficientnet_lite0")
+    raw_params["profile"] = "paper"
+    assert len(parse_params(raw_params).list_run("stage-1")) == 9

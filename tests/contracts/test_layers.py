@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 LIBRARY = sorted((ROOT / "osteo_models").rglob("*.py"))
 # Beside the settings, those who hand an environment on to a child, or set a switch of the tool that they wrap.
-ENVIRONMENT_READERS = {"settings.py", "servers.py", "revisions.py", "tune.py", "store.py"}
+ENVIRONMENT_READERS = {"settings.py", "servers.py", "revisions.py", "cluster.py", "store.py"}
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))

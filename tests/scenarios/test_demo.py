@@ -42,7 +42,7 @@ def test_the_whole_job(project):
     after = results(project)
     assert {path: after[path] for path in before} == before
     jobs = json.loads((project.root / "artifacts" / "jobs.json").read_text())
-    assert len(jobs) == 21
+    assert len(jobs) == 27
     assert len(after) == sum(2 if job["stage"] in ("stage-1", "stage-2", "stage-3", "stage-4") else 1 for job in jobs)
     keys = rows(project, "select value, count(*) from tags where key = 'osteo.job' group by value")
     assert sorted(keys) == sorted((job["key"], 1) for job in jobs)

@@ -89,7 +89,8 @@ def _step_from(
     middle: FloatArray, target: IntArray, scaled: FloatArray, owner: IntArray, weights: FloatArray
 ) -> FloatArray:
     """One step of Newton's method from one point for all rows, from sums over patients: (B, 2)."""
-    chance = 1 / (1 + np.exp(-(middle[0] + middle[1] * scaled)))
+    with np.errstate(over="ignore"):  # a chance of exactly 0
+        chance = 1 / (1 + np.exp(-(middle[0] + middle[1] * scaled)))
     curvature = chance * (1 - chance)
     parts = (target - chance, (target - chance) * scaled, curvature, curvature * scaled, curvature * scaled**2)
     sums = [weights @ np.bincount(owner, weights=part, minlength=weights.shape[1]) for part in parts]

@@ -6,6 +6,7 @@ from osteo_models.errors import InputError, ParamsError
 from osteo_models.models import build, find_entry
 from osteo_models.params import PARAMS_FILE, Params
 from osteo_models.registry.rules import check_rules
+from osteo_models.training.space import list_space_faults
 
 
 def check_params(params: Params) -> None:
@@ -28,6 +29,7 @@ def check_params(params: Params) -> None:
             if name in known and not set(item.images) & set(find_entry(name).image_sets):
                 taken = ", ".join(find_entry(name).image_sets)
                 faults.append(f"stages.{stage}: {name} takes none of {', '.join(item.images)}, only {taken}")
+    faults += list_space_faults(params)
     try:
         check_rules(params.gate)
     except ParamsError as error:

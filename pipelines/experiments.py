@@ -25,6 +25,7 @@ from osteo_models.training.results import FoldResult
 from osteo_models.training.tables import Tables, as_arrays, load_tables, select_rows
 from osteo_models.training.trial import count_threads
 from osteo_models.training.tune import Cluster, open_cluster, run_job
+from osteo_models.training.winner import put_in_place, read_winner
 from pipelines.entry import main, say
 
 
@@ -149,6 +150,7 @@ def experiments(params: Params, settings: Settings) -> None:
         )
         threads = count_threads(item.resources.cpu)
         jobs = plan_jobs(params, tables.digests, recipe, threads=threads, device=cluster.device)
+        jobs = put_in_place(jobs, read_winner(settings.artifacts))
         bench = Bench(params, settings, tables, cluster, jobs)
         say(f"  {len(jobs)} jobs, {bench.folds} folds, {cluster.slots} at a time, {cluster.precision}")
         runner: Any = ThreadPoolTaskRunner(max_workers=cluster.slots)  # more would only queue for the same workers

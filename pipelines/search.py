@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from prefect import flow, task
@@ -57,21 +58,24 @@ class Bench:
 @task(cache_policy=NO_CACHE)
 def explore(bench: Bench) -> list[Record]:
     """Train the candidates that have no end yet; returns all of them."""
-    design, records = bench.design, bench.study.records()
-    bench.log(records)
-    total = design.budget.candidates
+    design, total, writings = bench.design, bench.design.budget.candidates, list[Future[None]]()
     progress = Progress("candidates", before=total - bench.study.count_left())
-
-    def show() -> None:
-        found = bench.study.records()
-        bench.log(found)
-        progress(sum(record.status != "running" for record in found), total, _count(found))
 
     folds = bench.development.deal(design.budget.folds, design.derive_seed("folds"))
     seeds = [design.derive_seed("weights", fold) for fold in range(len(folds))]
     folder = bench.settings.jobs / f"{design.key}-{bench.study.token}"
     course = Course(design.recipe, folds, bench.development.patient, seeds, folder, *bench.resources)
-    run_search(bench.study, course, bench.cluster, name=f"search-{design.key}", on_change=show)
+    with ThreadPoolExecutor(1) as writer:  # beside the scheduler, which the workers wait for
+
+        def show() -> None:
+            found = bench.study.records()
+            writings.append(writer.submit(bench.log, found))
+            progress(sum(record.status != "running" for record in found), total, _count(found))
+
+        run_search(bench.study, course, bench.cluster, name=f"search-{design.key}", on_change=show)
+    for writing in writings:
+        writing.result()
+    bench.log(bench.study.records())
     return bench.study.records()
 
 

@@ -37,6 +37,8 @@ class Course:
         folder: Of the candidates' checkpoints; every worker must reach it.
         cpus: Of one candidate.
         gpus: Of one candidate.
+        unsaved_seconds: Of training that a kill may cost a candidate beyond its unfinished epoch: to checkpoint all
+            folds of a small network after each epoch can take longer than the epoch.
     """
 
     recipe: Recipe
@@ -46,6 +48,7 @@ class Course:
     folder: Path
     cpus: float
     gpus: float
+    unsaved_seconds: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -87,22 +90,21 @@ class Candidate:
             fit = Fit(build(ARCHITECTURE, seed=seed, **spec), recipe, data, seed=seed, device=device)
             load_checkpoint(self._fold_folder(fold), fit)
             self._fits.append(fit)
-        self._kept = [fit.epoch for fit in self._fits]
+        self._kept, self._unsaved = [fit.epoch for fit in self._fits], 0.0
 
     def advance(self) -> Step:
         """Train one epoch of each fold.
 
-        The epoch before is checkpointed first, and not at its end: it was worth going on then, and a candidate that
-        is stopped or finished writes nothing.
+        What was trained before is checkpointed first, and not at its epoch's end: it was worth going on then, and a
+        candidate that is stopped or finished writes nothing.
         """
-        for fold, fit in enumerate(self._fits):
-            if fit.epoch > self._kept[fold]:
-                save_checkpoint(self._fold_folder(fold), fit)
-                self._kept[fold] = fit.epoch
+        if self._unsaved >= self._course.unsaved_seconds:
+            self._keep()
         epoch, seconds = min(fit.epoch for fit in self._fits) + 1, 0.0
         for fit in self._fits:
             if fit.epoch < epoch:  # killed between two folds, the first is an epoch ahead
                 seconds += fit.run_epoch().seconds
+        self._unsaved += seconds
         values = [
             balance_patients(self._arrays.target[rows.test], fit.scores(), self._course.patient[rows.test])
             for rows, fit in zip(self._course.folds, self._fits, strict=True)
@@ -110,8 +112,24 @@ class Candidate:
         each = [result.seconds for fit in self._fits for result in fit.history]
         return Step(epoch, float(np.mean(values)), seconds, float(np.mean(each)))
 
+    def _keep(self) -> None:
+        for fold, fit in enumerate(self._fits):
+            if fit.epoch > self._kept[fold]:
+                save_checkpoint(self._fold_folder(fold), fit)
+                self._kept[fold] = fit.epoch
+        self._unsaved = 0.0
+
     def _fold_folder(self, fold: int) -> Path:
         return self._folder / f"fold-{fold}"
+
+
+def warm_up(course: Course, arrays: Arrays) -> None:
+    """Train a tiny network on a few images: much of PyTorch is loaded only then, once for each process."""
+    torch.set_num_threads(count_threads(course.cpus))
+    rows = course.folds[0]
+    data = FoldData(arrays.images, arrays.target, arrays.is_ct, rows.train[:1], rows.test[:1])
+    network = build(ARCHITECTURE, filters=[1], pools=20, dense=[])
+    Fit(network, course.recipe, data, seed=0, device=choose_device(course.gpus)).run_epoch()
 
 
 def balance_patients(

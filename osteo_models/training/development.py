@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from osteo_models.data.folds import deal_patient_folds
+from osteo_models.data.patient_folds import deal_patient_folds
 from osteo_models.errors import SplitError
 from osteo_models.terms import Modality
 from osteo_models.training.jobs import KEY_LENGTH, FoldRows
@@ -63,6 +63,6 @@ def select_development(splits: pd.DataFrame, images: npt.NDArray[np.uint8], moda
         raise SplitError(f"no {modality} image outside the hold-out", where="splits.csv")
     rows = table.index.to_numpy()
     _, patient = np.unique(table["patient_id"].to_numpy(str), return_inverse=True)
-    target = table["target"].to_numpy(np.int64)
+    target = np.array(table["target"], np.int64)
     is_ct = np.full(len(rows), modality == "ct")
     return Development(Arrays(np.ascontiguousarray(images[rows]), target, is_ct), patient.astype(np.int64))

@@ -80,11 +80,7 @@ def read_sessions(study: optuna.Study) -> list[Session]:
 def list_candidates(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that were admitted, in the order in which they were drawn."""
     trials = study.get_trials(deepcopy=False)
-    return [
-        trial
-        for trial in trials
-        if trial.state in STATUS and "spec" in trial.user_attrs and "refused" not in trial.user_attrs
-    ]
+    return [trial for trial in trials if trial.state in STATUS and "refused" not in trial.user_attrs]
 
 
 def read_record(trial: FrozenTrial) -> Record:

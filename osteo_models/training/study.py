@@ -28,7 +28,7 @@ from osteo_models.training.space import PAPER, Proposal, draw, refuse
 from osteo_models.training.storage import count_refused, list_candidates, read_record, read_sessions
 
 REDUCTION: Final = 3  # of ASHA: the best third of those that reached a rung goes on
-MOST_REFUSED: Final = 500  # in a row; more, and the space holds nothing new
+MOST_REFUSED: Final = 200  # in a row; more, and the space holds nothing new
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,8 @@ class Study:
         epochs = design.budget.epochs
         # Optuna's ASHA, not Tune's: it keeps its rungs in the study, where a kill does not reach them.
         self._study.pruner = optuna.pruners.SuccessiveHalvingPruner(max(1, epochs // REDUCTION**2), REDUCTION)
-        self._trials: dict[int, optuna.Trial] = {}
-        if not study.get_trials(deepcopy=False):
-            rate = {"learning_rate": design.recipe.learning_rate} if design.learning_rate else {}
-            study.enqueue_trial({**PAPER, **rate})
-        # Left behind by a kill. The constructor wants the trial's id in the storage, which has no public name.
-        left = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-        self._left = [optuna.Trial(study, trial._trial_id) for trial in left]
+        # Left behind by a kill.
+        self._left = [trial.number for trial in self._all() if trial.state == TrialState.RUNNING]
 
     @property
     def token(self) -> str:
@@ -111,15 +106,16 @@ class Study:
             InputError: hundreds of networks in a row were refused.
         """
         while self._left:
-            found = self._admit(self._left.pop(0))
-            if found is not None and found.number in [record.number for record in self.records()]:
+            number = self._left.pop(0)
+            if (found := next((record for record in self.records() if record.number == number), None)) is not None:
                 return found
         if len(list_candidates(self._study)) >= self._design.budget.candidates:
             return None
+        # The sampler draws value by value, each of which a database would commit; it is given a copy in memory.
+        copy = optuna.create_study(direction="maximize")
+        copy.add_trials(self._all())
         for _ in range(MOST_REFUSED):
-            drawn = len(self._study.get_trials(deepcopy=False))
-            self._study.sampler = optuna.samplers.TPESampler(seed=self._design.derive_seed("draw", drawn))
-            if (found := self._admit(self._study.ask())) is not None:
+            if (found := self._draw(copy)) is not None:
                 return found
         raise InputError(
             f"{MOST_REFUSED} networks in a row were refused as impossible, too costly or tried before",
@@ -133,11 +129,12 @@ class Study:
         Returns:
             Whether the candidate is closed.
         """
-        trial = self._trials[number]
-        if step.epoch not in self._frozen(number).intermediate_values:  # known from before a kill otherwise
+        trial = self._open(number)
+        if step.epoch not in self._all()[number].intermediate_values:  # known from before a kill otherwise
             trial.report(step.balanced_accuracy, step.epoch)
         last = step.epoch >= self._design.budget.epochs
-        if not last and not trial.should_prune():
+        # The paper's network, number 0, is the yardstick: it goes all the way.
+        if not last and not (trial.should_prune() and number):
             return False
         self._note(number, {"seconds_per_epoch": step.seconds_per_epoch, "timing": asdict(timing)})
         if last:
@@ -149,7 +146,7 @@ class Study:
     def fail(self, number: int, reason: str, timing: Timing | None = None) -> None:
         """Close a candidate that cannot be trained."""
         self._note(number, {"reason": reason} | ({"timing": asdict(timing)} if timing else {}))
-        self._study.tell(self._trials[number], state=TrialState.FAIL)
+        self._study.tell(number, state=TrialState.FAIL)
 
     def records(self) -> list[Record]:
         """The candidates in the order in which they were drawn."""
@@ -159,34 +156,43 @@ class Study:
         """How many networks were refused: `impossible`, `too costly`, `tried before`."""
         return count_refused(self._study)
 
-    def _admit(self, trial: optuna.Trial) -> Record | None:
-        """Draw the network of a trial; None where it is refused, and the trial closed."""
-        proposal = draw(trial, self._design.space, self._design.learning_rate)
-        if (why := refuse(proposal, self._design.budget)) is not None:
-            trial.set_user_attr("refused", why)
-            self._study.tell(trial, state=TrialState.PRUNED)  # the sampler learns from it
-            return None
-        twin = self._find_twin(trial.number, proposal)
-        if twin is not None:
-            trial.set_user_attr("refused", f"tried before: as candidate {twin}")
-            self._study.tell(trial, state=TrialState.FAIL)  # the sampler must not think ill of it
-            return None
-        cost = count_cost(**proposal.spec)
-        self._trials[trial.number] = trial
-        # The spec comes last: it makes the trial a candidate.
-        self._note(trial.number, {**asdict(cost), "spec": dict(proposal.spec)})
-        return read_record(self._frozen(trial.number))
+    def _draw(self, copy: optuna.Study) -> Record | None:
+        """Draw a network and note it in the copy and, as one transaction, in the study; None where it is refused."""
+        design, drawn = self._design, len(copy.get_trials(deepcopy=False))
+        copy.sampler = optuna.samplers.TPESampler(seed=design.derive_seed("draw", drawn))
+        if not drawn:
+            rate = {"learning_rate": design.recipe.learning_rate} if design.learning_rate else {}
+            copy.enqueue_trial({**PAPER, **rate})
+        trial = copy.ask()
+        proposal = draw(trial, design.space, design.learning_rate)
+        state, attributes = self._judge(trial.number, proposal)
+        if state != TrialState.RUNNING:
+            copy.tell(trial, state=state)
+        frozen = copy.get_trials(deepcopy=False)[trial.number]
+        noted = optuna.create_trial(
+            state=state, params=frozen.params, distributions=frozen.distributions, user_attrs=attributes
+        )
+        self._study.add_trial(noted)
+        return read_record(self._all()[trial.number]) if state == TrialState.RUNNING else None
 
-    def _find_twin(self, number: int, proposal: Proposal) -> int | None:
+    def _judge(self, number: int, proposal: Proposal) -> tuple[TrialState, dict[str, Any]]:
+        """The state in which a network begins, and its attributes."""
+        if (why := refuse(proposal, self._design.budget)) is not None:
+            return TrialState.PRUNED, {"refused": why}  # the sampler learns from it
         for trial in list_candidates(self._study):
-            rate = trial.params.get("learning_rate")
-            if trial.number < number and (trial.user_attrs["spec"], rate) == (proposal.spec, proposal.learning_rate):
-                return trial.number
-        return None
+            if (trial.user_attrs["spec"], trial.params.get("learning_rate")) == (proposal.spec, proposal.learning_rate):
+                why = f"tried before: as candidate {trial.number}"
+                return TrialState.FAIL, {"refused": why}  # the sampler must not think ill of it
+        return TrialState.RUNNING, {"spec": dict(proposal.spec), **asdict(count_cost(**proposal.spec))}
 
     def _note(self, number: int, attributes: Mapping[str, Any]) -> None:
+        trial = self._open(number)
         for name, value in attributes.items():
-            self._trials[number].set_user_attr(name, value)
+            trial.set_user_attr(name, value)
 
-    def _frozen(self, number: int) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[number]
+    def _open(self, number: int) -> optuna.Trial:
+        # The constructor wants the trial's id in the storage, which has no public name.
+        return optuna.Trial(self._study, self._all()[number]._trial_id)
+
+    def _all(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)

@@ -13,7 +13,7 @@ import ray
 from ray import tune
 
 from osteo_models.errors import OsteoError
-from osteo_models.training.candidate import Candidate, Course, Step
+from osteo_models.training.candidate import Candidate, Course, Step, warm_up
 from osteo_models.training.leaderboard import Timing
 from osteo_models.training.trial import Arrays
 
@@ -28,6 +28,7 @@ class CandidateTrial(tune.Trainable):
         found = ray.get(arrays[0])
         # The store's arrays are read-only, and each fit would copy such images for itself.
         self._arrays, self._course = Arrays(np.array(found.images), found.target, found.is_ct), course
+        warm_up(course, self._arrays)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

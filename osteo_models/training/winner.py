@@ -120,7 +120,11 @@ def read_winner(artifacts: Path) -> Winner:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Winner(int(content["candidate"]), dict(content["spec"]), content.get("learning_rate"))
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        found = "file not found" if isinstance(error, FileNotFoundError) else f"cannot be used ({error})"
+        found = (
+            "file not found"
+            if isinstance(error, FileNotFoundError)
+            else f"cannot be used ({' '.join(str(error).split())})"
+        )
         raise StaleDataError(found, where=str(path), remedy="make it with `dvc repro search`") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,23 @@ def demo(no_servers: bool) -> None:
     from osteo_models.demo import run_demo
 
     run_demo(load_settings(), servers=not no_servers, say=click.echo)
+
+
+@main.command()
+@click.option("--status", is_flag=True, help="Show the newest search as it stands, and run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def search(status: bool, as_json: bool) -> None:
+    """Search the architecture of the traditional CNN, or go on with a search that was stopped.
+
+    Runs the DVC stages up to `search`, then prints its candidates and its winner.
+    """
+    from osteo_models.search import as_lines, read_status, run_search
+
+    settings = load_settings()
+    say = partial(click.echo, err=True) if as_json else click.echo
+    found = read_status(settings) if status else run_search(settings, say=say)
+    for line in [json.dumps(found)] if as_json else as_lines(found):
+        click.echo(line)
 
 
 @main.command()

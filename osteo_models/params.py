@@ -10,6 +10,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from osteo_models.errors import ParamsError
+from osteo_models.search_params import Search
 from osteo_models.terms import MODALITIES, Finding, ImageSet, Modality, Precision, Protocol, Stage, Validation
 
 PARAMS_FILE = "params.yaml"
@@ -173,6 +174,7 @@ class Params(_Section):
     stages: Mapping[Stage, StageParams]
     experiments: Experiments
     profiles: Mapping[str, Profile]
+    search: Search
     evaluate: Evaluate
     gate: Annotated[tuple[GateRule, ...], Field(min_length=1)]
 
@@ -251,6 +253,10 @@ def _reference_faults(raw: dict[str, Any]) -> list[str]:
         (f"profiles.{key}.{names}", _mapping(item).get(names))
         for key, item in profiles.items()
         for names in ("image_protocol", "leave_out")
+    ]
+    budgets = _mapping(_mapping(raw.get("search")).get("budgets"))
+    faults += [
+        f"search.budgets: no entry for the profile {name!r}" for name in profiles if budgets and name not in budgets
     ]
     for where, names in named:
         faults += [

@@ -9,6 +9,7 @@ from osteo_models.models import check_spec, find_entry
 from osteo_models.models.pretrained import read_start
 from osteo_models.params import PARAMS_FILE, Params
 from osteo_models.registry.rules import check_rules
+from osteo_models.training.space import list_space_faults
 from osteo_models.training.starts import find_starts
 
 
@@ -42,6 +43,7 @@ def check_params(params: Params, weights_dir: Path | None = None) -> None:
             if not set(item.images) & set(image_sets):
                 taken = ", ".join(image_sets)
                 faults.append(f"stages.{stage}: {name} takes none of {', '.join(item.images)}, only {taken}")
+    faults += list_space_faults(params)
     try:
         check_rules(params.gate)
     except ParamsError as error:

@@ -27,6 +27,7 @@ from osteo_models.training.starts import Start
 from osteo_models.training.tables import Tables, as_arrays, load_tables, select_rows
 from osteo_models.training.trial import Arrays, count_threads
 from osteo_models.training.tune import Cluster, open_cluster, run_job
+from osteo_models.training.winner import put_in_place, read_winner
 from pipelines.entry import main, say
 
 COSTS = ("parameters", "trainable_parameters", "macs", "seconds_per_epoch", "feature_seconds")  # metrics of a run
@@ -183,6 +184,7 @@ def experiments(params: Params, settings: Settings) -> None:
             device=cluster.device,
             weights_dir=settings.weights_dir,
         )
+        jobs = put_in_place(jobs, read_winner(settings.artifacts))
         bench = Bench(params, settings, tables, cluster, jobs, arrays)
         say(f"  {len(jobs)} jobs, {bench.folds} folds, {cluster.slots} at a time, {cluster.precision}")
         runner: Any = ThreadPoolTaskRunner(max_workers=cluster.slots)  # more would only queue for the same workers

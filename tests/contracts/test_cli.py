@@ -47,6 +47,8 @@ def test_help_imports_no_engine():
     [
         (["params"], 2, "params.yaml: file not found; run the command in the project's folder"),
         (["demo"], 2, "params.yaml: file not found"),
+        (["search"], 2, "params.yaml: file not found"),
+        (["search", "--status"], 2, "params.yaml: file not found"),
         (["promote", "osteo-unimodal-mri"], 2, "params.yaml: file not found"),
         (["predict", "nothing.dcm", "--model", "osteo-multimodal@champion"], 2, "nothing.dcm: no such file or folder"),
         (["explain", "nothing.dcm", "--model", "osteo-multimodal@champion"], 2, "nothing.dcm: no such file or folder"),

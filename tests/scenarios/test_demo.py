@@ -44,7 +44,8 @@ def test_the_whole_job(project):
     jobs = json.loads((project.root / "artifacts" / "jobs.json").read_text())
     assert len(jobs) == 27
     assert len(after) == sum(2 if job["stage"] in ("stage-1", "stage-2", "stage-3", "stage-4") else 1 for job in jobs)
-    keys = rows(project, "select value, count(*) from tags where key = 'osteo.job' group by value")
+    of_jobs = "run_uuid in (select run_uuid from tags where key = 'osteo.stage')"
+    keys = rows(project, f"select value, count(*) from tags where key = 'osteo.job' and {of_jobs} group by value")
     assert sorted(keys) == sorted((job["key"], 1) for job in jobs)
     assert rows(project, "select count(*) from runs where status != 'FINISHED'") == [(0,)]
     assert f"{len(after) - len(before)} folds trained, {len(before)} reused" in output

@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
+from osteo_models.registry.exposure import read_exposure
 from osteo_models.registry.garbage import find_garbage
-from osteo_models.registry.lineage import read_exposure
 from osteo_models.registry.needs import read_runs
 from osteo_models.registry.tracking import JobRun, open_tracking
 from osteo_models.registry.verify import check_version

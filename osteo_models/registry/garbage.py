@@ -15,7 +15,7 @@ from typing import Any, Final
 from mlflow.entities import LoggedModel
 
 from osteo_models.errors import InputError, OsteoError
-from osteo_models.registry.lineage import MODEL
+from osteo_models.registry.exposure import MODEL
 from osteo_models.registry.lookup import MODEL_TAG, list_versions
 from osteo_models.registry.manifest import local_path, read_kept
 from osteo_models.registry.needs import PAGE, Runs, all_experiments, find_needs, list_jobs, read_runs

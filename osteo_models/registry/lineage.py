@@ -5,49 +5,23 @@ All of it is read from what the versions themselves keep, so it holds when the d
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import tempfile
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import pandas as pd
-
 from osteo_models.data.cache import FOLDER
-from osteo_models.data.frames import read_frame
 from osteo_models.data.revisions import is_recorded, read_digest_at
 from osteo_models.errors import InputError, OsteoError
+from osteo_models.registry.exposure import read_exposure
 from osteo_models.registry.lookup import VersionInfo, list_versions
-from osteo_models.registry.manifest import read_kept, read_listing
-from osteo_models.registry.origin import ORIGIN, RECORDS, SPLITS
+from osteo_models.registry.manifest import read_kept
+from osteo_models.registry.origin import ORIGIN, RECORDS
 from osteo_models.registry.tracking import Tracking
-from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS
-from osteo_models.training.outputs import read_job
-from osteo_models.training.tables import Tables, select_rows
 
-MODEL: Final = "artifacts/model.json"
 DIGEST: Final = r"[0-9a-f]{32}"
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """What a version saw of each patient.
-
-    Attributes:
-        trained: Images that its weights were trained on, by patient.
-        tested: Images that its metrics were computed on, by stage and patient; in the folds of stages 1 to 4, networks
-            of the same architecture were trained on them, too.
-        files: Where `tested` comes from, with SHA-256, by stage and protocol.
-    """
-
-    trained: Mapping[str, int]
-    tested: Mapping[str, Mapping[str, int]]
-    files: Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -81,43 +55,6 @@ class Sighting:
         ]
         said = f"not known: {self.unknown}" if self.unknown else "; ".join(part for part in parts if part) or "not"
         return f"{self.name} version {self.version}{aliases}: {said}"
-
-
-def read_tables(tracking: Tracking, version: VersionInfo) -> Tables:
-    """The split tables that a version keeps, without images.
-
-    Raises:
-        StaleDataError: It keeps none, or they were changed.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        frames: list[pd.DataFrame] = []
-        for name in SPLITS:
-            path = Path(folder) / name
-            path.write_bytes(read_kept(tracking, version, f"evidence/splits/{name}"))
-            frames.append(read_frame(path))
-    splits, pairs = frames
-    return Tables(splits, pairs, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8), {})
-
-
-def read_exposure(tracking: Tracking, version: VersionInfo) -> Exposure:
-    """Whom the version's weights were trained on, and whom its metrics were computed on.
-
-    Raises:
-        StaleDataError: What it keeps cannot say it, or was changed.
-    """
-    tables, job = read_tables(tracking, version), read_job(json.loads(read_kept(tracking, version, MODEL)))
-    rows = np.unique(np.concatenate([select_rows(job, fold, tables).train.ravel() for fold in range(job.folds)]))
-    trained = Counter(tables.splits["patient_id"].iloc[rows])
-    tested: dict[str, Counter[str]] = {}
-    files: list[dict[str, str]] = []
-    for name, digest in read_listing(tracking, version).items():
-        if name.startswith("evidence/") and name.endswith(".parquet"):
-            frame = pd.read_parquet(io.BytesIO(read_kept(tracking, version, name)))
-            stage, protocol = str(frame["stage"].iloc[0]), str(frame["protocol"].iloc[0])
-            files.append({"stage": stage, "protocol": protocol, "file": name, "sha256": digest})
-            seen = frame.drop_duplicates("image_id")["patient_id"]
-            tested[stage] = tested.get(stage, Counter()) | Counter(seen)
-    return Exposure(dict(trained), {stage: dict(tested[stage]) for stage in sorted(tested)}, files)
 
 
 def describe_lineage(tracking: Tracking, version: VersionInfo, *, patients: bool = False) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from osteo_models.data.revisions import hash_data, read_data_digest
 from osteo_models.errors import StaleDataError
 from osteo_models.evaluation import summarize
 from osteo_models.params import Prepare
-from osteo_models.registry.lineage import MODEL
+from osteo_models.registry.exposure import MODEL
 from osteo_models.registry.lookup import VersionInfo
 from osteo_models.registry.manifest import read_kept
 from osteo_models.registry.network import WEIGHTS

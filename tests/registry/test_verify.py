@@ -119,6 +119,16 @@ def test_a_needed_run_that_was_deleted_is_told(project, role: str) -> None:
     assert findings(project) == []
 
 
+def test_runs_lost_with_their_experiment_or_for_good_are_told(project) -> None:
+    client, head = project.tracking.client, "osteo-unimodal-mri version 1: the run of "
+    client.delete_experiment(client.get_run(project.version.run_id).info.experiment_id)
+    told = findings(project)
+    assert [each.partition(" was deleted; ")[0] for each in told] == [f"{head}its registration", f"{head}its job"]
+    run_id = project.tracking.find_job(project.jobs[0].key).run_id
+    client._tracking_client.store._hard_delete_run(run_id)  # what `mlflow gc` does
+    assert f"{head}job {project.jobs[0].key} is gone from MLflow; restore the database" in findings(project)[-1]
+
+
 def test_a_deleted_model_is_told(project) -> None:
     project.tracking.client.delete_logged_model(project.version.model_id)
     told = findings(project)

@@ -69,8 +69,12 @@ def search(status: bool, as_json: bool) -> None:
     from osteo_models.search import as_lines, read_status, run_search
 
     settings = load_settings()
-    say = partial(click.echo, err=True) if as_json else click.echo
-    found = read_status(settings) if status else run_search(settings, say=say)
+    if status:
+        found = read_status(settings)
+    elif as_json:  # which goes to the standard output alone
+        found = run_search(settings, say=partial(click.echo, err=True), output=sys.stderr.fileno())
+    else:
+        found = run_search(settings, say=click.echo)
     for line in [json.dumps(found)] if as_json else as_lines(found):
         click.echo(line)
 

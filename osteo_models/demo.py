@@ -152,8 +152,8 @@ def _replace_lost_runs(settings: Settings, say: Say) -> None:
         reproduce(settings, ["--force", "--single-item", stage], say)
 
 
-def reproduce(settings: Settings, arguments: list[str], say: Say) -> None:
-    """Run `dvc repro` on this terminal.
+def reproduce(settings: Settings, arguments: list[str], say: Say, *, output: int | None = None) -> None:
+    """Run `dvc repro` on this terminal, its output to another file descriptor where one is given.
 
     Raises:
         OsteoError: A stage failed, with its own error; InputError where that was one.
@@ -161,7 +161,7 @@ def reproduce(settings: Settings, arguments: list[str], say: Say) -> None:
     say(f"dvc repro {' '.join(arguments)}".rstrip())
     told = settings.state / "stage-error.json"
     told.unlink(missing_ok=True)
-    code, errors = start_dvc(settings.root, ["repro", *arguments], {ERROR_FILE: str(told)})
+    code, errors = start_dvc(settings.root, ["repro", *arguments], {ERROR_FILE: str(told)}, output=output)
     if told.is_file():
         error = json.loads(told.read_text(encoding="utf-8"))
         raise (InputError if error["exit_code"] == InputError.exit_code else OsteoError)(error["text"])

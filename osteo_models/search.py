@@ -35,8 +35,13 @@ Found = dict[str, Any]
 COLUMNS = ("candidate", "status", "balanced_accuracy", "macs", "parameters", "seconds_per_epoch", "epochs", "pareto")
 
 
-def run_search(settings: Settings, *, say: Callable[[str], None]) -> Found:
+def run_search(settings: Settings, *, say: Callable[[str], None], output: int | None = None) -> Found:
     """Run the search of params.yaml to its end; one that is finished is found finished.
+
+    Args:
+        settings: The environment.
+        say: Takes each line.
+        output: File descriptor for what the DVC stages print.
 
     Returns:
         `candidates` (rows of candidates.csv), `summary` (summary.json) and `best` (best.yaml).
@@ -48,7 +53,7 @@ def run_search(settings: Settings, *, say: Callable[[str], None]) -> Found:
     check_params(params)
     with only_one(settings.state):
         ensure_data(params, settings, say)
-        reproduce(settings, ["search"], say)
+        reproduce(settings, ["search"], say, output=output)
     folder = settings.artifacts / FOLDER
     return {
         "candidates": read_candidates(folder / CANDIDATES),

@@ -120,11 +120,19 @@ def run_dvc(root: Path, arguments: Sequence[str]) -> Command:
     return done
 
 
-def start_dvc(root: Path, arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[int, list[str]]:
+def start_dvc(
+    root: Path, arguments: Sequence[str], variables: Mapping[str, str], *, output: int | None = None
+) -> tuple[int, list[str]]:
     """Run a DVC command on this terminal, with this environment's programs first.
 
     DVC, and a stage that is told so by OSTEO_DIE_WITH_PARENT, end when this process is killed: no training goes on
     unseen, and DVC's locks are free again.
+
+    Args:
+        root: The project's folder.
+        arguments: Of DVC.
+        variables: Added to the environment.
+        output: File descriptor that its output goes to; this process' own standard output by default.
 
     Returns:
         Its exit code, and DVC's own error lines: they are held back, for the caller tells what went wrong once.
@@ -133,7 +141,13 @@ def start_dvc(root: Path, arguments: Sequence[str], variables: Mapping[str, str]
     environment = _environment() | {"OSTEO_DIE_WITH_PARENT": "1"} | dict(variables)
     errors: list[str] = []
     with subprocess.Popen(
-        command, cwd=root, env=environment, preexec_fn=die_with_parent, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=root,
+        env=environment,
+        preexec_fn=die_with_parent,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         for line in process.stderr or ():
             if line.startswith("ERROR: "):

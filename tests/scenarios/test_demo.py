@@ -75,6 +75,10 @@ def use_and_misuse(project, finished):
     assert "Running stage" not in output
     assert results(project) == finished
 
+    assert "Winner: candidate" in project.osteo("search")
+    shown = json.loads(project.osteo("search", "--status", "--json"))
+    assert shown["summary"]["candidates"] == len(shown["candidates"]) == 3
+
     slices = sorted((project.root / "data" / "dicom").glob("*/ct-*.dcm"))[:2]
     said = json.loads(project.osteo("predict", str(slices[0].parent), "--model", "osteo-multimodal@champion", "--json"))
     assert all(0 <= image["score"] <= 1 for image in said["images"])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from osteo_models.data.revisions import read_commit, read_data_digest
+from osteo_models.errors import GateRefused, InputError
 from osteo_models.params import Params
-from osteo_models.registry.tracking import open_tracking
+from osteo_models.registry.gate import Verdict, promote
+from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.versions import list_versions
 from osteo_models.report.build import build_report
 from osteo_models.settings import Settings
@@ -22,12 +25,28 @@ PACKAGES = ("osteo-models", "torch", "ray", "mlflow", "prefect", "dvc", "pydicom
 
 
 @task(cache_policy=NO_CACHE)
-def read_versions(settings: Settings) -> list[dict]:
-    """The versions of register.json with the aliases that they carry now: a promotion moves them later."""
+def read_versions(params: Params, settings: Settings) -> list[dict]:
+    """The versions of register.json as they stand now: a promotion moves aliases later, and the gate looks at them."""
     entries = json.loads((settings.artifacts / "register.json").read_text(encoding="utf-8"))
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     aliases = {(found.name, found.version): ", ".join(found.aliases) for found in list_versions(tracking)}
-    return [entry | {"alias": aliases.get((entry["name"], entry["version"]), "")} for entry in entries]
+    return [
+        entry
+        | {"alias": aliases.get((entry["name"], entry["version"]), "")}
+        | {"rules": entry.get("rules") or judge_version(tracking, entry, params)}
+        for entry in entries
+    ]
+
+
+def judge_version(tracking: Tracking, entry: dict, params: Params) -> list[dict]:
+    """What each rule of the gate finds of a version, without moving anything; empty where the version is gone."""
+    try:
+        verdict = promote(tracking, entry["name"], entry["version"], params.gate, dry_run=True).verdict
+    except GateRefused as refusal:
+        verdict = refusal.verdict
+    except InputError:
+        return []
+    return [asdict(result) for result in verdict.results] if isinstance(verdict, Verdict) else []
 
 
 @task(cache_policy=NO_CACHE)
@@ -55,7 +74,7 @@ def build(params: Params, settings: Settings, versions: list[dict]) -> None:
 @flow(name="report", validate_parameters=False)
 def report(params: Params, settings: Settings) -> None:
     """Build the report."""
-    build(params, settings, read_versions(settings))
+    build(params, settings, read_versions(params, settings))
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ def build_optimism(rows: Records, metric: str = "balanced_accuracy") -> Forest |
             100 * row["ci_low"] if is_number(row["ci_low"]) else None,
             100 * row["ci_high"] if is_number(row["ci_high"]) else None,
             "patient" if row["architecture"] in ("unimodal", "multimodal") else "other",
-            f"{write_points(row['ci_low'])} to {write_points(row['ci_high'])}; {write_metric(metric, row['image'])} by "
-            f"image, {write_metric(metric, row['patient'])} by patient; {write_count(row['n_patients'])} patients",
+            f"{write_points(row['ci_low'])} to {write_points(row['ci_high'])}; {write_metric(metric, row['image'])} "
+            f"against {write_metric(metric, row['patient'])}; {write_count(row['n_patients'])} patients",
             str(row["source_image"]).replace("-image.parquet", "-{image,patient}.parquet"),
         )
         for row in chosen
@@ -152,8 +152,9 @@ def build_shortcuts(rows: Records) -> list[Forest]:
     """ROC AUC of age, sex and header alone beside the image models, per image set and validation."""
     places: dict[tuple[str, str], Records] = {}
     for row in rows:
-        if row["metric"] == "roc_auc":
-            places.setdefault((row["validation"], row["images"]), []).append(row)
+        if row["metric"] == "roc_auc":  # the multimodal network sees the images of both modalities
+            images = "combined" if row["images"] == "multimodal" else row["images"]
+            places.setdefault((row["validation"], images), []).append(row)
     plots = []
     for validation in VALIDATIONS:
         for images in IMAGES:
@@ -172,7 +173,7 @@ def _order_predictor(row: dict[str, Any]) -> tuple[bool, int]:
 
 def _shortcut_mark(row: dict[str, Any]) -> Mark:
     value, low, high = (float(row[name]) if is_number(row[name]) else None for name in ("value", "ci_low", "ci_high"))
-    counts = f"{write_count(row['n'])} images, {write_count(row['n_patients'])} patients"
+    counts = f"{write_count(row['n_patients'])} patients"
     interval = write_interval("roc_auc", low, high) or "interval undefined"
     note = row["note"] if isinstance(row["note"], str) and row["note"] else ""
     kind = "shortcut" if row["kind"] == "shortcut" else "patient"

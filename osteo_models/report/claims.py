@@ -73,9 +73,9 @@ def _judge_order(index: Index) -> tuple[float | None, str]:
             best = max(found, key=lambda name: found[name])
             led += best in PROPOSED
             parts.append(
-                f"stage {stage[-1]} by {protocol} "
-                + ("it leads" if best in PROPOSED else f"{name_architecture(best)} leads")
-                + f" of {len(found)}"
+                f"stage {stage[-1]} by {protocol} folds "
+                + ("it" if best in PROPOSED else name_architecture(best))
+                + f" is first of {len(found)}"
             )
     if not parts:
         return None, "Order: no baseline ran beside the unimodal network."

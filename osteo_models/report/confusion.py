@@ -9,7 +9,7 @@ from osteo_models.report.evidence import Evidence, Records
 from osteo_models.report.facts import Facts
 from osteo_models.report.stages import order_networks
 from osteo_models.report.table import Table, count, make_table, source, word
-from osteo_models.report.wording import PROPOSED, STAGES, is_number, name_network
+from osteo_models.report.wording import PROPOSED, is_number, name_network
 from osteo_models.terms import CLASS_NAMES
 
 COUNTS = ("true_positives", "false_negatives", "true_negatives", "false_positives")
@@ -44,14 +44,14 @@ def _order(row: dict[str, Any]) -> tuple[Any, ...]:
     return (row["stage"], order_networks((row["architecture"], row["images"])), row["protocol"] != "patient")
 
 
-def build_matrices(rows: Records) -> dict[str, list[Matrix]]:
-    """By stage, the proposed networks with whole patients left out, each image counted, at the usual threshold."""
-    found: dict[str, list[Matrix]] = {}
-    for row in rows:
-        kind = (row["protocol"], row["level"], row["kind"])
-        if kind == ("patient", "image", "default") and row["architecture"] in PROPOSED and row["stage"] in STAGES:
-            found.setdefault(row["stage"], []).append(_matrix(row))
-    return found
+def build_matrices(rows: Records) -> list[Matrix]:
+    """The proposed networks with whole patients left out, each image counted, at the usual threshold."""
+    return [
+        _matrix(row)
+        for row in rows
+        if (row["protocol"], row["level"], row["kind"]) == ("patient", "image", "default")
+        and row["architecture"] in PROPOSED
+    ]
 
 
 def _matrix(row: dict[str, Any]) -> Matrix:
@@ -62,7 +62,8 @@ def _matrix(row: dict[str, Any]) -> Matrix:
         (CLASS_NAMES[1], [_square(misses, positives, right=False), _square(hits, positives, right=True)]),
     ]
     counts = f"{row['n']:,.0f} images" + (f", {row['n_patients']:.0f} patients" if is_number(row["n_patients"]) else "")
-    return Matrix(name_network(row["architecture"], row["images"]), lines, counts, str(row["source"]))
+    title = f"Stage {str(row['stage'])[-1]}, {name_network(row['architecture'], row['images'])}"
+    return Matrix(title, lines, counts, str(row["source"]))
 
 
 def _square(number: int, of: int, *, right: bool) -> Square:

@@ -16,7 +16,7 @@ def build_ledger(rows: Records) -> Table:
             [
                 word(name_network(row["architecture"], row["images"])),
                 count(row["table"]),
-                Cell(f"{write_count(row['n_positive'])} + {write_count(row['n_negative'])}", key=key_of(row["n"])),
+                Cell(_sizes(row, "n_positive", "n_negative"), key=key_of(row["n"])),
                 Cell(_printed(row, "sensitivity"), key=key_of(row["sensitivity"])),
                 Cell(_printed(row, "specificity"), key=key_of(row["specificity"])),
                 Cell(_printed(row, "accuracy"), key=key_of(row["accuracy"])),
@@ -24,7 +24,7 @@ def build_ledger(rows: Records) -> Table:
                     "possible" if row["possible"] == 1 else "not possible", kind="" if row["possible"] == 1 else "bad"
                 ),
                 Cell(_counts(row), key=key_of(row["sensitivity_k"])),
-                Cell(_fits(row), key=key_of(row["fits_n_positive"])),
+                Cell(_sizes(row, "fits_n_positive", "fits_n_negative"), key=key_of(row["fits_n_positive"])),
                 word("yes" if row["wald_agrees"] == 1 else "no"),
                 word("yes" if row["auc_is_balanced"] == 1 else "no"),
                 Cell(row["note"] if isinstance(row["note"], str) else "–", kind="words"),
@@ -52,14 +52,14 @@ def build_sizes(rows: Records) -> Table:
         [
             word(f"Table {int(row['table'])}, {IMAGES.get(row['images'], row['images'])}"),
             Cell(
-                f"{write_count(row['stated_positive'])} + {write_count(row['stated_negative'])}",
+                _sizes(row, "stated_positive", "stated_negative"),
                 key=key_of(row["stated_positive"]),
             ),
             Cell(
                 f"{write_count(row['possible_rows'])} of {write_count(row['rows'])}", key=key_of(row["possible_rows"])
             ),
             Cell(
-                f"{write_count(row['best_positive'])} + {write_count(row['best_negative'])}",
+                _sizes(row, "best_positive", "best_negative"),
                 key=key_of(row["best_positive"]),
             ),
             Cell(f"{write_count(row['best_rows'])} of {write_count(row['rows'])}", key=key_of(row["best_rows"])),
@@ -103,6 +103,7 @@ def _counts(row: dict[str, Any]) -> str:
     return ", ".join("–" if value == "nan" else value for value in found)
 
 
-def _fits(row: dict[str, Any]) -> str:
-    sizes = [row["fits_n_positive"], row["fits_n_negative"]]
+def _sizes(row: dict[str, Any], positive: str, negative: str) -> str:
+    """Numbers of osteoporosis and control images."""
+    sizes = [row[positive], row[negative]]
     return " + ".join(write_count(size) for size in sizes) if all(is_number(size) for size in sizes) else "–"

@@ -44,7 +44,7 @@ def _skewness(rows: Records) -> Table:
         [
             word(str(row["group"]).replace("_", ", ").replace("mri", "MRI").replace("ct", "CT", 1)),
             word(VARIABLES.get(row["variable"], row["variable"])),
-            word(row["part"]),
+            word("hold-out" if row["part"] == "holdout" else row["part"]),
             number(row["skewness"], absent="undefined"),
             number(row["paper_skewness"]),
             count(row["n"]),
@@ -54,7 +54,7 @@ def _skewness(rows: Records) -> Table:
         for row in rows
     ]
     columns = ("Group", "<Of", "<Images", "Skewness", "Paper", "Images", "Patients", "<From")
-    return make_table("table-1", "Table 1. Skewness of the distributions.", columns, found)
+    return make_table("table-1", "Skewness of the distributions.", columns, found)
 
 
 def _experiments(rows: Records) -> Table:
@@ -88,7 +88,13 @@ def _experiments(rows: Records) -> Table:
         "<Networks",
         "<Note",
     )
-    return make_table("table-2", "Table 2. The experiments.", columns, found, files=["predictions/"])
+    return make_table(
+        "table-2",
+        "Images, pairs and patients of each experiment, ours and the paper's.",
+        columns,
+        found,
+        files=["predictions/"],
+    )
 
 
 def _join(value: object, *, name: bool = False) -> str:
@@ -123,7 +129,7 @@ def build_scores(rows: Records) -> Table:
         "Patients",
         "<Predictions",
     )
-    return make_table("table-8", "Table 8. Scores of the rightly classified hold-out images.", columns, found)
+    return make_table("table-8", "Scores of the rightly classified hold-out images.", columns, found)
 
 
 def build_delong(rows: Records) -> Table:
@@ -151,7 +157,7 @@ def build_delong(rows: Records) -> Table:
         *("Images", "<Counted by", "AUC multimodal", "AUC unimodal", "Difference", "z", "p", "Paper: z, p"),
         *("n", "Patients", "<Predictions"),
     )
-    return make_table("table-9", "Table 9. Multimodal against unimodal on the hold-out: DeLong's test.", columns, found)
+    return make_table("table-9", "Multimodal against unimodal on the hold-out: DeLong's test.", columns, found)
 
 
 def _unpaired(rows: Records) -> Table:

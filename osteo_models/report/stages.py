@@ -55,14 +55,14 @@ def build_stage_tables(evidence: Evidence) -> dict[str, Table]:
         Column("Patients"),
     ]
     tables: dict[str, Table] = {}
-    for stage, title in STAGES.items():
+    for stage in STAGES:
         printed = {(row["architecture"], row["images"]): row for row in paper if row["stage"] == stage}
         wanted = set(printed) | {(key[1], key[2]) for key in ours if key[0] == stage}
         groups = [
             _network_group(ours, chosen, stage, network, printed.get(network))
             for network in sorted(wanted, key=order_networks)
         ]
-        caption = f"Stage {stage[-1]}. {title}. Table {PAPER_TABLE[stage]} of the paper."
+        caption = f"Stage {stage[-1]} beside table {PAPER_TABLE[stage]}; second lines: 95 % intervals."
         tables[stage] = Table(f"table-{stage}", caption, columns, groups)
     return tables
 

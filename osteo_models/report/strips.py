@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from osteo_models.terms import CLASS_NAMES
 
-WIDTH, LABEL, RIGHT, TOP, BOTTOM = 340, 74, 46, 16, 34
+WIDTH, LABEL, RIGHT, TOP, BOTTOM = 340, 74, 60, 16, 34
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def judge_shortcuts(rows: Records) -> Verdict:
     for validation, where in (("holdout", "On the hold-out of close ages"), ("folds", "With whole patients left out")):
         parts = []
         for images in IMAGES:
-            age = areas.get((validation, images, "age"))
+            age = areas.get((validation, "combined" if images == "multimodal" else images, "age"))
             for architecture in PROPOSED:
                 model = areas.get((validation, images, architecture))
                 if age is None or model is None:
@@ -91,10 +91,8 @@ def judge_shortcuts(rows: Records) -> Verdict:
                 better = is_number(model["ci_low"]) and is_number(age["ci_high"]) and model["ci_low"] > age["ci_high"]
                 asked += 1
                 shown += better
-                parts.append(
-                    f"{name_network(architecture, images)} {_area(model)} against {_area(age)} of age"
-                    f"{'' if better else ', not beyond chance'}"
-                )
+                doubt = "" if better else (", not beyond chance" if model["value"] > age["value"] else ", no better")
+                parts.append(f"{name_network(architecture, images)} {_area(model)} against {_area(age)} of age{doubt}")
         if parts:
             sentences.append(f"{where}, by ROC AUC: {'; '.join(parts)}.")
     if not sentences:
@@ -172,7 +170,7 @@ def judge_gaps(evidence: Evidence) -> Verdict:
             f"Of {len(evidence.summary):,} figures, {undefined} are undefined and {open_ended} have no interval: "
             "a class or the spread is missing there."
         )
-    empty = sorted(name for name, rows in evidence.tables.items() if not rows)
+    empty = sorted(name for name, rows in evidence.tables.items() if not rows and name != "duplicate_pairs")
     if empty:
         sentences.append(f"Tables without a row: {', '.join(empty)}.")
     others = [name for name in evidence.missing if not name.startswith("evaluation/")]

@@ -86,7 +86,7 @@ def write_metric(metric: str, value: object, digits: int = 1) -> str:
     """A proportion in per cent, an area or Brier score as it is."""
     if not is_number(value):
         return UNDEFINED
-    return f"{value:.3f}" if metric in AREAS else f"{100 * value:.{digits}f}"
+    return f"{value:.3f}".replace("-", "−") if metric in AREAS else f"{100 * value:.{digits}f}"
 
 
 def write_interval(metric: str, low: object, high: object) -> str:

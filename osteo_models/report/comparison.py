@@ -147,7 +147,7 @@ def _metric_row(first: Side, second: Side, heads: Sequence[Head | None], test: s
     values = [found[0] for found in sides]
     gap = values[1] - values[0] if values[0] is not None and values[1] is not None else None
     write = write_points if name not in AREAS else write_signed
-    figures = [measure(name, *found) if is_number(found[0]) else Cell("–") for found in sides]
+    figures = [measure(name, found[0], found[1], found[2]) if is_number(found[0]) else Cell("–") for found in sides]
     counts = [
         count(side.metrics.get(f"{head[1]}.{what}") if head else None)
         for what in ("n", "n_patients")

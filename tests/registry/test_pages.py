@@ -4,7 +4,9 @@ import json
 import shutil
 
 import pytest
+from click.testing import CliRunner
 
+from osteo_models.cli import main
 from osteo_models.errors import InputError
 from osteo_models.evaluation import evaluate_predictions
 from osteo_models.pages import compare_versions, write_report
@@ -86,3 +88,17 @@ def test_the_report_is_written_without_a_registry(folder):
     page = Page(out.read_text(encoding="utf-8"))
     assert "Missing: no model version is registered (register.json)." in page.text
     assert "2 epochs instead of 20" in page.text
+
+
+def test_the_command_says_where_the_page_is(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(main, ["report", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output) == {"page": str(folder / "artifacts" / "report" / "index.html")}
+    done = CliRunner().invoke(main, ["report", "--compare", "osteo-nothing/1", "osteo-nothing/2"])
+    assert done.exit_code == 2
+    assert done.output.strip() == (
+        "error: no registered model 'osteo-nothing'; allowed: none is registered yet; "
+        "register models with `dvc repro register`"
+    )
+    assert CliRunner().invoke(main, ["report", "--out", "x.html"]).exit_code == 2

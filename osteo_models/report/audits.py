@@ -8,7 +8,7 @@ from osteo_models.report.charts import choose_ticks
 from osteo_models.report.evidence import Evidence, Records
 from osteo_models.report.facts import Facts
 from osteo_models.report.forest import Forest, Mark
-from osteo_models.report.stages import order_networks
+from osteo_models.report.stages import FOLDS, order_networks
 from osteo_models.report.subgroups import build_groups, build_modalities
 from osteo_models.report.table import Table, count, make_table, measure, number, source, word
 from osteo_models.report.wording import (
@@ -42,7 +42,8 @@ def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
         "shared": build_shared(tables["shared"]),
         "shortcuts": build_shortcuts(tables["shortcuts"]),
         "shortcut_table": build_shortcut_table(tables["shortcuts"]),
-        "groups": build_groups(tables["groups"]),
+        "groups": build_groups(tables["groups"], FOLDS, "subgroups-table"),
+        "tests": build_groups(tables["groups"], ("stage-5", "stage-6"), "subgroups-tests"),
         "modalities": build_modalities(tables["modalities"]),
     }
 

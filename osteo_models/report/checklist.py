@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from osteo_models.report.evidence import Evidence
 from osteo_models.report.facts import Facts
 from osteo_models.report.wording import IMAGES, is_number
 
 Fact = Callable[[Evidence, Facts], str]  # empty: not reported
+State = Literal["reported", "not reported", "not applicable"]
+NOT_APPLICABLE: Final = "Not applicable"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Answer:
 
     area: str
     wanted: str
-    reported: bool
+    state: State
     fact: str
     link: str
 
@@ -44,14 +46,17 @@ def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
     areas = list(dict.fromkeys(answer.area for answer in answers))
     return {
         "areas": {area: [answer for answer in answers if answer.area == area] for area in areas},
-        "reported": sum(answer.reported for answer in answers),
+        "reported": sum(answer.state == "reported" for answer in answers),
         "total": len(answers),
     }
 
 
 def _answer(item: Item, evidence: Evidence, facts: Facts) -> Answer:
     found = item.fact(evidence, facts)
-    return Answer(item.area, item.wanted, bool(found), found, item.link if found else "")
+    state: State = "reported" if found else "not reported"
+    if found.startswith(NOT_APPLICABLE):
+        state = "not applicable"
+    return Answer(item.area, item.wanted, state, found, item.link if found else "")
 
 
 def _not_reported(evidence: Evidence, facts: Facts) -> str:
@@ -75,7 +80,7 @@ def _source(evidence: Evidence, facts: Facts) -> str:
 
 
 def _no_hospital(evidence: Evidence, facts: Facts) -> str:
-    return "Not applicable: no person was examined, the cohort is synthetic." if facts.synthetic else ""
+    return f"{NOT_APPLICABLE}: no person was examined, the cohort is synthetic." if facts.synthetic else ""
 
 
 def _eligibility(evidence: Evidence, facts: Facts) -> str:

@@ -24,8 +24,7 @@ COLUMNS = (
     "Multimodal, s per epoch",
     "Feature extraction, s",
     "Paper, s per epoch",
-    "Epochs",
-    "<Precision",
+    "<Epochs",
     "Jobs",
 )
 
@@ -73,21 +72,20 @@ def _cost_row(key: tuple[str, str, str], jobs: Records, paper: Any) -> Row:
         *(number(value, 2) for value in seconds.values()),
         number(features if features else None, 1),
         number(paper, 1),
-        word(", ".join(str(one) for one in epochs)),
-        word(precision),
+        word(", ".join(str(one) for one in epochs), detail=precision),
         count(len(jobs)),
     ]
     return Row(cells, "patient" if architecture in PROPOSED else "")
 
 
 def _absent_row(architecture: str, paper: Any) -> Row:
-    blank = len(COLUMNS) - 6
+    blank = len(COLUMNS) - 5
     cells = [
         word(name_architecture(architecture)),
         word("not run", kind="missing"),
         *(number(None) for _ in range(blank)),
     ]
-    return Row([*cells, number(paper, 1), word(None), word(None), count(0)], "paper")
+    return Row([*cells, number(paper, 1), word(None), count(0)], "paper")
 
 
 def _median(jobs: Records, name: str) -> float | None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from osteo_models.report.evidence import Evidence, Records
 from osteo_models.report.facts import Facts
-from osteo_models.report.table import Table, make_table, number, word
+from osteo_models.report.table import Cell, Table, make_table, number, word
 from osteo_models.report.wording import is_number, write_metric
 from osteo_models.terms import CLASS_NAMES
 
@@ -105,26 +105,33 @@ def _picture(row: dict[str, Any], data: bytes | None) -> Picture:
 
 def build_shares(cases: Records) -> Table:
     """Mean share of the map on the vertebrae by model, modality, method and kind, where it is known."""
-    groups: dict[tuple[str, ...], list[float]] = {}
+    groups: dict[tuple[str, ...], Records] = {}
     for row in cases:
         key = (str(row["model"]), str(row["modality"]), str(row["method"]), str(row["kind"]))
-        groups.setdefault(key, [])
-        if is_number(row.get("vertebrae_share")):
-            groups[key].append(float(row["vertebrae_share"]))
+        groups.setdefault(key, []).append(row)
     rows = [
         [
             word(model),
             word(modality.upper()),
             word(METHODS.get(method, method)),
             word(KINDS.get(kind, kind).lower()),
-            number(100 * sum(shares) / len(shares) if shares else None, 1, absent="not known"),
-            number(len(shares), 0),
+            _mean_share(groups[model, modality, method, kind], "vertebrae_share"),
+            _mean_share(groups[model, modality, method, kind], "area_share"),
+            number(len(groups[model, modality, method, kind]), 0),
         ]
-        for (model, modality, method, kind), shares in sorted(groups.items())
+        for model, modality, method, kind in sorted(groups)
     ]
-    columns = ("Model", "<Modality", "<Method", "<Cases", "On the vertebrae, % of the map", "Maps")
+    columns = (
+        *("Model", "<Modality", "<Method", "<Cases", "On the vertebrae, % of the map"),
+        *("Vertebrae, % of the image: an even map's share", "Maps"),
+    )
     caption = "How much of a map lies on the vertebrae, mean over the cases shown."
     return make_table("map-shares", caption, columns, rows, files=["explain/cases.csv"])
+
+
+def _mean_share(rows: Records, column: str) -> Cell:
+    known = [float(row[column]) for row in rows if is_number(row.get(column))]
+    return number(100 * sum(known) / len(known) if known else None, 1, absent="not known")
 
 
 def build_sanity(sanity: dict[str, Any]) -> Table:

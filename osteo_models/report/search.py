@@ -101,6 +101,7 @@ def _pareto_panel(candidates: Records, summary: dict[str, Any], cost: str) -> Pa
         Axis("balanced accuracy", levels[0], levels[-1], levels, 2),
         [Line(_front(places), "s-front")],
         dots=sorted(dots, key=lambda dot: dot.style == "winner"),
+        size=(520, 320),
     )
     return Panel(title, [chart], [], ["search/candidates.csv"])
 

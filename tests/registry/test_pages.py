@@ -92,6 +92,7 @@ def test_the_report_is_written_without_a_registry(folder):
 
 def test_the_command_says_where_the_page_is(folder, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("osteo_models.cli.prepare_environment", lambda: None)  # of this process
     done = CliRunner().invoke(main, ["report", "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.output) == {"page": str(folder / "artifacts" / "report" / "index.html")}

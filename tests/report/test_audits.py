@@ -62,12 +62,21 @@ def test_leaks_name_split_and_kind(evidence):
 
 
 def test_groups_with_too_few_patients_have_a_note_and_no_figure(evidence):
-    table = subgroups.build_groups(evidence.tables["groups"])
+    table = subgroups.build_groups(evidence.tables["groups"], ["stage-1"], "groups")
     assert table.groups[0].title == "Unimodal MRI, stage 1"
     women, few = texts(table)
+    assert women[0] == "women"
     assert women[2] == "80.0"
     assert few[2:6] == ["–"] * 4
     assert few[-1] == "too few: 7 patients, 10 wanted"
+
+
+def test_age_bands_stand_from_the_youngest_on(evidence):
+    first = evidence.tables["groups"][0]
+    bands = ("75 and over", "under 35", "35-44")
+    rows = [first | {"by": "age", "group": band} for band in bands] + [first | {"by": "sex", "group": "M"}]
+    found = [row[0] for row in texts(subgroups.build_groups(rows, ["stage-1"], "groups"))]
+    assert found == ["men", "under 35 years", "35–44 years", "75 years and over"]
 
 
 def test_one_modality_or_both(evidence):
@@ -163,13 +172,13 @@ def test_the_checklist_reports_only_what_is_there(evidence):
     found = {one.wanted: one for answers in full["areas"].values() for one in answers}
     assert found["Outcome and how it was determined"].fact.startswith("Mean T-score of L1–L4 below -1")
     assert found["Uncertainty of the figures"].fact == "95 %, 2,000 resamples of whole patients within their class."
-    assert found["Ethics approval and consent"].fact.startswith("Not applicable")
-    assert not found["Funding and conflicts of interest"].reported
+    assert found["Ethics approval and consent"].state == "not applicable"
+    assert found["Funding and conflicts of interest"].state == "not reported"
     real = checklist.build(evidence, facts())
     assert real["reported"] < full["reported"]
     bare = {one.wanted: one for answers in real["areas"].values() for one in answers}
-    assert not bare["Ethics approval and consent"].reported
-    assert not bare["Code"].reported
+    assert bare["Ethics approval and consent"].state == "not reported"
+    assert bare["Code"].state == "not reported"
     assert bare["Code"].link == ""
 
 

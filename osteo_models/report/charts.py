@@ -151,7 +151,7 @@ def _draw_axes(place: _Place) -> str:
     for tick in place.x.ticks:
         spot = place.across(tick)
         parts.append(f'<line class="tick" x1="{spot:.1f}" x2="{spot:.1f}" y1="{floor}" y2="{floor + 4}"/>')
-        parts.append(f'<text x="{spot:.1f}" y="{floor + 17}" text-anchor="middle">{tick:.{place.x.digits}f}</text>')
+        parts.append(f'<text x="{spot:.1f}" y="{floor + 17}" text-anchor="middle">{tick:,.{place.x.digits}f}</text>')
     parts.append(f'<line class="tick" x1="{LEFT}" x2="{right}" y1="{floor}" y2="{floor}"/>')
     middle, centre = (LEFT + right) / 2, (TOP + floor) / 2
     parts.append(

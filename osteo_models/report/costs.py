@@ -17,13 +17,13 @@ COLUMNS = (
     "<Weights",
     "Parameters",
     "Trainable",
-    "Multiply-accumulates, millions",
-    "MRI, s per epoch",
-    "CT, s per epoch",
-    "Combined, s per epoch",
-    "Multimodal, s per epoch",
-    "Feature extraction, s",
-    "Paper, s per epoch",
+    "MACs, millions",
+    "MRI, s/epoch",
+    "CT, s/epoch",
+    "Combined, s/epoch",
+    "Multimodal, s/epoch",
+    "Features, s",
+    "Paper, s/epoch",
     "<Epochs",
     "Jobs",
 )
@@ -47,13 +47,15 @@ def build_costs(evidence: Evidence) -> Table:
     ]
     if rows:
         rows += [_absent_row(name, seconds) for name, seconds in paper.items() if name not in known]
-    caption = "Median over the jobs of an architecture. Multiply-accumulates: of one image, forward."
+    caption = "Medians over the jobs of an architecture. MACs: multiply-accumulates of one image, forward."
     return make_table("costs-table", caption, COLUMNS, rows, files=["jobs.json"])
 
 
 def _weights(job: dict[str, Any]) -> str:
     """Where a network started from, such as "imagenet, frozen"."""
-    return ", ".join(str(job[name]) for name in ("weights", "transfer") if job.get(name)) or "none"
+    start = str(job.get("weights") or "none")
+    shown = "from scratch" if start == "none" else start
+    return f"{shown}, {job['transfer']}" if job.get("transfer") else shown
 
 
 def _cost_row(key: tuple[str, str, str], jobs: Records, paper: Any) -> Row:

@@ -57,6 +57,8 @@ def list_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("Pruned", "pruned"),
         ("Failed", "failed"),
         ("Impossible shapes, rejected before training", "rejected_shapes"),
+        ("Too costly, rejected before training", "rejected_costs"),
+        ("Repeats, rejected before training", "rejected_repeats"),
         ("Folds of a candidate", "folds"),
         ("Epochs at most", "epochs"),
     )

@@ -85,7 +85,7 @@ def test_every_section_is_there(page):
     assert "osteo-unimodal-mri 3 champion PROMOTE 91.3 88.1–94.2 85.4" in told
     assert "1,800 examined −1,390: not “mean T-score of L1-L4 below the threshold” 410 left" in told
     assert "curves/stage-4/multimodal-multimodal-image.csv" in told
-    assert "Multimodal none 1,409,922 1,409,410 21.0" in told
+    assert "Multimodal from scratch 1,409,922 1,409,410 21.0" in told
     assert "d41d8cd9.dir" in told
     assert "experiments.seed 2023" in told
     assert " by image, " in told  # the optimism of image folds

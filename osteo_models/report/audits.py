@@ -10,7 +10,7 @@ from osteo_models.report.facts import Facts
 from osteo_models.report.forest import Forest, Mark
 from osteo_models.report.stages import FOLDS, order_networks
 from osteo_models.report.subgroups import build_groups, build_modalities
-from osteo_models.report.table import Table, count, make_table, measure, number, source, word
+from osteo_models.report.table import Cell, Table, count, key_of, make_table, measure, number, source, word
 from osteo_models.report.wording import (
     ARCHITECTURES,
     IMAGES,
@@ -22,6 +22,7 @@ from osteo_models.report.wording import (
     write_interval,
     write_metric,
     write_points,
+    write_signed,
 )
 
 VALIDATIONS: Final = {
@@ -42,6 +43,7 @@ def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
         "shared": build_shared(tables["shared"]),
         "shortcuts": build_shortcuts(tables["shortcuts"]),
         "shortcut_table": build_shortcut_table(tables["shortcuts"]),
+        "beyond": build_beyond(tables["beyond"]),
         "groups": build_groups(tables["groups"], FOLDS, "subgroups-table"),
         "tests": build_groups(tables["groups"], ("stage-5", "stage-6"), "subgroups-tests"),
         "modalities": build_modalities(tables["modalities"]),
@@ -76,6 +78,36 @@ def _forest(title: str, marks: list[Mark], line: float) -> Forest:
     shown = [end for mark in marks for end in (mark.value, mark.low, mark.high) if end is not None] + [line]
     ticks = choose_ticks(min(shown), max(shown))
     return Forest(title, marks, ticks[0], ticks[-1], ticks, line)
+
+
+def build_beyond(rows: Records) -> Table:
+    """Each network minus age, sex or header alone on the same images."""
+    found = []
+    for row in sorted(rows, key=lambda one: (one["stage"], order_networks((one["architecture"], one["images"])))):
+        if row["metric"] != "roc_auc":
+            continue
+        known = is_number(row["ci_low"]) and is_number(row["ci_high"])
+        detail = f"{write_signed(row['ci_low'])} to {write_signed(row['ci_high'])}" if known else "interval undefined"
+        found.append(
+            [
+                word(name_network(row["architecture"], row["images"])),
+                word(row["stage"][-1]),
+                word(PREDICTORS.get(row["predictor"], row["predictor"])),
+                measure("roc_auc", row["model"]),
+                measure("roc_auc", row["shortcut"]),
+                Cell(write_signed(row["difference"]), detail, key_of(row["difference"])),
+                count(row["n"]),
+                count(row["n_patients"]),
+                word(row["note"]),
+                source(row["source"]),
+            ]
+        )
+    columns = (
+        *("Network", "<Stage", "<Against", "ROC AUC", "Of the shortcut", "Difference", "Images", "Patients", "<Note"),
+        "<Predictions",
+    )
+    caption = "Each network minus a shortcut on the same images; whole patients resampled for both together."
+    return make_table("beyond", caption, columns, found)
 
 
 def build_duplicates(rows: Records) -> Table:

@@ -30,7 +30,7 @@ SHOWN: Final = (
         "ledger",
         "ledger_sizes",
     ),
-    *("duplicates", "duplicate_pairs", "shared", "shortcuts", "groups", "modalities"),
+    *("duplicates", "duplicate_pairs", "shared", "shortcuts", "beyond", "groups", "modalities"),
 )
 Records = list[dict[str, Any]]
 

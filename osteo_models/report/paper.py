@@ -15,6 +15,7 @@ from osteo_models.report.wording import (
     name_architecture,
     name_network,
     write_count,
+    write_interval,
     write_metric,
     write_p,
     write_signed,
@@ -107,7 +108,9 @@ def build_scores(rows: Records) -> Table:
     found = [
         [
             word(name_network(row["architecture"], row["images"])),
-            number(row["mean"], absent="undefined"),
+            number(
+                row["mean"], detail=write_interval("brier", row.get("ci_low"), row.get("ci_high")), absent="undefined"
+            ),
             number(row["sd"], absent="undefined"),
             number(row.get("paper_mean")),
             number(row.get("paper_sd")),

@@ -9,16 +9,14 @@ from osteo_models.report.claims import judge_claims
 from osteo_models.report.evidence import Evidence, Records
 from osteo_models.report.facts import Facts
 from osteo_models.report.headline import NETWORKS
-from osteo_models.report.stages import build_stage_tables
+from osteo_models.report.stages import FOLDS, build_stage_tables
 from osteo_models.report.wording import (
-    IMAGES,
-    PROPOSED,
     SPLITS,
     is_number,
     name_network,
-    write_interval,
     write_metric,
     write_points,
+    write_signed,
 )
 
 Answer = Literal["yes", "partly", "no", "unclear", "missing"]
@@ -41,7 +39,7 @@ def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
     verdicts = [
         Verdict("Does it reproduce the paper's figures and claims?", answer, sentences, "headline"),
         judge_optimism(evidence.tables["image_vs_patient"]),
-        judge_shortcuts(evidence.tables["shortcuts"]),
+        judge_shortcuts(evidence.tables["beyond"]),
         judge_leaks(evidence.tables["shared"], evidence.tables["duplicates"]),
         judge_gate(evidence.versions),
         judge_gaps(evidence),
@@ -72,39 +70,39 @@ def judge_optimism(rows: Records) -> Verdict:
 
 
 def judge_shortcuts(rows: Records) -> Verdict:
-    """Whether the image models beat age alone, first where ages are close."""
+    """Whether the proposed networks beat age alone on the same patients, first where ages are close."""
     question = "Is it better than age alone?"
-    areas = {
-        (row["validation"], row["images"], row["predictor"]): row
+    asked = [
+        row
         for row in rows
-        if row["metric"] == "roc_auc" and is_number(row["value"])
-    }
-    sentences, shown, asked = [], 0, 0
-    for validation, where in (("holdout", "On the hold-out of close ages"), ("folds", "With whole patients left out")):
-        parts = []
-        for images in IMAGES:
-            age = areas.get((validation, "combined" if images == "multimodal" else images, "age"))
-            for architecture in PROPOSED:
-                model = areas.get((validation, images, architecture))
-                if age is None or model is None:
-                    continue
-                better = is_number(model["ci_low"]) and is_number(age["ci_high"]) and model["ci_low"] > age["ci_high"]
-                asked += 1
-                shown += better
-                doubt = "" if better else (", not beyond chance" if model["value"] > age["value"] else ", no better")
-                parts.append(f"{name_network(architecture, images)} {_area(model)} against {_area(age)} of age{doubt}")
+        if (row["predictor"], row["metric"]) == ("age", "roc_auc")
+        and (row["stage"], row["architecture"], row["images"]) in NETWORKS
+        and is_number(row["difference"])
+    ]
+    if not asked:
+        return Verdict(question, "missing", ["Age alone was not compared."], "shortcuts-audit")
+    better = [row for row in asked if is_number(row["ci_low"]) and row["ci_low"] > 0]
+    lead = f"{len(better)} of {len(asked)} proposed networks beat age alone on the same patients, beyond chance."
+    sentences = [lead]
+    for stages, where in (
+        (("stage-5",), "On the hold-out of close ages"),
+        (FOLDS, "With whole patients left out"),
+        (("stage-6",), "On the patient-based test"),
+    ):
+        parts = [_tell_beyond(row) for row in asked if row["stage"] in stages]
         if parts:
             sentences.append(f"{where}, by ROC AUC: {'; '.join(parts)}.")
-    if not sentences:
-        return Verdict(question, "missing", ["Age alone was not compared."], "shortcuts-audit")
-    answer: Answer = "yes" if shown == asked else ("partly" if shown else "no")
-    lead = f"Intervals lie clear of age's in {shown} of {asked} comparisons."
-    return Verdict(question, answer, [lead, *sentences], "shortcuts-audit")
+    answer: Answer = "yes" if len(better) == len(asked) else ("partly" if better else "no")
+    return Verdict(question, answer, sentences, "shortcuts-audit")
 
 
-def _area(row: dict[str, Any]) -> str:
-    interval = write_interval("roc_auc", row["ci_low"], row["ci_high"]) or "interval undefined"
-    return f"{write_metric('roc_auc', row['value'])} ({interval})"
+def _tell_beyond(row: dict[str, Any]) -> str:
+    """A model beside age: both areas, and the paired difference."""
+    known = is_number(row["ci_low"]) and is_number(row["ci_high"])
+    interval = f"{write_signed(row['ci_low'])} to {write_signed(row['ci_high'])}" if known else "interval undefined"
+    areas = f"{write_metric('roc_auc', row['model'])} against {write_metric('roc_auc', row['shortcut'])}"
+    name = name_network(row["architecture"], row["images"])
+    return f"{name} {areas}, {write_signed(row['difference'])} ({interval})"
 
 
 def judge_leaks(shared: Records, duplicates: Records) -> Verdict:

@@ -54,6 +54,13 @@ def test_an_undefined_shortcut_has_no_mark_but_its_note(evidence):
     assert (mark.text, mark.value, mark.note) == ("undefined", None, "undefined: the same for all images")
 
 
+def test_what_a_network_adds_stands_with_its_paired_interval(evidence):
+    age, sex = audits.build_beyond(evidence.tables["beyond"]).rows
+    assert [cell.text for cell in age.cells[:6]] == ["Unimodal CT", "5", "Age alone", "0.800", "0.600", "+0.200"]
+    assert age.cells[5].detail == "+0.050 to +0.350"
+    assert sex.cells[2].text == "Sex alone"
+
+
 def test_leaks_name_split_and_kind(evidence):
     assert texts(audits.build_shared(evidence.tables["shared"]))[0][:4] == ["hold-out (stage 5)", "patient", "0", "12"]
     rows = audits.build_duplicates(evidence.tables["duplicates"]).rows

@@ -32,29 +32,32 @@ def test_without_both_protocols_optimism_is_missing():
     assert verdicts.judge_optimism([optimism(math.nan)]).answer == "missing"
 
 
-def shortcut(predictor, value, half=0.03, images="mri", validation="holdout"):
-    row = {"predictor": predictor, "images": images, "validation": validation, "metric": "roc_auc", "value": value}
-    return row | {"ci_low": value - half, "ci_high": value + half}
+def beyond(difference, half=0.03, **changes):
+    row = {"stage": "stage-5", "architecture": "unimodal", "images": "mri", "predictor": "age", "metric": "roc_auc"}
+    row |= {"model": 0.8, "shortcut": 0.8 - difference, "difference": difference}
+    return row | {"ci_low": difference - half, "ci_high": difference + half} | changes
 
 
-@pytest.mark.parametrize(
-    ("age", "model", "answer", "words"),
-    [
-        (0.6, 0.8, "yes", "against 0.600 (0.570–0.630) of age."),
-        (0.6, 0.62, "no", "of age, not beyond chance."),
-        (0.9, 0.8, "no", "of age, no better."),
-    ],
-)
-def test_better_than_age_means_clear_of_ages_interval(age, model, answer, words):
-    verdict = verdicts.judge_shortcuts([shortcut("age", age), shortcut("unimodal", model)])
+@pytest.mark.parametrize(("differences", "answer"), [([0.1, 0.2], "yes"), ([0.1, 0.01], "partly"), ([-0.2], "no")])
+def test_better_than_age_means_beyond_chance_on_the_same_patients(differences, answer):
+    verdict = verdicts.judge_shortcuts([beyond(difference) for difference in differences])
     assert verdict.answer == answer
-    assert verdict.sentences[1].endswith(words)
+    held = sum(difference > 0.03 for difference in differences)
+    assert verdict.sentences[0].startswith(f"{held} of {len(differences)} proposed networks beat age alone")
 
 
-def test_the_multimodal_network_stands_beside_the_age_of_both_modalities():
-    rows = [shortcut("age", 0.6, images="combined"), shortcut("multimodal", 0.9, images="multimodal")]
-    assert verdicts.judge_shortcuts(rows).answer == "yes"
-    assert verdicts.judge_shortcuts(rows[1:]).answer == "missing"
+def test_the_difference_to_age_is_told_by_kind_of_test():
+    rows = [beyond(0.1), beyond(0.05, stage="stage-1"), beyond(0.3, predictor="sex"), beyond(0.2, metric="brier")]
+    verdict = verdicts.judge_shortcuts(rows)
+    assert verdict.sentences[1:] == [
+        "On the hold-out of close ages, by ROC AUC: Unimodal MRI 0.800 against 0.700, +0.100 (+0.070 to +0.130).",
+        "With whole patients left out, by ROC AUC: Unimodal MRI 0.800 against 0.750, +0.050 (+0.020 to +0.080).",
+    ]
+    open_ended = verdicts.judge_shortcuts([beyond(0.1, ci_low=math.nan)])
+    assert open_ended.answer == "no"
+    assert "(interval undefined)" in open_ended.sentences[1]
+    assert verdicts.judge_shortcuts([beyond(math.nan)]).answer == "missing"
+    assert verdicts.judge_shortcuts(rows[2:]).answer == "missing"
 
 
 def test_a_leak_is_told_with_its_split_and_number():

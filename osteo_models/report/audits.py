@@ -73,9 +73,9 @@ def build_optimism(rows: Records, metric: str = "balanced_accuracy") -> Forest |
     return _forest("Optimism of image folds, balanced accuracy", marks, 0.0)
 
 
-def _forest(title: str, marks: list[Mark], line: float) -> Forest:
-    """An axis that holds every interval and the line of nothing."""
-    shown = [end for mark in marks for end in (mark.value, mark.low, mark.high) if end is not None] + [line]
+def _forest(title: str, marks: list[Mark], line: float, scale: list[Mark] | None = None) -> Forest:
+    """An axis that holds every interval, those of `scale` too, and the line of nothing."""
+    shown = [end for mark in scale or marks for end in (mark.value, mark.low, mark.high) if end is not None] + [line]
     ticks = choose_ticks(min(shown), max(shown))
     return Forest(title, marks, ticks[0], ticks[-1], ticks, line)
 
@@ -188,14 +188,15 @@ def build_shortcuts(rows: Records) -> list[Forest]:
         if row["metric"] == "roc_auc":  # the multimodal network sees the images of both modalities
             images = "combined" if row["images"] == "multimodal" else row["images"]
             places.setdefault((row["validation"], images), []).append(row)
-    plots = []
+    plots: dict[str, list[Mark]] = {}
     for validation in VALIDATIONS:
         for images in IMAGES:
             found = places.get((validation, images), [])
             marks = [_shortcut_mark(row) for row in sorted(found, key=_order_predictor)]
             if any(mark.value is not None for mark in marks):
-                plots.append(_forest(f"{IMAGES[images]}, {VALIDATIONS[validation]}", marks, 0.5))
-    return plots
+                plots[f"{IMAGES[images]}, {VALIDATIONS[validation]}"] = marks
+    everything = [mark for marks in plots.values() for mark in marks]
+    return [_forest(title, marks, 0.5, everything) for title, marks in plots.items()]
 
 
 def _order_predictor(row: dict[str, Any]) -> tuple[bool, int]:

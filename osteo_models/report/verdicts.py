@@ -81,6 +81,7 @@ def judge_shortcuts(rows: Records) -> Verdict:
     ]
     if not asked:
         return Verdict(question, "missing", ["Age alone was not compared."], "shortcuts-audit")
+    asked.sort(key=lambda row: NETWORKS.index((row["stage"], row["architecture"], row["images"])))
     better = [row for row in asked if is_number(row["ci_low"]) and row["ci_low"] > 0]
     lead = f"{len(better)} of {len(asked)} proposed networks beat age alone on the same patients, beyond chance."
     sentences = [lead]

@@ -18,7 +18,7 @@ from osteo_models.terms import CLASS_NAMES
 
 METHODS: Final = {"gradcampp": "Grad-CAM++", "smoothgrad": "SmoothGrad"}
 KINDS: Final = {"worst_error": "Worst errors", "correct": "Rightly classified"}
-BYTES: Final = 900_000  # of pictures: with the rest of the page under 3 MB as text
+BYTES: Final = 700_000  # of pictures: with the rest of the page under 3 MB as text, for 80 jobs
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from prefect import flow, task
@@ -58,6 +59,7 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
         "version": version.version,
         "alias": ", ".join(version.aliases),
         "verdict": verdict.verdict,
+        "rules": [asdict(result) for result in verdict.results],
         "metrics": metrics,
     }
 

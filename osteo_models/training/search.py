@@ -139,6 +139,7 @@ def run_search(study: Study, course: Course, cluster: Cluster, *, name: str, on_
         OsteoError: no candidate could be trained.
     """
     if not study.count_left():
+        shutil.rmtree(course.folder, ignore_errors=True)  # what a kill in the last moment left
         return
     conductor = Conductor(study, study.begin_session(cluster.slots), course.folder, on_change)
     bound = tune.with_parameters(CandidateTrial, course=course, arrays=[cluster.arrays])
@@ -165,6 +166,7 @@ def run_search(study: Study, course: Course, cluster: Cluster, *, name: str, on_
     tuner.fit()
     if conductor.problem is not None:
         raise conductor.problem
+    shutil.rmtree(course.folder, ignore_errors=True)
     failed = [record for record in study.records() if record.status == "failed"]
     if len(failed) == len(study.records()):
         raise OsteoError(f"all {len(failed)} candidates failed, the first: {failed[0].reason}", where="search")

@@ -173,14 +173,35 @@ def _show_verdict(verdict: Any, as_json: bool) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
 @click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
+@click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def predict(path: Path, model: str, modality: Any, as_json: bool) -> None:
+def predict(path: Path, model: str, modality: Any, accept_unlike: bool, as_json: bool) -> None:
     """Score a DICOM, PNG or JPEG file, or a folder of them, per image and per patient."""
     from osteo_models.predict import predict_path
 
-    prediction = predict_path(_tracking(), path, model, modality)
+    prediction = predict_path(_tracking(), path, model, modality, accept_unlike=accept_unlike)
     if as_json:
         click.echo(json.dumps(prediction.as_dict()))
     else:
         for line in prediction.as_lines():
             click.echo(line)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--model", required=True, help="NAME@alias or NAME/version, such as osteo-unimodal-mri-ensemble@champion."
+)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("scores.csv"), show_default=True)
+@click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
+@click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
+def score(folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool) -> None:
+    """Score a folder of images into tables, one per image and one per patient.
+
+    A file that was not scored has a row with its reason. As a Prefect flow: `python -m pipelines.score`.
+    """
+    from osteo_models.score import patients_path, score_folder
+
+    said = score_folder(_tracking(), folder, model, out, modality=modality, accept_unlike=accept_unlike)
+    click.echo(f"{said.model} version {said.version}: {len(said.images)} images scored, {len(said.refused)} refused")
+    click.echo(f"{out}, {patients_path(out)}")

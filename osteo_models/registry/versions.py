@@ -14,9 +14,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from osteo_models.registry.card import format_metric, write_card
+from osteo_models.registry.inspection import hash_code
 from osteo_models.registry.lookup import (
     CHALLENGER,
     CHAMPION,
+    CODE_TAG,
     MODEL_TAG,
     RECORD_TAG,
     WEIGHTS_TAG,
@@ -30,7 +32,7 @@ from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, hash_fil
 from osteo_models.registry.package import write_package
 from osteo_models.registry.runs import JOB_TAG, NOTE_TAG, PARENT_TAG
 from osteo_models.registry.tracking import Tracking
-from osteo_models.terms import PROTOCOLS, STAGES, metric_prefix, model_name
+from osteo_models.terms import PROTOCOLS, STAGES, metric_prefix
 
 __all__ = [
     "CHALLENGER",
@@ -73,7 +75,7 @@ def register_version(
     weights = model_folder / WEIGHTS
     loaded = read_network(weights, model_folder / RECORD)  # what cannot be loaded is not registered
     record, sha256 = loaded.record, hash_file(weights)
-    name = model_name(record.architecture, record.images)
+    name = record.name
     with tracking.writing():
         client = tracking.client
         _ensure_model(client, name, record)
@@ -134,6 +136,7 @@ def _log_model(
         package = Path(place) / "model"
         write_package(package, folder, record, model_id=model.model_id, run_id=run_id)
         client.log_model_artifacts(model.model_id, str(package))
+        client.set_logged_model_tags(model.model_id, {CODE_TAG: hash_code(package)})
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     return model.model_id
@@ -141,6 +144,7 @@ def _log_model(
 
 def _params(record: ModelRecord) -> dict[str, str]:
     spec = {f"spec.{key}": str(value) for key, value in record.spec.items()}
+    spec |= {"members": str(record.members)} if record.members > 1 else {}
     return {"architecture": record.architecture, "images": record.images, "precision": record.precision, **spec}
 
 

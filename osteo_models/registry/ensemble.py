@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from osteo_models.errors import StaleDataError
 from osteo_models.models import build
+from osteo_models.params import Params
 from osteo_models.terms import Modality
 from osteo_models.training.checkpoint import load_weights, save_weights
 
@@ -52,6 +53,21 @@ def _mean_logit(logits: Sequence[Tensor]) -> Tensor:
 def list_members(network: nn.Module) -> list[nn.Module]:
     """The networks of an ensemble; any other network is alone."""
     return list(network.members) if isinstance(network, Ensemble) else [network]
+
+
+def find_folds(artifacts: Path, params: Params, architecture: str, images: str) -> dict[str, Any] | None:
+    """The job whose folds are an ensemble of this architecture and image set: cross-validation, patients apart.
+
+    Returns:
+        Its entry in jobs.json; None where there was no such job.
+    """
+    jobs: list[dict[str, Any]] = json.loads((artifacts / "jobs.json").read_text(encoding="utf-8"))
+    folded = [stage for stage, item in params.stages.items() if item.validation == "folds"]
+    wanted = {"architecture": architecture, "images": images, "protocol": "patient"}
+    for job in jobs:
+        if job["stage"] in folded and all(job[name] == value for name, value in wanted.items()):
+            return job
+    return None
 
 
 def write_ensemble(target: Path, record: Mapping[str, Any], weights: Sequence[Path], *, key: str) -> None:

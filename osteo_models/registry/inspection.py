@@ -92,7 +92,9 @@ def check_package(folder: Path, code: str) -> None:
         WeightsError: With every reason.
     """
     faults = [*_find_files(folder), *_find_description(folder)]
-    if not faults and hash_code(folder) != code:
+    if not code:
+        faults.append("registered without a record of its code")
+    elif not faults and hash_code(folder) != code:
         faults.append("its code is not that which it was registered with")
     if faults:
         raise WeightsError(

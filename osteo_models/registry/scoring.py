@@ -112,7 +112,7 @@ def _compare(loaded: LoadedNetwork, image: PreparedImage, where: str, *, accept_
     """
     fault = loaded.likeness.find_fault(image.pixels, image.modality) if loaded.likeness else None
     if fault and not accept_unlike:
-        remedy = f"to have it scored all the same, say `{ACCEPT}`"
+        remedy = f"`{ACCEPT}` (--accept-unlike) has it scored all the same"
         raise ImageError(f"it does not look like the training images: {fault}", where=where, remedy=remedy)
     return fault
 

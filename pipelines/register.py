@@ -16,8 +16,9 @@ import numpy as np
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.data.likeness import Likeness, fit_likeness
+from osteo_models.data.likeness import Likeness
 from osteo_models.data.likeness_file import save_likeness
+from osteo_models.data.likeness_fit import fit_likeness
 from osteo_models.data.revisions import read_commit, read_data_digest
 from osteo_models.errors import StaleDataError
 from osteo_models.evaluation.evidence import collect_metrics

@@ -1,8 +1,8 @@
 """Whether an image looks like those that a network was trained on: modality, orientation, intensity, structure.
 
 A network gives a score to anything, a photograph too. The reference is small and plain numbers: for each modality a
-Gaussian (probabilistic PCA) of the tones and one of the structure, fitted to the training images. Its limits are what
-training images reach when the Gaussians are fitted without their patients.
+Gaussian (probabilistic PCA) of the tones and one of the structure, with the limits that training images keep
+(`likeness_fit`).
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from osteo_models.errors import InputError
-from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, MODALITIES, Modality
+from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality
 
 Grey = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.float64]
 
 QUANTILE: Final = 0.999  # of the training images pass each check
-FOLDS: Final = 10  # of patients, when limits are set
-COMPONENTS: Final = 40
 BLOCK: Final = 4  # pixels: structure is looked at on 20 x 15 blocks
 PERCENTILES: Final = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 SLACK: Final = 2.0  # on the limits, where only the reason is sought: turning back resamples a second time
@@ -125,7 +122,7 @@ class Likeness:
         own = self.references[modality]
         others = {name: item for name, item in self.references.items() if name != modality}
         view = describe_images(image)
-        values = _measure(view, own.tones, own.structure, [item.structure for item in others.values()])[:, 0]
+        values = measure(view, own.tones, own.structure, [item.structure for item in others.values()])[:, 0]
         over = [name for name, value, limit in zip(CHECKS, values, own.limits, strict=True) if value > limit]
         if not over:
             return None
@@ -134,7 +131,9 @@ class Likeness:
                 return f"modality: it looks like {name}, not like {modality}"
         turned = {name: own.structure.distances(view.turned[name])[0] for name in over if name in TURNS}
         nearest = min(turned, key=lambda name: turned[name], default=None)
-        if nearest and own.fits(_resize(TURNS[nearest](image))):
+        # A quarter turn resamples, which changes the tones: what is far off upright and near when turned is turned.
+        far_upright = nearest is not None and turned[nearest] <= own.limits[1] < values[1]
+        if nearest and (far_upright or own.fits(_resize(TURNS[nearest](image)))):
             return f"orientation: it would fit {nearest}"
         check, at = over[0], CHECKS.index(over[0])
         share = f"{QUANTILE:.1%} of the training images"
@@ -144,31 +143,6 @@ class Likeness:
             return f"orientation: less clearly upright than {share}"
         kind = "intensity" if check == "tones" else check
         return f"{kind}: distance {values[at]:.0f}, {share} are within {own.limits[at]:.0f}"
-
-
-def fit_likeness(images: Grey, modalities: Sequence[str], patients: Sequence[str]) -> Likeness:
-    """Make the references of training images.
-
-    Shapes:
-        images: (N, 80, 60); modalities, patients: N.
-
-    Raises:
-        InputError: A modality has images of fewer than two patients.
-    """
-    kinds, owners = np.asarray(modalities), np.asarray(patients)
-    views: dict[Modality, View] = {}
-    for name in MODALITIES:
-        if count := len(np.unique(owners[kinds == name])):
-            views[name] = describe_images(images[kinds == name])
-            if count < 2:
-                raise InputError("images of one patient", where=f"reference of {name}", allowed="two patients or more")
-    structures = {name: _fit(view.structure, COMPONENTS) for name, view in views.items()}
-    references: dict[Modality, Reference] = {}
-    for name, view in views.items():
-        others = [gaussian for other, gaussian in structures.items() if other != name]
-        limits = _find_limits(view, owners[kinds == name], others)
-        references[name] = Reference(_fit(view.tones, None), structures[name], limits)
-    return Likeness(references)
 
 
 def describe_images(images: Grey) -> View:
@@ -202,32 +176,10 @@ def _resize(images: Grey) -> Grey:
     return np.stack(sized)
 
 
-def _measure(view: View, tones: Gaussian, structure: Gaussian, others: Sequence[Gaussian]) -> Numbers:
+def measure(view: View, tones: Gaussian, structure: Gaussian, others: Sequence[Gaussian]) -> Numbers:
     """The values of `CHECKS`: (checks, n)."""
     upright, own = structure.distances(view.structure), structure.surprises(view.structure)
     alone = np.full(len(own), -np.inf)
     modality = np.max([own - other.surprises(view.structure) for other in others] or [alone], axis=0)
     turned = [upright - structure.distances(view.turned[name]) for name in TURNS]
     return np.stack([tones.distances(view.tones), upright, modality, *turned])
-
-
-def _find_limits(view: View, patients: npt.NDArray[np.str_], others: Sequence[Gaussian]) -> Numbers:
-    """What the images reach when their patients are left out of the Gaussians."""
-    known, owner = np.unique(patients, return_inverse=True)
-    fold = owner % min(FOLDS, len(known))  # identifiers are pseudonyms: their order means nothing
-    values = np.empty((len(CHECKS), len(patients)))
-    for number in range(int(fold.max()) + 1):
-        out = fold == number
-        tones, structure = _fit(view.tones[~out], None), _fit(view.structure[~out], COMPONENTS)
-        values[:, out] = _measure(view.select(out), tones, structure, others)
-    return np.quantile(values, QUANTILE, axis=1, method="higher")
-
-
-def _fit(rows: Numbers, components: int | None) -> Gaussian:
-    mean = rows.mean(axis=0)
-    offset = rows - mean
-    variances, axes = np.linalg.eigh(offset.T @ offset / max(1, len(rows) - 1))
-    variances, axes = variances[::-1], axes[:, ::-1].T
-    kept = max(1, min(components or mean.size - 1, mean.size - 1, len(rows) - 2))
-    rest = max(float(variances[kept:].mean()), 1e-3)
-    return Gaussian(mean, axes[:kept], np.maximum(variances[:kept], rest), np.array(rest))

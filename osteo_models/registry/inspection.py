@@ -20,7 +20,6 @@ FLAVOR: Final = "python_function"
 LOADER: Final = "mlflow.pyfunc.loaders.code_model"
 CODE: Final = "code"
 MODEL_CODE: Final = "model_code.py"
-COMPILED: Final = "__pycache__"  # Python leaves these in a local store where a version was served from it
 KEYS: Final = {
     *("artifacts", "cloudpickle_version", "code", "env", "loader_module", "model_code_path", "python_version"),
     "streamable",
@@ -37,19 +36,10 @@ DANGEROUS: Final[Mapping[str, tuple[bytes, ...]]] = {
     "a program": (b"\x7fELF", b"MZ"),
 }
 SUFFIXES: Final = (
-    ".pkl",
-    ".pickle",
-    ".cloudpickle",
-    ".joblib",
-    ".dill",
-    ".pt",
-    ".pt2",
-    ".pth",
-    ".ckpt",
-    ".bin",
-    ".npy",
+    *(".pkl", ".pickle", ".cloudpickle", ".joblib", ".dill", ".pt", ".pt2", ".pth", ".ckpt", ".bin"),
+    *(".pyc", ".pyd", ".so", ".egg", ".whl", ".zip"),
 )
-SUFFIXES_OF_CODE: Final = (".py", ".pyc", ".pyd", ".so", ".pth", ".sh")
+SUFFIXES_OF_CODE: Final = (".py", ".sh")
 
 
 def check_weights(path: Path, tensors: int) -> None:
@@ -107,7 +97,7 @@ def hash_code(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
-        if COMPILED not in path.parts and (name.startswith(f"{CODE}/") or path.suffix in SUFFIXES_OF_CODE):
+        if name.startswith(f"{CODE}/") or path.suffix in SUFFIXES_OF_CODE:
             digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -125,6 +115,9 @@ def _find_files(folder: Path) -> Iterator[str]:
 
 
 def _find_danger(start: bytes) -> str | None:
+    # A safetensors file begins with the length of its header, which may look like a pickle's mark, then zeros.
+    if not any(start[3:]):
+        return None
     return next((kind for kind, marks in DANGEROUS.items() if start.startswith(marks)), None)
 
 

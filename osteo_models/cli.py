@@ -237,12 +237,13 @@ def doctor(as_json: bool) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
 @click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
+@click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def predict(path: Path, model: str, modality: Any, as_json: bool) -> None:
+def predict(path: Path, model: str, modality: Any, accept_unlike: bool, as_json: bool) -> None:
     """Score a DICOM, PNG or JPEG file, or a folder of them, per image and per patient."""
     from osteo_models.predict import predict_path
 
-    prediction = predict_path(_tracking(), path, model, modality)
+    prediction = predict_path(_tracking(), path, model, modality, accept_unlike=accept_unlike)
     if as_json:
         click.echo(json.dumps(prediction.as_dict()))
     else:
@@ -261,19 +262,44 @@ def predict(path: Path, model: str, modality: Any, as_json: bool) -> None:
     show_default=True,
     help="Folder to write to.",
 )
+@click.option("--accept-unlike", is_flag=True, help="Explain also what does not look like the training images.")
 @click.option("--seed", type=click.IntRange(min=0), default=2023, show_default=True, help="Of SmoothGrad's noise.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def explain(path: Path, model: str, modality: Any, out: Path, seed: int, device: str, as_json: bool) -> None:
+def explain(
+    path: Path, model: str, modality: Any, out: Path, accept_unlike: bool, seed: int, device: str, as_json: bool
+) -> None:
     """Show what a model's score hangs on, for a DICOM, PNG or JPEG file, or a folder of them.
 
     Writes a picture for each image and method (Grad-CAM++, SmoothGrad) and a list of them, explanations.json.
     """
     from osteo_models.explanation import explain_path
 
-    explanation = explain_path(_tracking(), path, model, modality, out=out, seed=seed, device=device)
+    explanation = explain_path(
+        _tracking(), path, model, modality, out=out, seed=seed, accept_unlike=accept_unlike, device=device
+    )
     if as_json:
         click.echo(json.dumps(explanation.as_dict()))
     else:
         for line in explanation.as_lines():
             click.echo(line)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--model", required=True, help="NAME@alias or NAME/version, such as osteo-unimodal-mri-ensemble@champion."
+)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("scores.csv"), show_default=True)
+@click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
+@click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
+def score(folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool) -> None:
+    """Score a folder of images into tables, one per image and one per patient.
+
+    A file that was not scored has a row with its reason. As a Prefect flow: `python -m pipelines.score`.
+    """
+    from osteo_models.score import patients_path, score_folder
+
+    said = score_folder(_tracking(), folder, model, out, modality=modality, accept_unlike=accept_unlike)
+    click.echo(f"{said.model} version {said.version}: {len(said.images)} images scored, {len(said.refused)} refused")
+    click.echo(f"{out}, {patients_path(out)}")

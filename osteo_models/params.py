@@ -173,6 +173,7 @@ class Params(_Section):
     experiments: Experiments
     profiles: Mapping[str, Profile]
     evaluate: Evaluate
+    ensembles: tuple[str, ...] = ()
     gate: Annotated[tuple[GateRule, ...], Field(min_length=1)]
 
     @property
@@ -241,6 +242,7 @@ def _reference_faults(raw: dict[str, Any]) -> list[str]:
     if profiles and raw.get("profile") not in profiles:
         faults.append(f"profile: {raw.get('profile')!r} is not one of {sorted(profiles)}")
     named = [(f"stages.{key}.architectures", _mapping(item).get("architectures")) for key, item in stages.items()]
+    named.append(("ensembles", raw.get("ensembles", [])))
     named += [
         (f"profiles.{key}.image_protocol", _mapping(item).get("image_protocol")) for key, item in profiles.items()
     ]

@@ -303,3 +303,25 @@ def score(folder: Path, model: str, out: Path, modality: Any, accept_unlike: boo
     said = score_folder(_tracking(), folder, model, out, modality=modality, accept_unlike=accept_unlike)
     click.echo(f"{said.model} version {said.version}: {len(said.images)} images scored, {len(said.refused)} refused")
     click.echo(f"{out}, {patients_path(out)}")
+
+
+@main.command()
+@click.argument("model")
+@click.option("--port", type=click.IntRange(1, 65535), default=5001, show_default=True)
+def serve(model: str, port: int) -> None:
+    """Serve a registered version over HTTP on loopback, after a look at its files.
+
+    MODEL is NAME@alias or NAME/version. The same as `mlflow models serve --env-manager local`, which works too; here a
+    version whose files could run other code than ours is refused first.
+    """
+    from osteo_models.errors import StoreError
+    from osteo_models.registry.versions import get_version, load_network
+    from osteo_models.servers import serve_model
+
+    tracking = _tracking()
+    version = get_version(tracking, model)
+    load_network(tracking, version)
+    click.echo(f"{version.name} version {version.version}: POST http://127.0.0.1:{port}/invocations; Ctrl+C ends it")
+    code = serve_model(version.uri, tracking.uri, port)
+    if code:
+        raise StoreError(f"the scoring server ended with exit code {code}", remedy="see its output above")

@@ -65,3 +65,9 @@ def test_the_image_protocol_is_run_for_the_profiles_architectures_only(params):
     assert params.protocols("stage-1", "unimodal") == ("patient", "image")
     assert params.protocols("stage-1", "traditional_cnn") == ("patient",)
     assert params.protocols("stage-5", "unimodal") == ("patient",)
+
+
+def test_an_ensemble_is_of_an_architecture_that_is_trained(raw_params):
+    raw_params["ensembles"] = ["unimodal", "resnet51"]
+    with pytest.raises(ParamsError, match="1 fault: ensembles: 'resnet51' has no entry under `architectures`"):
+        parse_params(raw_params)

@@ -103,6 +103,8 @@ def test_it_is_registered_promoted_and_loaded_like_any_model(
     loaded = load_network(tracking, f"{version.name}@champion")
     assert loaded.record.members == 3 and loaded.record.name == version.name
     assert tracking.client.get_run(version.run_id).data.params["members"] == "3"
+    card = tracking.client.get_model_version(version.name, str(version.version)).description
+    assert "the mean of 3 networks, each trained without one fold of the patients" in card
 
 
 def test_the_folds_are_those_with_patients_apart(params, tmp_path: Path) -> None:

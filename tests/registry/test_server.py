@@ -18,8 +18,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 from mlflow.pyfunc import scoring_server
 
+from osteo_models.cli import main
 from osteo_models.data.likeness_file import save_likeness
 from osteo_models.data.likeness_fit import fit_likeness
 from osteo_models.models import build
@@ -29,6 +31,7 @@ from osteo_models.registry.package import write_package
 from osteo_models.registry.scoring import MOST_ROWS, encode_picture
 from osteo_models.training.checkpoint import save_weights
 from osteo_models.training.scoring import score_images
+from tests.conftest import ROOT
 from tests.data.bodies import draw_bodies
 from tests.data.test_dicom import dicom_bytes
 from tests.registry.conftest import PREPARE
@@ -235,8 +238,21 @@ def test_it_loads_outside_the_project_by_the_code_that_it_was_registered_with(
     assert np.allclose(json.loads(scores), known, atol=1e-5)
 
 
+def _commands(uri: str, reference: str, port: int) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """The two ways to serve a version: MLflow's own, in an activated environment, and ours."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+    activated = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"}
+    mlflow_command = ["-m", "mlflow", "models", "serve", "-m", f"models:/{reference}", "--env-manager", "local"]
+    ours = ["-c", "from osteo_models.cli import main; main()", "serve", reference, "--port", str(port)]
+    return {
+        "mlflow": ([*mlflow_command, "--port", str(port)], environment | activated),
+        "osteo": (ours, environment | {"PYTHONPATH": str(ROOT)}),
+    }
+
+
 @pytest.mark.slow
-def test_mlflow_models_serve_works_out_of_the_box(tracking, register, stage, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["mlflow", "osteo"])
+def test_a_real_server_works_out_of_the_box(tracking, register, stage, folder: Path, tmp_path: Path, way: str) -> None:
     model = tmp_path / "model"
     model.mkdir()
     for name in ("model.safetensors", "model.json", "likeness.safetensors"):
@@ -244,10 +260,7 @@ def test_mlflow_models_serve_works_out_of_the_box(tracking, register, stage, fol
     version = register(stage(4), folder=model)
     tracking.client.set_registered_model_alias(version.name, "champion", version.version)
     port = find_port(5210, ())
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking.uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # MLflow starts `uvicorn`
-    command = ["-m", "mlflow", "models", "serve", "-m", f"models:/{version.name}@champion"]
-    command += ["--env-manager", "local", "--port", str(port)]
+    command, environment = _commands(tracking.uri, f"{version.name}@champion", port)[way]
     server = subprocess.Popen([sys.executable, *command], cwd=tmp_path, env=environment, start_new_session=True)
     try:
         deadline = time.monotonic() + 200
@@ -264,6 +277,17 @@ def test_mlflow_models_serve_works_out_of_the_box(tracking, register, stage, fol
     finally:
         os.killpg(server.pid, 15)
         server.wait(30)
+
+
+def test_a_spoilt_version_is_not_served(tracking, register, stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = register(stage(1), seed=51)
+    files = Path(tracking.client.get_logged_model(version.model_id).artifact_location.removeprefix("file://"))
+    (files / "model_code.py").write_text("raise SystemExit\n", encoding="utf-8")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
+    monkeypatch.setattr("osteo_models.servers.serve_model", lambda *_: pytest.fail("it was served"))
+    answer = CliRunner().invoke(main, ["serve", f"{version.name}/{version.version}"])
+    assert answer.exit_code == 1
+    assert "its code is not that which it was registered with" in answer.output
 
 
 def _answers(url: str) -> bool:

@@ -6,7 +6,6 @@ import json
 import sys
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,8 +13,9 @@ import click
 from osteo_models import __version__
 from osteo_models.data_commands import data
 from osteo_models.errors import GateRefused, OsteoError
+from osteo_models.model_commands import COMMANDS as USE
 from osteo_models.settings import die_with_parent, load_settings, prepare_environment
-from osteo_models.upkeep import COMMANDS
+from osteo_models.upkeep import COMMANDS as UPKEEP
 
 
 class _Group(click.Group):
@@ -45,7 +45,7 @@ def main(debug: bool) -> None:
         die_with_parent()
 
 
-for command in COMMANDS:
+for command in (data, *UPKEEP, *USE):
     main.add_command(command)
 
 
@@ -98,9 +98,6 @@ def down() -> None:
         click.echo(f"{server.name}: stopped (process {server.pid})")
     if not stopped:
         click.echo("no server is running")
-
-
-main.add_command(data)
 
 
 @main.command()
@@ -253,70 +250,3 @@ def doctor(as_json: bool) -> None:
         click.echo("\n".join(map(str, found)) or "nothing is wrong")
     if found:
         sys.exit(1)
-
-
-@main.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
-@click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def predict(path: Path, model: str, modality: Any, as_json: bool) -> None:
-    """Score a DICOM, PNG or JPEG file, or a folder of them, per image and per patient."""
-    from osteo_models.predict import predict_path
-
-    prediction = predict_path(_tracking(), path, model, modality)
-    if as_json:
-        click.echo(json.dumps(prediction.as_dict()))
-    else:
-        for line in prediction.as_lines():
-            click.echo(line)
-
-
-@main.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
-@click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("explanations"),
-    show_default=True,
-    help="Folder to write to.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=2023, show_default=True, help="Of SmoothGrad's noise.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def explain(path: Path, model: str, modality: Any, out: Path, seed: int, device: str, as_json: bool) -> None:
-    """Show what a model's score hangs on, for a DICOM, PNG or JPEG file, or a folder of them.
-
-    Writes a picture for each image and method (Grad-CAM++, SmoothGrad) and a list of them, explanations.json.
-    """
-    from osteo_models.explanation import explain_path
-
-    explanation = explain_path(_tracking(), path, model, modality, out=out, seed=seed, device=device)
-    if as_json:
-        click.echo(json.dumps(explanation.as_dict()))
-    else:
-        for line in explanation.as_lines():
-            click.echo(line)
-
-
-@main.command()
-@click.option("--compare", nargs=2, metavar="A B", help="Two versions side by side: NAME@alias or NAME/version each.")
-@click.option("--out", type=click.Path(path_type=Path), help="The page to write, with --compare.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def report(compare: tuple[str, str] | None, out: Path | None, as_json: bool) -> None:
-    """Write the report's page anew from artifacts/, or a page that compares two registered versions."""
-    from osteo_models.params import load_params
-
-    settings = load_settings()
-    checked = load_params(settings.root / "params.yaml")
-    from osteo_models.pages import compare_versions, write_report
-
-    if compare:
-        page = compare_versions(checked, settings, *compare, out)
-    elif out:
-        raise click.UsageError("--out goes with --compare; the report itself stands in artifacts/report/")
-    else:
-        page = write_report(checked, settings)
-    click.echo(json.dumps({"page": str(page)}) if as_json else str(page))

@@ -176,6 +176,7 @@ class Params(_Section):
     profiles: Mapping[str, Profile]
     search: Search
     evaluate: Evaluate
+    ensembles: tuple[str, ...] = ()
     gate: Annotated[tuple[GateRule, ...], Field(min_length=1)]
 
     @property
@@ -249,6 +250,7 @@ def _reference_faults(raw: dict[str, Any]) -> list[str]:
     if profiles and raw.get("profile") not in profiles:
         faults.append(f"profile: {raw.get('profile')!r} is not one of {sorted(profiles)}")
     named = [(f"stages.{key}.architectures", _mapping(item).get("architectures")) for key, item in stages.items()]
+    named.append(("ensembles", raw.get("ensembles", [])))
     named += [
         (f"profiles.{key}.{names}", _mapping(item).get(names))
         for key, item in profiles.items()

@@ -110,6 +110,22 @@ def find_prefect(state_dir: Path, environ: MutableMapping[str, str] = os.environ
     return environ.get("PREFECT_API_URL")
 
 
+def serve_model(model_uri: str, tracking_uri: str, port: int) -> int:
+    """Serve a registered version by MLflow's scoring server on loopback, in the foreground, with pickles switched off.
+
+    Returns:
+        The server's exit code.
+    """
+    environment = dict(os.environ)
+    silence_telemetry(environment)
+    environment |= {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    # MLflow starts `uvicorn` by its name, which only an activated environment has on its path.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+    command = ["mlflow", "models", "serve", "--model-uri", model_uri, "--env-manager", "local"]
+    command += ["--host", HOST, "--port", str(port)]
+    return subprocess.run([sys.executable, "-m", *command], env=environment, check=False).returncode
+
+
 def _spawn(name: str, state_dir: Path, port: int) -> Server:
     log = state_dir / "logs" / f"{name}.log"
     command, environment = _mlflow(state_dir, port) if name == "mlflow" else _prefect(state_dir, port)

@@ -1,45 +1,126 @@
-"""DVC stage `register`: the stage-5 networks become model versions that carry the metrics of all their stages."""
+"""DVC stage `register`: the stage-5 networks, and the networks of folds together, become model versions.
+
+Each carries the metrics of the stages that it took part in, and what its training images look like.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from osteo_models.data.likeness import Likeness
+from osteo_models.data.likeness_file import save_likeness
+from osteo_models.data.likeness_fit import fit_likeness
 from osteo_models.data.revisions import hash_md5, read_commit, read_data_digest
 from osteo_models.errors import StaleDataError
 from osteo_models.evaluation.evidence import collect_metrics
 from osteo_models.params import Params
+from osteo_models.registry.ensemble import find_folds, write_ensemble
 from osteo_models.registry.gate import assess
+from osteo_models.registry.holdout import measure_holdout, score_holdout
+from osteo_models.registry.network import LIKENESS, RECORD, WEIGHTS, read_network
 from osteo_models.registry.origin import collect_files, list_splits
 from osteo_models.registry.rules.comparison import SHORTCUTS
 from osteo_models.registry.rules.thresholds import GROUPS
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.versions import register_version
 from osteo_models.settings import Settings
+from osteo_models.terms import job_name, metric_prefix
+from osteo_models.training.results import fold_folder
+from osteo_models.training.tables import Tables, load_tables
 from pipelines.entry import main, say
 
 
+@dataclass(frozen=True)
+class Desk:
+    """What all registrations of one run share; a plain object, so that Prefect passes it on untouched."""
+
+    params: Params
+    settings: Settings
+    tracking: Tracking
+    tables: Tables
+    likeness: Likeness
+
+
+@task(cache_policy=NO_CACHE)
+def open_desk(params: Params, settings: Settings) -> Desk:
+    """Open the store, and see what the development images look like."""
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    tables = load_tables(settings.artifacts)
+    known = tables.splits[tables.splits["holdout"] == 0]
+    images = np.asarray(tables.images[known.index.to_numpy()])
+    return Desk(
+        params,
+        settings,
+        tracking,
+        tables,
+        fit_likeness(images, known["modality"].tolist(), known["patient_id"].tolist()),
+    )
+
+
 @task(task_run_name="register {folder.name}", cache_policy=NO_CACHE)
-def register_model(folder: Path, params: Params, settings: Settings, tracking: Tracking) -> dict:
+def register_model(folder: Path, desk: Desk) -> dict:
     """Register one network, and say what the gate would decide; returns its entry in register.json."""
     model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    job = tracking.find_job(model["key"])
+    metrics = collect_metrics(desk.settings.artifacts, model["architecture"], model["images"])
+    artifacts = desk.settings.artifacts
+    evidence = [*sorted(artifacts.glob(f"predictions/*/{folder.name}-*.parquet")), *_find_audits(artifacts)]
+    with tempfile.TemporaryDirectory() as place:
+        staged = Path(shutil.copytree(folder, Path(place) / folder.name))
+        return _register(staged, model["key"], metrics, evidence, desk)
+
+
+@task(task_run_name="register {folder.name} ensemble", cache_policy=NO_CACHE)
+def register_ensemble(folder: Path, desk: Desk) -> dict | None:
+    """Register the networks of a job's folds as one; returns its entry in register.json, None where there is none."""
+    model, settings = json.loads((folder / "model.json").read_text(encoding="utf-8")), desk.settings
+    job = find_folds(settings.artifacts, desk.params, model["architecture"], model["images"])
+    if job is None or model["spec"].get("fusion") == "feature":
+        say(f"  no ensemble of {folder.name}: it has no folds with patients apart, or scores no image by itself")
+        return None
+    weights = [fold_folder(settings.jobs, job["key"], fold) / WEIGHTS for fold in range(desk.params.splits.folds)]
+    name = job_name(job["architecture"], job["images"], job["protocol"])
+    own = settings.artifacts / "ensembles" / folder.name / "stage-5" / f"{name}.parquet"
+    with tempfile.TemporaryDirectory() as place:
+        staged = Path(place) / folder.name
+        write_ensemble(staged, model, weights, key=job["key"])
+        predictions = score_holdout(read_network(staged / WEIGHTS, staged / RECORD), desk.tables)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        predictions.to_parquet(own, index=False)
+        # Out of fold, each image is scored by the member that did not see its patient: the members' own evidence.
+        prefix = f"{metric_prefix(job['stage'], job['protocol'])}."
+        known = collect_metrics(settings.artifacts, job["architecture"], job["images"])
+        metrics = {key: value for key, value in known.items() if key.startswith(prefix)}
+        metrics |= measure_holdout(predictions, desk.params.evaluate)
+        evidence = [settings.artifacts / "predictions" / job["stage"] / f"{name}.parquet", own]
+        evidence += [_keep_stage(path, job["stage"], Path(place)) for path in _find_audits(settings.artifacts)]
+        return _register(staged, job["key"], metrics, evidence, desk)
+
+
+def _register(staged: Path, key: str, metrics: dict[str, float], evidence: Sequence[Path], desk: Desk) -> dict:
+    params, settings, tracking = desk.params, desk.settings, desk.tracking
+    job = tracking.find_job(key)
     if job is None:
         raise StaleDataError(
-            f"no MLflow run for job {model['key']}",
-            where=str(folder),
+            f"no MLflow run for job {key}",
+            where=staged.name,
             remedy="the tracking store is another one than the experiments used; run `dvc repro -f experiments`",
         )
-    metrics = collect_metrics(settings.artifacts, model["architecture"], model["images"])
+    model = json.loads((staged / RECORD).read_text(encoding="utf-8"))
     files, splits = collect_files(settings, params, tracking, model), list_splits(settings.artifacts)
+    save_likeness(staged / LIKENESS, desk.likeness)
     version = register_version(
         tracking,
-        model_folder=folder,
+        model_folder=staged,
         metrics=metrics,
         tags={
             **read_commit(settings.root),
@@ -49,7 +130,7 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
             "synthetic": str(params.data.synthetic is not None).lower(),
         },
         files=files,
-        evidence=[*_find_evidence(settings.artifacts, folder.name), *splits],
+        evidence=[*evidence, *splits],
         run_id=job.run_id,
     )
     verdict = assess(tracking, version, params.gate)
@@ -64,18 +145,31 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
     }
 
 
-def _find_evidence(artifacts: Path, name: str) -> Iterator[Path]:
-    """What the gate judges a version by, and is therefore kept with it."""
-    yield from sorted(artifacts.glob(f"predictions/*/{name}-*.parquet"))
-    yield from (path for path in (artifacts / SHORTCUTS, artifacts / GROUPS) if path.is_file())
+def _find_audits(artifacts: Path) -> list[Path]:
+    """The tables of the audits that the gate judges a version by, and that are therefore kept with it."""
+    return [path for path in (artifacts / SHORTCUTS, artifacts / GROUPS) if path.is_file()]
+
+
+def _keep_stage(path: Path, stage: str, place: Path) -> Path:
+    """Of the groups the rows of one stage: those of stage 5 are of the network alone. Other tables stay as they are."""
+    if path.name != Path(GROUPS).name:
+        return path
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    target = place / GROUPS
+    target.parent.mkdir(parents=True)
+    table[table["stage"] == stage].to_csv(target, index=False)
+    return target
 
 
 @flow(name="register", validate_parameters=False)
 def register(params: Params, settings: Settings) -> None:
-    """Register every stage-5 network."""
-    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    """Register every stage-5 network, and the fold ensembles that params.yaml asks for."""
+    desk = open_desk(params, settings)
     folders = sorted(path.parent for path in settings.artifacts.glob("models/*/model.json"))
-    entries = [register_model(folder, params, settings, tracking) for folder in folders]
+    entries = [register_model(folder, desk) for folder in folders]
+    (settings.artifacts / "ensembles").mkdir(exist_ok=True)  # an output of this DVC stage, also when nothing is in it
+    together = [folder for folder in folders if folder.name.rpartition("-")[0] in params.ensembles]
+    entries += [entry for folder in together if (entry := register_ensemble(folder, desk))]
     text = json.dumps(entries, indent=1) + "\n"
     (settings.artifacts / "register.json").write_text(text, encoding="utf-8")
 

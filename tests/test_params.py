@@ -99,3 +99,9 @@ def test_faults_of_the_search_are_told_at_once(raw_params):
     search["storage"] = "search.db"
     with pytest.raises(ParamsError, match="a database's address was expected, such as postgresql://host/name"):
         parse_params(raw_params)
+
+
+def test_an_ensemble_is_of_an_architecture_that_is_trained(raw_params):
+    raw_params["ensembles"] = ["unimodal", "resnet51"]
+    with pytest.raises(ParamsError, match="1 fault: ensembles: 'resnet51' has no entry under `architectures`"):
+        parse_params(raw_params)

@@ -35,6 +35,12 @@ def write_card(record: ModelRecord, metrics: Mapping[str, float], tags: Mapping[
         f"{IMAGE_ROWS} x {IMAGE_COLUMNS}. The score is a probability; from {record.threshold:g} on the decision is "
         f"{positive}."
     )
+    if record.members > 1:
+        what += (
+            f" It is the mean of {record.members} networks, each trained without one fold of the patients; their "
+            "standard deviation is the uncertainty. In cross-validation each image is scored by the one network that "
+            "did not see its patient; stage 5 is scored by all of them."
+        )
     lines = [
         *([SYNTHETIC_NOTICE, ""] if is_synthetic(tags) else []),
         what,

@@ -16,7 +16,8 @@ from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import InputError, WeightsError
-from osteo_models.registry.network import RECORD, WEIGHTS, LoadedNetwork, hash_file, read_network
+from osteo_models.registry.inspection import check_package
+from osteo_models.registry.network import LIKENESS, RECORD, WEIGHTS, LoadedNetwork, hash_file, read_network
 from osteo_models.registry.runs import JOB_TAG
 from osteo_models.registry.tracking import Tracking
 
@@ -26,6 +27,7 @@ WEIGHTS_TAG: Final = "osteo.weights"
 RECORD_TAG: Final = "osteo.record"
 MODEL_TAG: Final = "osteo.model_id"
 PAGE: Final = 1000  # models or versions in one answer of the store
+CODE_TAG: Final = "osteo.code"  # of the logged model: the hash of the code in its folder
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def set_alias(tracking: Tracking, name: str, alias: str, version: int) -> None:
 
 
 def load_network(tracking: Tracking, version: VersionInfo | str, *, device: str = "cpu") -> LoadedNetwork:
-    """The network of a version, from its safetensors file alone: no code of the version is run.
+    """The network of a version, from its weights and record alone: no code of the version is run.
 
     Args:
         tracking: The store.
@@ -143,23 +145,37 @@ def load_network(tracking: Tracking, version: VersionInfo | str, *, device: str 
 
     Raises:
         InputError: There is no such version.
-        WeightsError: The file is not the one that was registered.
+        WeightsError: It is no model of ours, or holds what could run code, or is not what was registered.
     """
     info = get_version(tracking, version) if isinstance(version, str) else version
-    with tracking.reading(), tempfile.TemporaryDirectory() as folder:
-        place = tracking.client.get_logged_model(info.model_id).artifact_location
-        paths = {
-            name: Path(
-                mlflow_artifacts.download_artifacts(
-                    artifact_uri=f"{place}/artifacts/{name}", dst_path=folder, tracking_uri=tracking.uri
-                )
+    if not (info.model_id and info.sha256):
+        remedy = "use a version that `dvc repro register` made"
+        raise WeightsError("not registered by this project, so nothing of it is loaded", where=info.uri, remedy=remedy)
+    with tracking.reading(), tempfile.TemporaryDirectory() as place:
+        model = tracking.client.get_logged_model(info.model_id)
+        folder = Path(
+            mlflow_artifacts.download_artifacts(
+                artifact_uri=model.artifact_location, dst_path=place, tracking_uri=tracking.uri
             )
-            for name in (WEIGHTS, RECORD)
-        }
-        if hash_file(paths[WEIGHTS]) != info.sha256:
+        )
+        try:
+            check_package(folder, str(model.tags.get(CODE_TAG, "")))
+        except WeightsError as error:
+            raise WeightsError(error.found, where=info.uri, allowed=error.allowed, remedy=error.remedy) from None
+        return _read_files(info, folder / "artifacts", device)
+
+
+def _read_files(info: VersionInfo, folder: Path, device: str) -> LoadedNetwork:
+    known = {WEIGHTS: info.sha256, RECORD: info.tags.get(RECORD_TAG, "")}
+    faults = {WEIGHTS: "the weights are not those that were registered", RECORD: "the record is not the registered one"}
+    for name, fault in faults.items():
+        if hash_file(folder / name) != known[name]:
             remedy = "the file was changed after it was registered: restore it from a backup, or register it anew"
-            raise WeightsError("the weights are not those that were registered", where=info.uri, remedy=remedy)
-        return read_network(paths[WEIGHTS], paths[RECORD], device=device)
+            raise WeightsError(fault, where=info.uri, remedy=remedy)
+    likeness = folder / LIKENESS
+    return read_network(
+        folder / WEIGHTS, folder / RECORD, likeness=likeness if likeness.is_file() else None, device=device
+    )
 
 
 Found = TypeVar("Found")

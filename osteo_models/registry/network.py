@@ -11,19 +11,26 @@ from typing import Any, Final, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import ValidationError
 from torch import nn
 
+from osteo_models.data.likeness import Likeness
+from osteo_models.data.likeness_file import load_likeness
 from osteo_models.errors import WeightsError
 from osteo_models.models import build_unfilled
 from osteo_models.params import Prepare
-from osteo_models.terms import IMAGE_SETS, MODALITIES, ImageSet, Modality
+from osteo_models.registry.ensemble import SUFFIX, Ensemble, list_members
+from osteo_models.registry.inspection import check_weights
+from osteo_models.terms import IMAGE_SETS, MODALITIES, ImageSet, Modality, model_name
 from osteo_models.training.checkpoint import load_weights
 from osteo_models.training.recipe import Arithmetic
 from osteo_models.training.scoring import score_images
 
 WEIGHTS: Final = "model.safetensors"
 RECORD: Final = "model.json"
+LIKENESS: Final = "likeness.safetensors"
+MOST_MEMBERS: Final = 100
 NEEDED: Final = ("architecture", "spec", "images", "key", "prepare", "threshold", "recipe")
 
 
@@ -36,6 +43,7 @@ class ModelRecord:
         prepare: How images were prepared.
         threshold: From this score on the decision is osteoporosis.
         precision: Arithmetic that it was evaluated with.
+        members: Networks of a fold ensemble; 1 for a network alone.
     """
 
     architecture: str
@@ -45,41 +53,67 @@ class ModelRecord:
     prepare: Prepare
     threshold: float
     precision: Arithmetic
+    members: int = 1
+
+    @property
+    def name(self) -> str:
+        """Of the registered model."""
+        return model_name(self.architecture, self.images) + (SUFFIX if self.members > 1 else "")
 
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network ready to score."""
+    """A network ready to score; `likeness` is what its training images look like, where that was kept."""
 
     network: nn.Module
     record: ModelRecord
     device: str
+    likeness: Likeness | None = None
 
     def score(self, images: npt.NDArray[np.uint8], modalities: Sequence[Modality | None]) -> npt.NDArray[np.float64]:
-        """Score prepared images, each by the tower of its modality where the network has towers.
+        """Score prepared images: an ensemble gives the mean of its members.
 
         Shapes:
             images (m, 80, 60), modalities m; returns (m,).
 
         Raises:
+            InputError: As in `score_members`.
+        """
+        return self.score_members(images, modalities).mean(axis=0)
+
+    def score_members(
+        self, images: npt.NDArray[np.uint8], modalities: Sequence[Modality | None]
+    ) -> npt.NDArray[np.float64]:
+        """Score prepared images, each by the tower of its modality where the network has towers.
+
+        Shapes:
+            images (m, 80, 60), modalities m; returns (k, m), a row for each of the k members.
+
+        Raises:
             InputError: The network scores an MRI and a CT image together, and none by itself.
         """
+        return np.stack([self._score_member(member, images, modalities) for member in list_members(self.network)])
+
+    def _score_member(
+        self, network: nn.Module, images: npt.NDArray[np.uint8], modalities: Sequence[Modality | None]
+    ) -> npt.NDArray[np.float64]:
         if self.record.images != "multimodal":
-            return self._score(images, None)
+            return self._score(network, images, None)
         scores = np.empty(len(images), dtype=np.float64)
         for modality in MODALITIES:
             rows = np.flatnonzero([item == modality for item in modalities])
             if rows.size:
-                scores[rows] = self._score(images[rows], modality)
+                scores[rows] = self._score(network, images[rows], modality)
         return scores
 
-    def _score(self, images: npt.NDArray[np.uint8], modality: Modality | None) -> npt.NDArray[np.float64]:
+    def _score(
+        self, network: nn.Module, images: npt.NDArray[np.uint8], modality: Modality | None
+    ) -> npt.NDArray[np.float64]:
         # Trained with a GPU's float16 and served without one: float32 is the nearest that there is.
         emulated = self.record.precision == "float16" and self.device == "cpu"
         precision = "float32" if emulated else self.record.precision
-        return score_images(self.network, images, modality=modality, precision=precision, device=self.device).astype(
-            np.float64
-        )
+        scores = score_images(network, images, modality=modality, precision=precision, device=self.device)
+        return scores.astype(np.float64)
 
 
 def read_record(path: Path) -> ModelRecord:
@@ -105,6 +139,7 @@ def read_record(path: Path) -> ModelRecord:
             prepare=Prepare.model_validate(content["prepare"]),
             threshold=float(content["threshold"]),
             precision=precision if precision in get_args(Arithmetic) else "float32",
+            members=_read_count(content.get("members", 1)),
         )
     except FileNotFoundError:
         raise WeightsError("file not found", where=str(path), remedy=remedy) from None
@@ -112,16 +147,33 @@ def read_record(path: Path) -> ModelRecord:
         raise WeightsError(f"cannot be read ({error})", where=str(path), remedy=remedy) from None
 
 
-def read_network(weights: Path, record: Path, *, device: str = "cpu") -> LoadedNetwork:
+def _read_count(value: object) -> int:
+    if not isinstance(value, int) or not 1 <= value <= MOST_MEMBERS:
+        raise ValueError(f"`members` is {value!r}, allowed are 1 to {MOST_MEMBERS}")
+    return value
+
+
+def read_network(weights: Path, record: Path, *, likeness: Path | None = None, device: str = "cpu") -> LoadedNetwork:
     """Build the network that `record` describes and give it its weights.
 
+    Args:
+        weights: `model.safetensors`.
+        record: `model.json`.
+        likeness: The reference of the training images, where one was kept.
+        device: Where to compute.
+
     Raises:
-        WeightsError: The record or the weights are missing or damaged.
+        WeightsError: The record, the weights or the reference are missing or damaged.
     """
     known = read_record(record)
-    network = build_unfilled(known.architecture, known.spec)
+    members = [build_unfilled(known.architecture, known.spec) for _ in range(known.members)]
+    network = Ensemble(members) if known.members > 1 else members[0]
+    check_weights(weights, sum(each.numel() * each.element_size() for each in network.state_dict().values()))
     load_weights(weights, network)
-    return LoadedNetwork(network.to(device).eval(), known, device)
+    if not all(torch.isfinite(each).all() for each in network.state_dict().values()):
+        raise WeightsError("weights that are not finite", where=str(weights), remedy="train the network again")
+    reference = load_likeness(likeness) if likeness else None
+    return LoadedNetwork(network.to(device).eval(), known, device, reference)
 
 
 def hash_file(path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -10,9 +12,11 @@ from mlflow import pyfunc
 from mlflow.models import Model
 
 import osteo_models
+from osteo_models.errors import InputError
 from osteo_models.models import find_entry
 from osteo_models.registry import serving
-from osteo_models.registry.network import ModelRecord
+from osteo_models.registry.golden import GOLDEN, make_golden
+from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, read_network
 
 # Stated, not inferred: MLflow's inference loads the model in a process of its own, for seconds, and guesses.
 REQUIREMENTS: Final = (
@@ -38,21 +42,33 @@ def write_package(target: Path, model_folder: Path, record: ModelRecord, *, mode
 
     Args:
         target: Folder to make.
-        model_folder: Holds `model.safetensors` and `model.json`.
+        model_folder: Holds `model.safetensors`, `model.json`, and perhaps `likeness.safetensors`.
         record: What `model.json` says.
         model_id: MLflow's logged model that the folder is for.
         run_id: The run that it is registered in.
     """
-    pyfunc.save_model(
-        path=str(target),
-        mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
-        python_model=str(MODEL_CODE),
-        artifacts=serving.artifact_paths(model_folder),
-        code_paths=[str(Path(osteo_models.__file__).parent)],
-        pip_requirements=list_requirements(record),
-        signature=serving.make_signature(),
-        input_example=serving.make_example(record),
-    )
+    with tempfile.TemporaryDirectory() as place:
+        pyfunc.save_model(
+            path=str(target),
+            mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
+            python_model=str(MODEL_CODE),
+            artifacts=serving.artifact_paths(model_folder) | _write_golden(Path(place), model_folder),
+            code_paths=[str(Path(osteo_models.__file__).parent)],
+            pip_requirements=list_requirements(record),
+            signature=serving.make_signature(),
+            input_example=serving.make_example(record),
+        )
+
+
+def _write_golden(place: Path, model_folder: Path) -> dict[str, str]:
+    loaded = read_network(model_folder / WEIGHTS, model_folder / RECORD)
+    try:
+        cases = make_golden(loaded)
+    except InputError:  # a network that scores an MRI and a CT image together has no case of one image
+        return {}
+    path = place / GOLDEN
+    path.write_text(json.dumps(cases, indent=1) + "\n", encoding="utf-8")
+    return {"golden": str(path)}
 
 
 def list_requirements(record: ModelRecord) -> list[str]:

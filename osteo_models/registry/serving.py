@@ -1,140 +1,46 @@
-"""What a registered version does with a request: a table with one image per row in, scores and decisions out.
-
-Columns: `image` (base64 of a DICOM, PNG or JPEG file), `modality` (`mri` or `ct`; needed where neither the file nor the
-model says it), `patient_id` (handed back). A request may mix MRI and CT where the model takes both.
-"""
+"""What MLflow calls of a registered version, and how it describes it: the pyfunc, its signature, its example."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-from PIL import Image
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from osteo_models.data.prepare import PreparedImage, prepare_bytes
-from osteo_models.errors import ImageError, InputError, OsteoError
-from osteo_models.registry.network import RECORD, WEIGHTS, LoadedNetwork, ModelRecord, read_network
-from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality, modalities_of
+from osteo_models.errors import OsteoError
+from osteo_models.registry.golden import check_golden
+from osteo_models.registry.network import LIKENESS, RECORD, WEIGHTS, ModelRecord, read_network
+from osteo_models.registry.scoring import ACCEPT, check_table, encode_picture, score_table
+from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, modalities_of
 
-FAULTS_SHOWN: Final = 10
+__all__ = ["NetworkModel", "artifact_paths", "encode_picture", "make_example", "make_signature", "score_table"]
 
 
 class NetworkModel(PythonModel):
-    """The pyfunc around a saved network; its artifacts are `weights` and `record`."""
+    """The pyfunc around a saved network; its artifacts are `weights` and `record`, `likeness` and `golden`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Read the weights; no pickle is involved."""
-        self._loaded = read_network(Path(context.artifacts["weights"]), Path(context.artifacts["record"]))
+        """Read the weights, and see that golden cases come out as where it was registered; no pickle is involved."""
+        paths = {name: Path(path) for name, path in context.artifacts.items()}
+        self._loaded = read_network(paths["weights"], paths["record"], likeness=paths.get("likeness"))
+        if "golden" in paths:
+            check_golden(self._loaded, paths["golden"])
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  # MLflow types its own as returning None
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Score a table; a wrong one is the caller's fault (HTTP 400) and told in one line."""
         try:
-            return score_table(self._loaded, model_input)
+            table = check_table(model_input)
+            scored = score_table(self._loaded, table, accept_unlike=bool((params or {}).get(ACCEPT)))
+            return scored.drop(columns="members")
         except OsteoError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-
-
-def score_table(loaded: LoadedNetwork, table: pd.DataFrame) -> pd.DataFrame:
-    """Score the images of a table.
-
-    Returns:
-        score, decision, modality, patient_id; rows and index as in `table`.
-
-    Raises:
-        InputError: No `image` column, or rows that cannot be scored: all of them are named.
-    """
-    if "image" not in table:
-        raise InputError("no column `image`", allowed="image, modality, patient_id")
-    prepared: list[PreparedImage] = []
-    faults: list[str] = []
-    for position, row in enumerate(table.to_dict("records")):
-        try:
-            prepared.append(_prepare(row, loaded.record, f"row {position}"))
-        except ImageError as error:
-            faults.append(str(error))
-    if faults:
-        rest = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
-        raise InputError(f"{len(faults)} of {len(table)} rows: {'; '.join(faults[:FAULTS_SHOWN])}{rest}")
-    pixels = np.zeros((len(prepared), IMAGE_ROWS, IMAGE_COLUMNS), np.uint8)
-    for position, item in enumerate(prepared):
-        pixels[position] = item.pixels
-    modalities: list[Modality | None] = [item.modality for item in prepared]
-    score = loaded.score(pixels, modalities)
-    given = [_text(row.get("patient_id")) for row in table.to_dict("records")]
-    patients = [name or item.patient_id for name, item in zip(given, prepared, strict=True)]
-    return pd.DataFrame(
-        {
-            "score": score,
-            "decision": (score >= loaded.record.threshold).astype(np.int64),
-            # As text columns pandas would turn None into NaN, which JSON does not know.
-            "modality": pd.Series(modalities, dtype=object, index=table.index),
-            "patient_id": pd.Series(patients, dtype=object, index=table.index),
-        },
-        index=table.index,
-    )
-
-
-def _prepare(row: Mapping[Any, Any], record: ModelRecord, where: str) -> PreparedImage:
-    """Decode the image of one row and prepare it."""
-    modality = _read_modality(row, where)
-    try:
-        data = base64.b64decode(str(_text(row["image"]) or ""), validate=True)
-    except (binascii.Error, ValueError):
-        raise ImageError("`image` is no base64", where=where, allowed="base64 of a DICOM, PNG or JPEG file") from None
-    if not data:
-        raise ImageError("`image` is empty", where=where, allowed="base64 of a DICOM, PNG or JPEG file")
-    return prepare_image(data, modality, record, where)
-
-
-def prepare_image(data: bytes, modality: Modality | None, record: ModelRecord, where: str) -> PreparedImage:
-    """Prepare an image file for a model, and settle its modality.
-
-    Args:
-        data: The whole file.
-        modality: What the caller knows of it.
-        record: Of the model.
-        where: What to call the file in errors.
-
-    Raises:
-        ImageError: The file cannot be read, or is nothing that the model takes.
-    """
-    taken = modalities_of(record.images)
-    if modality is not None and modality not in taken:
-        raise ImageError(f"`modality` is {modality!r}", where=where, allowed=f"this model takes {' and '.join(taken)}")
-    image = prepare_bytes(data, prepare=record.prepare, modality=modality, where=where)
-    settled = image.modality or (taken[0] if len(taken) == 1 else None)
-    if settled is not None and settled not in taken:
-        raise ImageError(f"the file is {settled}", where=where, allowed=f"this model takes {' and '.join(taken)}")
-    if settled is None and record.images == "multimodal":
-        raise ImageError("neither the file nor `modality` says mri or ct", where=where, allowed=", ".join(taken))
-    return PreparedImage(image.pixels, settled, image.patient_id)
-
-
-def _read_modality(row: Mapping[Any, Any], where: str) -> Modality | None:
-    text = _text(row.get("modality"))
-    for modality in get_args(Modality):
-        if text is not None and text.lower() == modality:
-            return modality
-    if text is None:
-        return None
-    raise ImageError(f"`modality` is {text!r}", where=where, allowed=", ".join(get_args(Modality)))
-
-
-def _text(value: object) -> str | None:
-    """A cell as text; a missing one comes as None or NaN, depending on its neighbours."""
-    return None if value is None or value != value or value == "" else str(value)
 
 
 def make_signature() -> ModelSignature:
@@ -147,10 +53,14 @@ def make_signature() -> ModelSignature:
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.double, "score"),
         ColSpec(DataType.long, "decision"),
+        ColSpec(DataType.double, "uncertainty", required=False),
+        ColSpec(DataType.double, "agreement", required=False),
         ColSpec(DataType.string, "modality", required=False),
         ColSpec(DataType.string, "patient_id", required=False),
+        ColSpec(DataType.string, "unlike", required=False),
     ]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+    params = ParamSchema([ParamSpec(ACCEPT, DataType.boolean, default=False)])
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
 
 
 def make_example(record: ModelRecord) -> pd.DataFrame:
@@ -169,13 +79,9 @@ def make_example(record: ModelRecord) -> pd.DataFrame:
     return table
 
 
-def encode_picture(pixels: np.ndarray) -> str:
-    """Grey 8-bit pixels as base64 of a PNG file, as a request carries them."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
 def artifact_paths(folder: Path) -> dict[str, str]:
-    """The files of a model folder under the names that `NetworkModel` looks for."""
-    return {"weights": str(folder / WEIGHTS), "record": str(folder / RECORD)}
+    """The files of a model folder under the names that `NetworkModel` looks for; the reference may lack."""
+    paths = {"weights": folder / WEIGHTS, "record": folder / RECORD}
+    if (folder / LIKENESS).is_file():
+        paths["likeness"] = folder / LIKENESS
+    return {name: str(path) for name, path in paths.items()}

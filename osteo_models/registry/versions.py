@@ -18,9 +18,11 @@ from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import StaleDataError
 from osteo_models.registry.card import format_metric, write_card
+from osteo_models.registry.inspection import hash_code
 from osteo_models.registry.lookup import (
     CHALLENGER,
     CHAMPION,
+    CODE_TAG,
     MODEL_TAG,
     RECORD_TAG,
     WEIGHTS_TAG,
@@ -36,7 +38,7 @@ from osteo_models.registry.origin import RECORDS
 from osteo_models.registry.package import write_package
 from osteo_models.registry.runs import JOB_TAG, NOTE_TAG, PARENT_TAG
 from osteo_models.registry.tracking import Tracking
-from osteo_models.terms import PROTOCOLS, STAGES, metric_prefix, model_name
+from osteo_models.terms import PROTOCOLS, STAGES, metric_prefix
 
 __all__ = [
     "CHALLENGER",
@@ -82,7 +84,7 @@ def register_version(
     weights = model_folder / WEIGHTS
     loaded = read_network(weights, model_folder / RECORD)  # what cannot be loaded is not registered
     record, sha256 = loaded.record, hash_file(weights)
-    name = model_name(record.architecture, record.images)
+    name = record.name
     with tracking.writing():
         client = tracking.client
         _ensure_model(client, name, record)
@@ -100,6 +102,7 @@ def register_version(
                 folder.mkdir()
             else:
                 write_package(folder, model_folder, record, model_id=model_id, run_id=run.info.run_id)
+                client.set_logged_model_tags(model_id, {CODE_TAG: hash_code(folder)})
             _add_files(folder, {**files, CARD: f"{card}\n".encode()}, evidence)
             digest = _log_files(client, model_id, folder, kept)
         stated = {**tags, **marks, MODEL_TAG: model_id, MANIFEST_TAG: digest, **_headlines(metrics)}
@@ -188,6 +191,7 @@ def _log_files(client: MlflowClient, model_id: str, folder: Path, kept: Mapping[
 
 def _params(record: ModelRecord) -> dict[str, str]:
     spec = {f"spec.{key}": str(value) for key, value in record.spec.items()}
+    spec |= {"members": str(record.members)} if record.members > 1 else {}
     return {"architecture": record.architecture, "images": record.images, "precision": record.precision, **spec}
 
 

@@ -52,7 +52,8 @@ def score_images(
     scorer = find_tower(network, modality)
     place = torch.device(device)
     arithmetic = resolve_precision(precision, place)
-    network.to(place)
+    if next(network.parameters()).device != place:
+        network.to(place)
     return score_rows(scorer, [pixels.to(place)], arithmetic, batch_size)
 
 
@@ -130,7 +131,8 @@ def repeatable_kernels() -> Iterator[None]:
 def score_rows(network: nn.Module, inputs: list[Tensor], arithmetic: Arithmetic, batch_size: int) -> Scores:
     """Scores of image tensors that lie where the network lies: (m,), or (m, 2) for a network with two outputs."""
     training = network.training
-    network.eval()
+    if training:  # going through all modules takes as long as a third of one image
+        network.eval()
     scores: list[Tensor] = []
     try:
         with repeatable_kernels(), torch.inference_mode(), arithmetic_of(arithmetic, inputs[0].device):
@@ -139,7 +141,8 @@ def score_rows(network: nn.Module, inputs: list[Tensor], arithmetic: Arithmetic,
                 outputs = torch.stack(logits, dim=1) if isinstance(logits, tuple) else logits
                 scores.append(torch.sigmoid(outputs.float()))
     finally:
-        network.train(training)
+        if training:
+            network.train()
     return torch.cat(scores).cpu().numpy() if scores else np.zeros(0, np.float32)
 
 

@@ -51,11 +51,13 @@ def test_a_folder_gives_a_picture_for_each_image_and_method(tracking, multimodal
         image.file: (image.score, image.decision) for image in predict_path(tracking, folder, multimodal, "mri").images
     }
     assert {each.file: (each.score, each.decision) for each in said.explanations} == predicted
-    assert len(said.refused) == 1 and "notes.txt: not an image file" in said.refused[0]
+    (refused,) = said.refused
+    assert refused.file.endswith("notes.txt") and refused.reason.startswith("not an image file")
     assert json.loads((out / LIST).read_text()) == said.as_dict()
     lines = list(said.as_lines())
     assert "trained on a synthetic cohort" in lines[0] and lines[-1].endswith("not a medical device.")
-    assert len(lines) == 1 + 6 + 1 + 1
+    assert not said.compared and "no reference of its training images" in lines[1]
+    assert len(lines) == 2 + 6 + 1 + 1
 
 
 def test_equal_seeds_give_equal_pictures(tracking, multimodal, folder, tmp_path):

@@ -1,14 +1,39 @@
-"""`osteo predict` on files, with a version of the registry."""
+"""`osteo predict` and `osteo score` on files, with versions of the registry."""
 
 import base64
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
 
+from osteo_models.data.likeness_file import save_likeness
+from osteo_models.data.likeness_fit import fit_likeness
 from osteo_models.errors import InputError
+from osteo_models.models import build
 from osteo_models.predict import predict_path
+from osteo_models.registry.ensemble import write_ensemble
 from osteo_models.registry.serving import encode_picture
+from osteo_models.registry.tracking import JobRun
+from osteo_models.registry.versions import register_version
+from osteo_models.score import patients_path, score_folder
+from osteo_models.training.checkpoint import save_weights
+from tests.data.bodies import draw_bodies
 from tests.data.test_dicom import dicom_bytes
+from tests.registry.conftest import PREPARE, TAGS, stage_metrics
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Single images gain nothing from more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
 
 PICTURE = base64.b64decode(encode_picture(np.tile(np.arange(60, dtype=np.uint8) * 4, (80, 1))))
 SLICE = np.random.default_rng(3).integers(0, 1000, (120, 100)).astype(np.uint16)
@@ -39,7 +64,8 @@ def test_a_folder_gives_images_patients_and_what_was_refused(tracking, multimoda
     assert (patient.patient_id, patient.images) == ("P7", 2)
     assert patient.score == pytest.approx(np.mean([image.score for image in said.images[:2]]))
     assert patient.decision == ("osteoporosis" if patient.score >= 0.5 else "control")
-    assert len(said.refused) == 1 and "notes.txt: not an image file" in said.refused[0]
+    assert [Path(each.file).name for each in said.refused] == ["notes.txt"]
+    assert said.refused[0].reason.startswith("not an image file")
     assert said.synthetic and "synthetic cohort" in next(said.as_lines())
     assert said.as_dict()["notice"].endswith("not a medical device.")
 
@@ -63,3 +89,115 @@ def test_a_folder_without_an_image_and_an_unknown_version(tracking, multimodal, 
     (tmp_path / "c.png").write_bytes(PICTURE)
     with pytest.raises(InputError, match="no-such-model"):
         predict_path(tracking, tmp_path, "no-such-model@champion", None)
+
+
+@pytest.fixture(scope="module")
+def ensemble(tracking, tmp_path_factory):
+    """A registered ensemble of three that knows its training images, drawn bodies."""
+    place = tmp_path_factory.mktemp("ensemble")
+    weights = [place / f"fold-{seed}" / "model.safetensors" for seed in (1, 2, 3)]
+    for seed, path in enumerate(weights, start=1):
+        save_weights(path, build("unimodal", seed=seed), {})
+    record = {"architecture": "unimodal", "spec": {}, "images": "mri", "recipe": {"precision": "float32"}}
+    record |= {"prepare": PREPARE, "threshold": 0.5}
+    write_ensemble(place / "model", record, weights, key="e" * 16)
+    parts = [draw_bodies(name, patients=60, each=5, seed=1) for name in ("mri", "ct")]
+    images = np.concatenate([images for images, _ in parts])
+    likeness = fit_likeness(images, ["mri"] * 300 + ["ct"] * 300, [name for _, names in parts for name in names])
+    save_likeness(place / "model" / "likeness.safetensors", likeness)
+    job = JobRun("e" * 16, "stage-1", "unimodal-mri-patient", {}, TAGS, "lumbar-cohort", "d" * 32, "data.dvc", 2041)
+    run_id = tracking.begin_job(job)
+    metrics = stage_metrics(1) | stage_metrics(5)
+    return register_version(tracking, model_folder=place / "model", metrics=metrics, tags=TAGS, run_id=run_id).name
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two images like those in training, one upside down, one of the other modality, a photograph, a text."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    mri, ct = (draw_bodies(name, patients=2, each=1, seed=9)[0] for name in ("mri", "ct"))
+    photograph = Image.fromarray(load_sample_image("china.jpg")).convert("L")
+    for name, pixels in {"a": mri[0], "b": mri[1], "down": mri[0][::-1], "ct": ct[0]}.items():
+        (folder / f"{name}.png").write_bytes(base64.b64decode(encode_picture(pixels)))
+    photograph.save(folder / "photograph.jpg")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+REASONS = {
+    "ct.png": "it does not look like the training images: modality: it looks like ct, not like mri; `accept_unlike`",
+    "down.png": "it does not look like the training images: orientation: it would fit turned upside down; ",
+    "notes.txt": "not an image file that can be read",
+    "photograph.jpg": "it does not look like the training images: ",
+}
+
+
+def test_what_does_not_look_like_the_training_images_is_refused(tracking, ensemble, pictures):
+    said = predict_path(tracking, pictures, ensemble, "mri")
+    assert [Path(image.file).name for image in said.images] == ["a.png", "b.png"]
+    assert {Path(each.file).name: each.reason.startswith(REASONS[Path(each.file).name]) for each in said.refused} == (
+        dict.fromkeys(REASONS, True)
+    )
+    for image in said.images:
+        assert image.uncertainty == pytest.approx(np.std(image.members, ddof=1))
+        assert image.score == pytest.approx(np.mean(image.members)) and len(image.members) == 3
+        assert image.agreement in (2 / 3, 1.0) and image.unlike is None
+    lines = list(said.as_lines())
+    assert lines[1] == "mean of 3 networks; +- is their standard deviation"
+    assert " +- " in lines[2] and lines[2].endswith("agree")
+    assert sum(line.startswith("  refused: ") for line in lines) == 4
+
+
+def test_told_to_accept_them_it_scores_them_and_says_so(tracking, ensemble, pictures):
+    said = predict_path(tracking, pictures, ensemble, "mri", accept_unlike=True)
+    unlike = {Path(image.file).name: image.unlike for image in said.images}
+    assert unlike["a.png"] is None and unlike["ct.png"] == "modality: it looks like ct, not like mri"
+    assert [Path(each.file).name for each in said.refused] == ["notes.txt"]
+    assert any("; unlike the training images: orientation" in line for line in said.as_lines())
+
+
+def test_a_version_without_a_reference_says_so(tracking, multimodal, folder):
+    said = predict_path(tracking, folder, multimodal, "mri")
+    assert not said.compared and said.members == 1
+    assert "this version has no reference of its training images" in list(said.as_lines())[1]
+
+
+def test_patients_have_the_uncertainty_of_the_members_means(tracking, ensemble, tmp_path):
+    folder = tmp_path / "patient"
+    folder.mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 1000, (120, 100)).astype(np.uint16)
+        (folder / f"{number}.dcm").write_bytes(dicom_bytes(pixels, PatientID="P7", Modality="MR"))
+    said = predict_path(tracking, folder, ensemble, None, accept_unlike=True)
+    (patient,) = said.patients
+    means = np.mean([image.members for image in said.images], axis=0)
+    assert patient.images == 3 and patient.score == pytest.approx(means.mean())
+    assert patient.uncertainty == pytest.approx(means.std(ddof=1))
+    assert patient.agreement == pytest.approx(np.mean((means >= 0.5) == (means.mean() >= 0.5)))
+
+
+def test_score_leaves_a_row_for_every_file(tracking, ensemble, pictures, tmp_path):
+    out = tmp_path / "out" / "scores.csv"
+    said = score_folder(tracking, pictures, ensemble, out, modality="mri")
+    table = pd.read_csv(out)
+    assert table["file"].tolist() == sorted(str(path) for path in pictures.iterdir())
+    assert table["score"].notna().tolist() == table["reason"].isna().tolist()
+    assert table["score"].count() == len(said.images) == 2
+    assert set(table["model"]) == {ensemble}
+    assert patients_path(out) == out.with_name("scores-patients.csv")
+    assert pd.read_csv(patients_path(out)).empty  # pictures name nobody
+    whole = score_folder(tracking, pictures, ensemble, out, modality="mri", accept_unlike=True)
+    assert len(whole.images) == 5 and pd.read_csv(out)["unlike"].count() == 3
+
+
+def test_score_explains_where_nothing_could_be_scored(tracking, ensemble, pictures, tmp_path):
+    for name in ("a.png", "b.png"):
+        (pictures / name).unlink()
+    out = tmp_path / "scores.csv"
+    with pytest.raises(
+        InputError, match=rf"none of 4 files could be scored, such as .*; the reasons are in {out}"
+    ) as caught:
+        score_folder(tracking, pictures, ensemble, out, modality="mri")
+    assert caught.value.exit_code == 2
+    assert pd.read_csv(out)["reason"].count() == 4

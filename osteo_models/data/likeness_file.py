@@ -1,0 +1,67 @@
+"""The references of `likeness` as a file: safetensors, so plain numbers and no code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from osteo_models.data.likeness import BLOCK, CHECKS, PERCENTILES, Gaussian, Likeness, Numbers, Reference
+from osteo_models.errors import WeightsError
+from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, MODALITIES, Modality
+
+PARTS: Final = ("mean", "axes", "variances", "rest")  # of a Gaussian
+MOST_BYTES: Final = 4_000_000  # some forty times what a reference takes
+
+
+def save_likeness(path: Path, likeness: Likeness) -> None:
+    """Write the references as safetensors."""
+    tensors: dict[str, npt.NDArray[np.float32]] = {}
+    for name, item in likeness.references.items():
+        tensors[f"{name}.limits"] = item.limits.astype(np.float32)
+        for kind in ("tones", "structure"):
+            gaussian: Gaussian = getattr(item, kind)
+            tensors |= {
+                f"{name}.{kind}.{part}": getattr(gaussian, part).astype(np.float32, order="C") for part in PARTS
+            }
+    path.write_bytes(save(tensors))
+
+
+def load_likeness(path: Path) -> Likeness:
+    """Read what `save_likeness` wrote.
+
+    Raises:
+        WeightsError: It is missing, damaged, or no reference of images of this size.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise WeightsError(f"{path.stat().st_size:,} bytes", where=str(path), allowed=f"up to {MOST_BYTES:,}")
+        tensors = {key: value.astype(np.float64) for key, value in load(path.read_bytes()).items()}
+        names: list[Modality] = [name for name in MODALITIES if f"{name}.limits" in tensors]
+        references: dict[Modality, Reference] = {name: _read_reference(tensors, name) for name in names}
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise WeightsError(f"no reference of training images ({error})", where=str(path)) from None
+    if not references:
+        raise WeightsError("no reference of training images", where=str(path), allowed=" or ".join(MODALITIES))
+    return Likeness(references)
+
+
+def _read_reference(tensors: Mapping[str, Numbers], name: Modality) -> Reference:
+    sizes = {"tones": len(PERCENTILES) + 2, "structure": IMAGE_ROWS * IMAGE_COLUMNS // BLOCK**2}
+    found: dict[str, Gaussian] = {}
+    for kind, size in sizes.items():
+        gaussian = Gaussian(**{part: tensors[f"{name}.{kind}.{part}"] for part in PARTS})
+        parts, kept = [getattr(gaussian, part) for part in PARTS], gaussian.variances.size
+        fitting = [part.shape for part in parts] == [(size,), (kept, size), (kept,), ()]
+        if not (fitting and all(np.isfinite(part).all() for part in parts) and gaussian.rest > 0):
+            raise ValueError(f"`{name}.{kind}` has other shapes or values than it should")
+        found[kind] = gaussian
+    limits = tensors[f"{name}.limits"]
+    if limits.shape != (len(CHECKS),) or np.isnan(limits).any():
+        raise ValueError(f"`{name}.limits` has other shapes or values than it should")
+    return Reference(found["tones"], found["structure"], limits)

@@ -1,0 +1,179 @@
+"""Scores of a table of images, as a request brings them: one image per row in, scores and decisions out.
+
+Columns: `image` (base64 of a DICOM, PNG or JPEG file), `modality` (`mri` or `ct`; needed where neither the file nor the
+model says it), `patient_id` (handed back). A request may mix MRI and CT where the model takes both. The parameter
+`accept_unlike` has images scored that do not look like the training images; `unlike` then says why they do not.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Mapping
+from typing import Any, Final, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+
+from osteo_models.data.prepare import PreparedImage, prepare_bytes
+from osteo_models.errors import ImageError, InputError
+from osteo_models.registry.network import LoadedNetwork, ModelRecord
+from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality, modalities_of
+
+FAULTS_SHOWN: Final = 10
+MOST_ROWS: Final = 256  # of one request
+MOST_CHARACTERS: Final = 48_000_000  # of one image in base64: 36 MB
+COLUMNS: Final = ("image", "modality", "patient_id")
+ACCEPT: Final = "accept_unlike"
+
+
+def check_table(table: object) -> pd.DataFrame:
+    """See that a request is a table of the known columns and of a size that is answered at once.
+
+    Raises:
+        InputError: It is not.
+    """
+    allowed = ", ".join(COLUMNS)
+    if not isinstance(table, pd.DataFrame):
+        raise InputError(f"the request is {type(table).__name__}", allowed=f"a table with the columns {allowed}")
+    if unknown := [str(name) for name in table.columns if name not in COLUMNS]:
+        raise InputError(f"unknown column {', '.join(unknown)}", allowed=allowed)
+    if not 1 <= len(table) <= MOST_ROWS:
+        raise InputError(f"{len(table)} rows", allowed=f"1 to {MOST_ROWS} in one request", remedy="split it")
+    return table
+
+
+def score_table(loaded: LoadedNetwork, table: pd.DataFrame, *, accept_unlike: bool = False) -> pd.DataFrame:
+    """Score the images of a table.
+
+    Args:
+        loaded: The network.
+        table: `image`, and perhaps `modality` and `patient_id`.
+        accept_unlike: Also images that do not look like the training images.
+
+    Returns:
+        score, decision; uncertainty (standard deviation over an ensemble's members) and agreement (the share of them
+        that decide alike), None for a network alone; modality, patient_id; unlike, why an image does not look like the
+        training images; members, every member's score. Rows and index as in `table`.
+
+    Raises:
+        InputError: No `image` column, or rows that cannot be scored: all of them are named.
+    """
+    if "image" not in table:
+        raise InputError("no column `image`", allowed=", ".join(COLUMNS))
+    prepared: list[PreparedImage] = []
+    unlike: list[str | None] = []
+    faults: list[str] = []
+    for position, row in enumerate(table.to_dict("records")):
+        try:
+            prepared.append(_prepare(row, loaded.record, f"row {position}"))
+            unlike.append(compare_image(loaded, prepared[-1], f"row {position}", accept_unlike=accept_unlike))
+        except ImageError as error:
+            faults.append(str(error))
+    if faults:
+        rest = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+        raise InputError(f"{len(faults)} of {len(table)} rows: {'; '.join(faults[:FAULTS_SHOWN])}{rest}")
+    pixels = np.zeros((len(prepared), IMAGE_ROWS, IMAGE_COLUMNS), np.uint8)
+    for position, item in enumerate(prepared):
+        pixels[position] = item.pixels
+    modalities: list[Modality | None] = [item.modality for item in prepared]
+    members = loaded.score_members(pixels, modalities)
+    given = [_text(name) for name in table.get("patient_id", [None] * len(table))]
+    patients = [name or item.patient_id for name, item in zip(given, prepared, strict=True)]
+    columns = judge_members(members, loaded.record.threshold)
+    texts = {"modality": modalities, "patient_id": patients, "unlike": unlike, "members": members.T.tolist()}
+    # As text columns pandas would turn None into NaN, which JSON does not know.
+    columns |= {name: pd.Series(values, dtype=object, index=table.index) for name, values in texts.items()}
+    return pd.DataFrame(columns, index=table.index)
+
+
+def judge_members(members: npt.NDArray[np.float64], threshold: float) -> dict[str, Any]:
+    """Score, decision, uncertainty and agreement of m images from the scores (k, m) of k networks."""
+    score = members.mean(axis=0)
+    decision = score >= threshold
+    alone = np.full(len(score), None, dtype=object)
+    several = len(members) > 1
+    return {
+        "score": score,
+        "decision": decision.astype(np.int64),
+        "uncertainty": members.std(axis=0, ddof=1) if several else alone,
+        "agreement": ((members >= threshold) == decision).mean(axis=0) if several else alone,
+    }
+
+
+def compare_image(loaded: LoadedNetwork, image: PreparedImage, where: str, *, accept_unlike: bool) -> str | None:
+    """Why an image does not look like the training images; None where it does, or where nothing of them was kept.
+
+    Raises:
+        ImageError: It does not, and that is not accepted.
+    """
+    fault = loaded.likeness.find_fault(image.pixels, image.modality) if loaded.likeness else None
+    if fault and not accept_unlike:
+        remedy = f"`{ACCEPT}` (--accept-unlike) has it scored all the same"
+        raise ImageError(f"it does not look like the training images: {fault}", where=where, remedy=remedy)
+    return fault
+
+
+def _prepare(row: Mapping[Any, Any], record: ModelRecord, where: str) -> PreparedImage:
+    """Decode the image of one row and prepare it."""
+    modality = _read_modality(row, where)
+    text = _text(row["image"]) or ""
+    if len(text) > MOST_CHARACTERS:
+        found = f"`image` has {len(text):,} characters"
+        raise ImageError(found, where=where, allowed=f"up to {MOST_CHARACTERS:,}: one slice, not a series")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageError("`image` is no base64", where=where, allowed="base64 of a DICOM, PNG or JPEG file") from None
+    if not data:
+        raise ImageError("`image` is empty", where=where, allowed="base64 of a DICOM, PNG or JPEG file")
+    return prepare_image(data, modality, record, where)
+
+
+def prepare_image(data: bytes, modality: Modality | None, record: ModelRecord, where: str) -> PreparedImage:
+    """Prepare an image file for a model, and settle its modality.
+
+    Args:
+        data: The whole file.
+        modality: What the caller knows of it.
+        record: Of the model.
+        where: What to call the file in errors.
+
+    Raises:
+        ImageError: The file cannot be read, or is nothing that the model takes.
+    """
+    taken = modalities_of(record.images)
+    if modality is not None and modality not in taken:
+        raise ImageError(f"`modality` is {modality!r}", where=where, allowed=f"this model takes {' and '.join(taken)}")
+    image = prepare_bytes(data, prepare=record.prepare, modality=modality, where=where)
+    settled = image.modality or (taken[0] if len(taken) == 1 else None)
+    if settled is not None and settled not in taken:
+        raise ImageError(f"the file is {settled}", where=where, allowed=f"this model takes {' and '.join(taken)}")
+    if settled is None and record.images == "multimodal":
+        raise ImageError("neither the file nor `modality` says mri or ct", where=where, allowed=", ".join(taken))
+    return PreparedImage(image.pixels, settled, image.patient_id)
+
+
+def _read_modality(row: Mapping[Any, Any], where: str) -> Modality | None:
+    text = _text(row.get("modality"))
+    for modality in get_args(Modality):
+        if text is not None and text.lower() == modality:
+            return modality
+    if text is None:
+        return None
+    raise ImageError(f"`modality` is {text!r}", where=where, allowed=", ".join(get_args(Modality)))
+
+
+def _text(value: object) -> str | None:
+    """A cell as text; a missing one comes as None or NaN, depending on its neighbours."""
+    return None if value is None or value != value or value == "" else str(value)
+
+
+def encode_picture(pixels: np.ndarray) -> str:
+    """Grey 8-bit pixels as base64 of a PNG file, as a request carries them."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,53 @@
+"""Batch flow `score`: the images of a folder to scores.csv, per image and per patient, by a registered model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from osteo_models.params import Params
+from osteo_models.predict import Prediction
+from osteo_models.registry.tracking import open_tracking
+from osteo_models.score import patients_path, score_folder
+from osteo_models.settings import Settings
+from pipelines.entry import main, say
+
+
+@task(cache_policy=NO_CACHE)
+def score_images(
+    folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool, settings: Settings
+) -> Prediction:
+    """Score and write both tables."""
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    return score_folder(tracking, folder, model, out, modality=modality, accept_unlike=accept_unlike)
+
+
+@flow(name="score", validate_parameters=False)
+def score(folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool, settings: Settings) -> None:
+    """Score a folder and say what was written."""
+    said = score_images(folder, model, out, modality, accept_unlike, settings)
+    say(f"  {said.model} version {said.version}: {len(said.images)} images scored, {len(said.refused)} refused")
+    say(f"  {out}, {patients_path(out)}")
+
+
+@click.command()
+@click.option("--input", "folder", type=click.Path(path_type=Path), required=True, help="Folder of images.")
+@click.option("--model", required=True, help="NAME@alias or NAME/version.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("scores.csv"), show_default=True)
+@click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
+@click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
+def run(folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool) -> None:
+    """Score a folder of images as a Prefect flow."""
+
+    def start(_params: Params, settings: Settings) -> None:
+        score(folder, model, out, modality, accept_unlike, settings)
+
+    main(start)
+
+
+if __name__ == "__main__":
+    run()

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from osteo_models.errors import StaleDataError
 from osteo_models.models.pretrained import PretrainedNetwork
 from osteo_models.training.recipe import Arithmetic
 from osteo_models.training.results import write_atomically
@@ -89,8 +90,15 @@ def list_missing(folder: Path, name: str, chunks: Sequence[Chunk]) -> list[Chunk
 
 
 def join_chunks(folder: Path, name: str, chunks: Sequence[Chunk]) -> Features:
-    """Write the whole of all chunks, which must be there, and remove them."""
+    """Write the whole of all chunks, and remove them.
+
+    Raises:
+        StaleDataError: Chunks are gone or damaged since they were written.
+    """
     parts = [part for chunk in chunks if (part := _read_chunk(folder, name, chunk)) is not None]
+    if len(parts) < len(chunks):
+        found = f"{len(chunks) - len(parts)} of {len(chunks)} chunks are gone"
+        raise StaleDataError(found, where=str(folder / name), remedy="run the same command again")
     features = Features(np.concatenate([part.values for part in parts]), sum(part.seconds for part in parts))
     buffer = io.BytesIO()
     np.save(buffer, features.values)

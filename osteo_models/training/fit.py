@@ -184,7 +184,8 @@ class Fit:
 
     def _score(self, network: nn.Module, rows: Tensor) -> Scores:
         columns = rows.unbind(1) if rows.ndim == 2 else [rows]
-        return score_rows(network, [self._images[each] for each in columns], self.arithmetic, TEST_BATCH)
+        batch = TEST_BATCH if self._images.ndim == 3 else max(1, len(rows))  # features are small
+        return score_rows(network, [self._images[each] for each in columns], self.arithmetic, batch)
 
     def _score_towers(self, rows: Tensor) -> Scores:
         """Each row by the tower of its modality."""

@@ -98,7 +98,7 @@ class Starters:
         if not asked:
             try:
                 future.set_result(self._make(start))
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is raised in every job that waits
+            except BaseException as error:  # noqa: BLE001  # raised below, and in every job that waits
                 future.set_exception(error)
         return future.result()
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from osteo_models.errors import StaleDataError
 from osteo_models.models import build
 from osteo_models.training.features import (
     BATCH,
@@ -61,6 +62,9 @@ def test_a_chunk_that_is_missing_or_damaged_is_made_again(values: np.ndarray, tm
     path = tmp_path / NAME / f"{2 * CHUNK}-{2 * CHUNK + 5}.npz"
     path.write_bytes(path.read_bytes()[:-20])
     assert list_missing(tmp_path, NAME, chunks) == [chunks[0], chunks[2]]
+    with pytest.raises(StaleDataError, match="0123: 2 of 3 chunks are gone; run the same command again"):
+        join_chunks(tmp_path, NAME, chunks)
+    assert read_features(tmp_path, NAME) is None
 
 
 @pytest.mark.parametrize("damage", ["json", "npy", "cut", "flip"])

@@ -15,10 +15,11 @@ from osteo_models.params import parse_params
 from osteo_models.registry.network import read_network
 from osteo_models.training.features import CHUNK, read_features
 from osteo_models.training.heads import Starters, run_tasks
-from osteo_models.training.jobs import plan_jobs
+from osteo_models.training.jobs import FoldRows, plan_jobs
 from osteo_models.training.outputs import write_model
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.tables import as_arrays, select_rows
+from osteo_models.training.trial import Arrays
 from osteo_models.training.tune import open_cluster, run_job
 
 # Ray leaves a socket and a log file open when it shuts down.
@@ -146,3 +147,20 @@ def test_a_task_that_dies_is_tried_again_and_the_others_go_on(cluster_of, tables
     assert done == {0: 0, 1: 10, 4: 40}
     assert sorted(type(error).__name__ for error in errors) == ["RayTaskError(MemoryError)", "WorkerCrashedError"]
     assert len(list(tmp_path.glob("2-*"))) == 3
+
+
+@pytest.mark.slow
+def test_a_whole_cross_validation_costs_a_fifth_of_one_pass_of_features(params, tmp_path):
+    """On a quiet machine: seconds of work on all workers, 20 epochs, the smallest backbone of all."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2157, 80, 60)).astype(np.uint8)
+    arrays = Arrays(images, rng.integers(0, 2, len(images)), np.zeros(len(images), bool))
+    folds = np.array_split(rng.permutation(2041), 5)
+    rows = {k: FoldRows(np.concatenate([*folds[:k], *folds[k + 1 :]]), folds[k]) for k in range(5)}
+    with open_cluster(None, arrays, cpus=1, gpus=0, precision="auto") as cluster:
+        jobs = plan_jobs(params, {}, Recipe(epochs=20, precision=cluster.precision))
+        job = next(job for job in jobs if (job.stage, job.architecture) == ("stage-3", "efficientnet_lite0"))
+        inputs = Starters(cluster, arrays, tmp_path / "features", None, lambda *_: None).prepare(job)
+        results = run_job(job, rows, cluster, folder=tmp_path / "jobs", inputs=inputs)
+    training = sum(epoch["seconds"] for result in results for epoch in result.history)
+    assert training <= 0.2 * inputs.seconds, f"{training:.1f} s of training, {inputs.seconds:.1f} s of features"

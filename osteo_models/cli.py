@@ -150,7 +150,7 @@ def promote(
     from osteo_models.params import load_params
 
     settings = load_settings()
-    rules = load_params(settings.root / "params.yaml").gate
+    params = load_params(settings.root / "params.yaml")
     from osteo_models.registry.gate import Waiver
     from osteo_models.registry.gate import promote as promote_version
 
@@ -159,12 +159,13 @@ def promote(
             _tracking(),
             name,
             version,
-            rules,
+            params.gate,
             journal=_journal(),
             author=_author(),
             dry_run=dry_run,
             waivers=[Waiver(rule, reason, by) for rule in waive],
             settings=settings,
+            data=params.data.path,
         )
     except GateRefused as refusal:
         _show_verdict(refusal.verdict, as_json)

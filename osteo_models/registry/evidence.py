@@ -23,6 +23,7 @@ from osteo_models.registry.lookup import VersionInfo
 from osteo_models.registry.network import RECORD, hash_file, read_record
 from osteo_models.registry.rules.comparison import SHORTCUTS
 from osteo_models.registry.rules.evidence import Evidence, Rival, Row
+from osteo_models.registry.rules.provenance import RECORD_OF_FILES
 from osteo_models.registry.rules.splits import SPLITS
 from osteo_models.registry.rules.thresholds import GROUPS
 from osteo_models.registry.runs import PARENT_TAG
@@ -32,6 +33,7 @@ from osteo_models.terms import STAGES, Protocol, Stage
 EVIDENCE: Final = "evidence"
 HASHES: Final = "sha256.json"
 MANIFEST: Final = "manifest.json"
+MANIFEST_TAG: Final = "osteo.manifest"  # its SHA-256, of a version that has one
 PREDICTIONS: Final = "predictions"
 TABLE_COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     SHORTCUTS: frozenset({"predictor", "images", "validation", "metric", "value"}),
@@ -96,7 +98,7 @@ def read_kept(tracking: Tracking, version: VersionInfo) -> Kept:
         faults: dict[str, str] = {}
         for name in (EVIDENCE, MANIFEST, f"artifacts/{RECORD}"):
             _download(tracking, version, name, folder)
-        recorded = _read_recorded(folder, faults)
+        recorded = _read_recorded(folder, version.tags.get(MANIFEST_TAG, ""), faults)
         evidence = folder / EVIDENCE
         paths = [path for path in sorted(evidence.rglob("*")) if path.is_file() and path != evidence / HASHES]
         found = {path.relative_to(evidence).as_posix(): hash_file(path) for path in paths}
@@ -136,17 +138,20 @@ def _download(tracking: Tracking, version: VersionInfo, name: str, folder: Path)
         return
 
 
-def _read_recorded(folder: Path, faults: dict[str, str]) -> dict[str, str]:
-    """SHA-256 of the files of evidence as registered, by their names below `evidence/`."""
+def _read_recorded(folder: Path, digest: str, faults: dict[str, str]) -> dict[str, str]:
+    """SHA-256 of the files of evidence as registered, by their names below `evidence/`; none if not as registered."""
     manifest, listing = folder / MANIFEST, folder / EVIDENCE / HASHES
     try:
         if manifest.is_file():
+            if digest and hash_file(manifest) != digest:
+                faults[RECORD_OF_FILES] = f"{MANIFEST} was changed after it was registered"
+                return {}
             whole: dict[str, str] = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
             head = f"{EVIDENCE}/"
             return {name.removeprefix(head): digest for name, digest in whole.items() if name.startswith(head)}
         return dict(json.loads(listing.read_text(encoding="utf-8"))) if listing.is_file() else {}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        faults["the record of the files"] = f"cannot be read ({error})"
+        faults[RECORD_OF_FILES] = f"cannot be read ({error})"
         return {}
 
 

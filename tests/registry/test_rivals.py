@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from osteo_models.registry.evidence import Kept, read_kept
+from osteo_models.params import GateRule
+from osteo_models.registry.evidence import Kept, gather_evidence, read_kept
 from osteo_models.registry.lookup import VersionInfo, load_network
 from osteo_models.registry.rivals import find_rival
+from osteo_models.registry.rules import judge
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.settings import Settings, load_settings
 from tests.registry.gate_cases import Case, files_of, make_case, make_splits, register_case
@@ -136,5 +141,22 @@ def test_what_cannot_be_read_is_named(tracking, register) -> None:
     assert kept.faults["evaluation/groups.csv"] == "cannot be read (could not convert string to float: 'high')"
     assert kept.faults["evaluation/shortcuts.csv"] == "without images, metric, validation"
     assert "not a readable parquet file" in kept.faults["predictions"]
-    assert "cannot be read" in kept.faults["the record of the files"]
+    assert "cannot be read" in kept.faults["record of the files"]
     assert kept.faults["threshold"].startswith("without architecture")
+
+
+def test_a_manifest_counts_only_as_it_was_registered(tracking, register) -> None:
+    version, before = register("a", make_case())
+    folder = files_of(tracking, version)
+    listed = {f"evidence/{name}": digest for name, digest in before.recorded.items()}
+    content = json.dumps({"sha256": {**listed, "artifacts/model.json": "0" * 64}}).encode()
+    (folder / "manifest.json").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    known = replace(version, tags={**version.tags, "osteo.manifest": digest})
+    assert read_kept(tracking, known).recorded == before.recorded
+    (folder / "manifest.json").write_bytes(content.replace(b"0000", b"1111"))
+    changed = read_kept(tracking, known)
+    assert changed.recorded == {}
+    (result,) = judge(gather_evidence(tracking, known, changed), [GateRule(rule="files_intact")]).results
+    assert result.found == "record of the files: manifest.json was changed after it was registered"
+    assert not result.lacking

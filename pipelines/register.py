@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.data.revisions import hash_md5, read_commit, read_data_digest
+from osteo_models.data.revisions import hash_file, read_commit, read_data_digest
 from osteo_models.errors import StaleDataError
 from osteo_models.evaluation.evidence import collect_metrics
 from osteo_models.params import Params
@@ -42,7 +42,7 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
         tags={
             **read_commit(settings.root),
             "dvc.data": read_data_digest(settings.root, params.data.path) or "",
-            "dvc.splits": hash_md5(settings.artifacts / SPLITS),
+            "dvc.splits": hash_file(settings.artifacts / SPLITS),
             "profile": params.profile,
             "synthetic": str(params.data.synthetic is not None).lower(),
         },

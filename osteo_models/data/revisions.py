@@ -53,13 +53,13 @@ def hash_data(folder: Path) -> str:
     DVC itself trusts sizes and times of change, and would not see a flipped bit.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    listed = [{"md5": hash_md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    listed = [{"md5": hash_file(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
     listed.sort(key=lambda entry: entry["relpath"].split("/"))
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def hash_md5(path: Path) -> str:
-    """The MD5 of a file, which is its name in DVC's cache."""
+def hash_file(path: Path) -> str:
+    """The MD5 of a file, as DVC records it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from osteo_models import __version__
 from osteo_models.data_commands import data
 from osteo_models.errors import GateRefused, OsteoError
 from osteo_models.settings import die_with_parent, load_settings, prepare_environment
+from osteo_models.upkeep import COMMANDS
 
 
 class _Group(click.Group):
@@ -43,6 +45,10 @@ def main(debug: bool) -> None:
         die_with_parent()
 
 
+for command in COMMANDS:
+    main.add_command(command)
+
+
 @main.command()
 @click.option("--no-servers", is_flag=True, help="Do not start the MLflow and Prefect servers.")
 def demo(no_servers: bool) -> None:
@@ -50,6 +56,27 @@ def demo(no_servers: bool) -> None:
     from osteo_models.demo import run_demo
 
     run_demo(load_settings(), servers=not no_servers, say=click.echo)
+
+
+@main.command()
+@click.option("--status", is_flag=True, help="Show the newest search as it stands, and run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def search(status: bool, as_json: bool) -> None:
+    """Search the architecture of the traditional CNN, or go on with a search that was stopped.
+
+    Runs the DVC stages up to `search`, then prints its candidates and its winner.
+    """
+    from osteo_models.search import as_lines, read_status, run_search
+
+    settings = load_settings()
+    if status:
+        found = read_status(settings)
+    elif as_json:  # which goes to the standard output alone
+        found = run_search(settings, say=partial(click.echo, err=True), output=sys.stderr.fileno())
+    else:
+        found = run_search(settings, say=click.echo)
+    for line in [json.dumps(found)] if as_json else as_lines(found):
+        click.echo(line)
 
 
 @main.command()
@@ -87,7 +114,7 @@ def params(as_json: bool) -> None:
     checked = load_params(load_settings().root / "params.yaml")
     from osteo_models.preflight import check_params
 
-    check_params(checked)
+    check_params(checked, load_settings().weights_dir)
     content = checked.model_dump(mode="json")
     click.echo(json.dumps(content) if as_json else yaml.safe_dump(content, sort_keys=False, width=100), nl=as_json)
 
@@ -243,4 +270,33 @@ def predict(path: Path, model: str, modality: Any, as_json: bool) -> None:
         click.echo(json.dumps(prediction.as_dict()))
     else:
         for line in prediction.as_lines():
+            click.echo(line)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
+@click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("explanations"),
+    show_default=True,
+    help="Folder to write to.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=2023, show_default=True, help="Of SmoothGrad's noise.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain(path: Path, model: str, modality: Any, out: Path, seed: int, device: str, as_json: bool) -> None:
+    """Show what a model's score hangs on, for a DICOM, PNG or JPEG file, or a folder of them.
+
+    Writes a picture for each image and method (Grad-CAM++, SmoothGrad) and a list of them, explanations.json.
+    """
+    from osteo_models.explanation import explain_path
+
+    explanation = explain_path(_tracking(), path, model, modality, out=out, seed=seed, device=device)
+    if as_json:
+        click.echo(json.dumps(explanation.as_dict()))
+    else:
+        for line in explanation.as_lines():
             click.echo(line)

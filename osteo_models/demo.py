@@ -31,15 +31,15 @@ def run_demo(settings: Settings, *, servers: bool, say: Say) -> None:
     """
     started = time.monotonic()
     params = load_params(settings.root / "params.yaml")
-    check_params(params)
+    check_params(params, settings.weights_dir)
     _check_journal(settings)
-    with _only_one(settings.state):
+    with only_one(settings.state):
         addresses = _start_servers(settings, say) if servers else []
         ensure_data(params, settings, say)
         _replace_lost_runs(settings, say)
-        _reproduce(settings, ["register"], say)
+        reproduce(settings, ["register"], say)
         champions = _promote(params, settings, say)
-        _reproduce(settings, [], say)
+        reproduce(settings, [], say)
     say("")
     say(f"Report:    {settings.artifacts / 'report' / 'index.html'}")
     for address in addresses:
@@ -87,13 +87,20 @@ def ensure_data(params: Params, settings: Settings, say: Say) -> None:
 
 
 @contextmanager
-def _only_one(state: Path) -> Iterator[None]:
+def only_one(state: Path) -> Iterator[None]:
+    """Hold the lock of those commands that run DVC stages here.
+
+    Raises:
+        OsteoError: Another one holds it.
+    """
     state.mkdir(parents=True, exist_ok=True)
     with (state / "demo.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise OsteoError("another `osteo demo` is at work here", where=str(state), remedy="wait for it") from None
+            raise OsteoError(
+                "another `osteo` command is at work here", where=str(state), remedy="wait for it"
+            ) from None
         yield
 
 
@@ -142,14 +149,19 @@ def _replace_lost_runs(settings: Settings, say: Say) -> None:
         return
     say("The tracking store lacks the registered versions: they are made again")
     for stage in ("experiments", "evaluate", "register"):
-        _reproduce(settings, ["--force", "--single-item", stage], say)
+        reproduce(settings, ["--force", "--single-item", stage], say)
 
 
-def _reproduce(settings: Settings, arguments: list[str], say: Say) -> None:
+def reproduce(settings: Settings, arguments: list[str], say: Say, *, output: int | None = None) -> None:
+    """Run `dvc repro` on this terminal, its output to another file descriptor where one is given.
+
+    Raises:
+        OsteoError: A stage failed, with its own error; InputError where that was one.
+    """
     say(f"dvc repro {' '.join(arguments)}".rstrip())
     told = settings.state / "stage-error.json"
     told.unlink(missing_ok=True)
-    code, errors = start_dvc(settings.root, ["repro", *arguments], {ERROR_FILE: str(told)})
+    code, errors = start_dvc(settings.root, ["repro", *arguments], {ERROR_FILE: str(told)}, output=output)
     if told.is_file():
         error = json.loads(told.read_text(encoding="utf-8"))
         raise (InputError if error["exit_code"] == InputError.exit_code else OsteoError)(error["text"])

@@ -10,6 +10,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from osteo_models.errors import ParamsError
+from osteo_models.search_params import Search
 from osteo_models.terms import MODALITIES, Finding, ImageSet, Modality, Precision, Protocol, Stage, Validation
 
 PARAMS_FILE = "params.yaml"
@@ -134,6 +135,7 @@ class Profile(_Section):
     epochs: int = Field(ge=1)
     batch_norm_momentum: float = Field(ge=0, lt=1)
     image_protocol: tuple[str, ...]
+    leave_out: tuple[str, ...] = ()
 
 
 class Evaluate(_Section):
@@ -172,6 +174,7 @@ class Params(_Section):
     stages: Mapping[Stage, StageParams]
     experiments: Experiments
     profiles: Mapping[str, Profile]
+    search: Search
     evaluate: Evaluate
     gate: Annotated[tuple[GateRule, ...], Field(min_length=1)]
 
@@ -179,6 +182,11 @@ class Params(_Section):
     def active_profile(self) -> Profile:
         """The profile in force."""
         return self.profiles[self.profile]
+
+    def list_run(self, stage: Stage) -> tuple[str, ...]:
+        """The architectures that a stage runs in the profile in force."""
+        left_out = self.active_profile.leave_out
+        return tuple(name for name in self.stages[stage].architectures if name not in left_out)
 
     def protocols(self, stage: Stage, architecture: str) -> tuple[Protocol, ...]:
         """The protocols that a stage runs for an architecture; stages 5 and 6 test on whole patients only."""
@@ -242,7 +250,13 @@ def _reference_faults(raw: dict[str, Any]) -> list[str]:
         faults.append(f"profile: {raw.get('profile')!r} is not one of {sorted(profiles)}")
     named = [(f"stages.{key}.architectures", _mapping(item).get("architectures")) for key, item in stages.items()]
     named += [
-        (f"profiles.{key}.image_protocol", _mapping(item).get("image_protocol")) for key, item in profiles.items()
+        (f"profiles.{key}.{names}", _mapping(item).get(names))
+        for key, item in profiles.items()
+        for names in ("image_protocol", "leave_out")
+    ]
+    budgets = _mapping(_mapping(raw.get("search")).get("budgets"))
+    faults += [
+        f"search.budgets: no entry for the profile {name!r}" for name in profiles if budgets and name not in budgets
     ]
     for where, names in named:
         faults += [

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from osteo_models.data.dicom import is_picture
-from osteo_models.errors import InputError
-from osteo_models.registry.lookup import VersionInfo
-from osteo_models.registry.network import LoadedNetwork
-from osteo_models.registry.serving import score_table
 from osteo_models.registry.tracking import Tracking
-from osteo_models.registry.versions import get_version, load_network
+from osteo_models.request import NOTICE, Request, read_request
 from osteo_models.terms import CLASS_NAMES, Modality
-
-NOTICE = "Research software, not a medical device."
 
 
 @dataclass(frozen=True)
@@ -85,51 +75,19 @@ def predict_path(tracking: Tracking, path: Path, reference: str, modality: Modal
     Raises:
         InputError: No such path or version, or no file could be scored (with the reasons).
     """
-    if not path.exists():
-        raise InputError("no such file or folder", where=str(path))
-    files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
-    version = get_version(tracking, reference)
-    loaded = load_network(tracking, version)
-    images: list[ImageScore] = []
-    refused: list[str] = []
-    for file in files:
-        try:
-            images.append(_score_file(loaded, file, modality))
-        except InputError as error:
-            if file == path:
-                raise
-            refused.append(str(error))
-    if not images:
-        found = "; ".join(refused[:5]) if refused else "an empty folder"
-        raise InputError(f"nothing to score: {found}", where=str(path), allowed="DICOM, PNG, JPEG")
-    return _summarise(version, loaded, images, refused)
+    return _summarise(read_request(tracking, path, reference, modality))
 
 
-def _score_file(loaded: LoadedNetwork, file: Path, modality: Modality | None) -> ImageScore:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", where=str(file)) from None
-    if is_picture(data) and modality is None and loaded.record.images == "multimodal":
-        found = "a picture does not say whether it is MRI or CT"
-        raise InputError(found, where=str(file), allowed="mri, ct", remedy="say it with --modality")
-    table = pd.DataFrame(
-        {"image": [base64.b64encode(data).decode()], "modality": [modality if is_picture(data) else None]}
-    )
-    try:
-        row = score_table(loaded, table).iloc[0]
-    except InputError as error:
-        # A table of one row: which row it was says nothing, which file it was does.
-        raise InputError(error.found.removeprefix("1 of 1 rows: row 0: "), where=str(file)) from None
-    return ImageScore(str(file), row["patient_id"], row["modality"], float(row["score"]), CLASS_NAMES[row["decision"]])
-
-
-def _summarise(version: VersionInfo, loaded: LoadedNetwork, images: list[ImageScore], refused: list[str]) -> Prediction:
-    threshold = loaded.record.threshold
+def _summarise(request: Request) -> Prediction:
+    threshold = request.loaded.record.threshold
+    images = [
+        ImageScore(str(each.file), each.image.patient_id, each.image.modality, each.score, CLASS_NAMES[each.decision])
+        for each in request.images
+    ]
     patients: list[PatientScore] = []
     for patient_id in sorted({image.patient_id for image in images if image.patient_id}):
         scores = [image.score for image in images if image.patient_id == patient_id]
         mean = sum(scores) / len(scores)
         patients.append(PatientScore(patient_id, len(scores), mean, CLASS_NAMES[int(mean >= threshold)]))
-    synthetic = version.tags.get("synthetic") == "true"
-    return Prediction(version.name, version.version, threshold, synthetic, images, patients, refused)
+    version = request.version
+    return Prediction(version.name, version.version, threshold, request.synthetic, images, patients, request.refused)

@@ -33,6 +33,7 @@ class Settings:
         ray_address: Address of a running cluster; None starts a local one.
         key_file: The key of pseudonyms, outside the data and git.
         die_with_parent: Whether a stage ends when the command that started it is killed.
+        weights_dir: Folder of weights that pretrained networks start from; None: there is none.
     """
 
     root: Path
@@ -43,6 +44,7 @@ class Settings:
     ray_address: str | None
     key_file: Path
     die_with_parent: bool
+    weights_dir: Path | None = None
 
     @property
     def artifacts(self) -> Path:
@@ -54,6 +56,11 @@ class Settings:
         """Checkpoints and results of jobs, one folder per key; workers must reach it."""
         return self.state / "jobs"
 
+    @property
+    def features(self) -> Path:
+        """What frozen networks make of the images, one file per network and data set."""
+        return self.state / "features"
+
 
 def load_settings(root: Path | None = None) -> Settings:
     """Read the environment.
@@ -64,6 +71,7 @@ def load_settings(root: Path | None = None) -> Settings:
     root = (root or Path.cwd()).resolve()
     state = Path(os.environ.get("OSTEO_STATE_DIR") or root / ".osteo").resolve()
     tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state / 'mlflow.db'}"
+    weights_dir = os.environ.get("OSTEO_WEIGHTS_DIR")
     return Settings(
         root=root,
         state=state,
@@ -73,6 +81,7 @@ def load_settings(root: Path | None = None) -> Settings:
         ray_address=os.environ.get("RAY_ADDRESS") or None,
         key_file=Path(os.environ.get("OSTEO_KEY_FILE") or Path.home() / ".config" / "osteo-models" / "pseudonyms.key"),
         die_with_parent=os.environ.get("OSTEO_DIE_WITH_PARENT") == "1",
+        weights_dir=Path(weights_dir).resolve() if weights_dir else None,
     )
 
 

@@ -18,23 +18,35 @@ from osteo_models.params import Params
 from osteo_models.progress import Progress
 from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
 from osteo_models.settings import Settings
+from osteo_models.training.heads import Starters
 from osteo_models.training.jobs import Job, describe_left_out, plan_jobs
-from osteo_models.training.outputs import predictions_file, write_jobs, write_model, write_outputs
+from osteo_models.training.outputs import describe_start, predictions_file, write_jobs, write_model, write_outputs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import FoldResult
+from osteo_models.training.starts import Start
 from osteo_models.training.tables import Tables, as_arrays, load_tables, select_rows
-from osteo_models.training.trial import count_threads
+from osteo_models.training.trial import Arrays, count_threads
 from osteo_models.training.tune import Cluster, open_cluster, run_job
+from osteo_models.training.winner import put_in_place, read_winner
 from pipelines.entry import main, say
+
+COSTS = ("parameters", "trainable_parameters", "macs", "seconds_per_epoch", "feature_seconds")  # metrics of a run
 
 
 class Bench:
     """What all jobs of one run share; a plain object, so that Prefect passes it on untouched."""
 
     def __init__(
-        self, params: Params, settings: Settings, tables: Tables, cluster: Cluster, jobs: Sequence[Job]
+        self,
+        params: Params,
+        settings: Settings,
+        tables: Tables,
+        cluster: Cluster,
+        jobs: Sequence[Job],
+        arrays: Arrays,
     ) -> None:
         self.params, self.settings, self.tables, self.cluster = params, settings, tables, cluster
+        self.starters = Starters(cluster, arrays, settings.features, settings.weights_dir, self.on_chunk)
         self.tracking: Tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
         self.tags = {
             **read_commit(settings.root),
@@ -47,6 +59,7 @@ class Bench:
         self.folds = sum(job.folds for job in jobs)
         self._total = sum(job.folds * job.recipe.epochs for job in jobs)
         self._epochs: dict[tuple[str, int], int] = {}
+        self._images: dict[str, Progress] = {}
         self._lock = threading.Lock()
         self.trained: set[tuple[str, int]] = set()
 
@@ -55,6 +68,11 @@ class Bench:
         with self._lock:
             self.trained.add((job.key, fold))
         self.count(job, fold, epochs)
+
+    def on_chunk(self, start: Start, images: int, total: int) -> None:
+        """Show how many images have features."""
+        with self._lock:
+            self._images.setdefault(start.backbone, Progress(f"features by {start.backbone}, images"))(images, total)
 
     def count(self, job: Job, fold: int, epochs: int) -> None:
         """Show how many epochs are done."""
@@ -74,24 +92,33 @@ def run(job: Job, bench: Bench) -> dict:
         bench.count(job, result.fold, job.recipe.epochs)
 
     try:
+        inputs = bench.starters.prepare(job)
         results = run_job(
             job,
             {fold: select_rows(job, fold, bench.tables) for fold in range(job.folds)},
             bench.cluster,
             folder=settings.jobs,
             at_once=math.ceil(job.folds * bench.cluster.slots / bench.folds),
+            inputs=inputs,
             on_epoch=bench.on_epoch,
             on_fold=log_fold,
         )
     except OsteoError as error:
         tracking.fail_job(run_id, str(error))
         raise
-    entry = write_outputs(settings.artifacts, job, results, bench.tables)
+    seconds = inputs.seconds if inputs else 0.0
+    entry = write_outputs(settings.artifacts, job, results, bench.tables, feature_seconds=seconds)
     if job.validation == "holdout":
-        threshold = bench.params.evaluate.threshold
-        write_model(settings.artifacts, job, results[0], prepare=bench.params.prepare, threshold=threshold)
+        write_model(
+            settings.artifacts,
+            job,
+            results[0],
+            prepare=bench.params.prepare,
+            threshold=bench.params.evaluate.threshold,
+            weights_dir=settings.weights_dir,
+        )
     predictions = settings.artifacts / predictions_file(job)
-    tracking.finish_job(run_id, {"seconds_per_epoch": entry["seconds_per_epoch"]}, [predictions])
+    tracking.finish_job(run_id, {name: entry[name] for name in COSTS}, [predictions])
     return entry | {"profile": bench.params.profile}
 
 
@@ -103,7 +130,7 @@ def _describe(job: Job, bench: Bench) -> JobRun:
         stage=job.stage,
         name=job.name,
         params={"architecture": job.architecture, "images": job.images, "protocol": job.protocol, **recipe, **spec}
-        | {"seed": job.seed, "folds": job.folds},
+        | {"seed": job.seed, "folds": job.folds, **describe_start(job)},
         tags=bench.tags,
         dataset_name="lumbar-cohort",
         dataset_digest=bench.tags["dvc.data"] or job.digests["images.npy"],
@@ -139,7 +166,8 @@ def experiments(params: Params, settings: Settings) -> None:
     item = params.experiments
     say(f"  profile {params.profile}" + "".join(f"; left out: {text}" for text in describe_left_out(params)))
     resources = {"cpus": item.resources.cpu, "gpus": item.resources.gpu, "precision": item.precision}
-    with open_cluster(settings.ray_address, as_arrays(tables), **resources) as cluster:
+    arrays = as_arrays(tables)
+    with open_cluster(settings.ray_address, arrays, **resources) as cluster:
         recipe = Recipe(
             params.active_profile.epochs,
             item.batch_size,
@@ -148,8 +176,16 @@ def experiments(params: Params, settings: Settings) -> None:
             params.active_profile.batch_norm_momentum,
         )
         threads = count_threads(item.resources.cpu)
-        jobs = plan_jobs(params, tables.digests, recipe, threads=threads, device=cluster.device)
-        bench = Bench(params, settings, tables, cluster, jobs)
+        jobs = plan_jobs(
+            params,
+            tables.digests,
+            recipe,
+            threads=threads,
+            device=cluster.device,
+            weights_dir=settings.weights_dir,
+        )
+        jobs = put_in_place(jobs, read_winner(settings.artifacts))
+        bench = Bench(params, settings, tables, cluster, jobs, arrays)
         say(f"  {len(jobs)} jobs, {bench.folds} folds, {cluster.slots} at a time, {cluster.precision}")
         runner: Any = ThreadPoolTaskRunner(max_workers=cluster.slots)  # more would only queue for the same workers
         train.with_options(task_runner=runner)(jobs, bench)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.data.revisions import hash_file, read_commit, read_data_digest
+from osteo_models.data.revisions import hash_md5, read_commit, read_data_digest
 from osteo_models.errors import StaleDataError
 from osteo_models.evaluation.evidence import collect_metrics
 from osteo_models.params import Params
 from osteo_models.registry.gate import assess
+from osteo_models.registry.origin import collect_files, list_splits
 from osteo_models.registry.rules.comparison import SHORTCUTS
-from osteo_models.registry.rules.splits import SPLITS
 from osteo_models.registry.rules.thresholds import GROUPS
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.versions import register_version
@@ -35,6 +36,7 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
             remedy="the tracking store is another one than the experiments used; run `dvc repro -f experiments`",
         )
     metrics = collect_metrics(settings.artifacts, model["architecture"], model["images"])
+    files, splits = collect_files(settings, params, tracking, model), list_splits(settings.artifacts)
     version = register_version(
         tracking,
         model_folder=folder,
@@ -42,11 +44,12 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
         tags={
             **read_commit(settings.root),
             "dvc.data": read_data_digest(settings.root, params.data.path) or "",
-            "dvc.splits": hash_file(settings.artifacts / SPLITS),
+            "dvc.splits": hash_md5(splits[0]),
             "profile": params.profile,
             "synthetic": str(params.data.synthetic is not None).lower(),
         },
-        evidence=list(_find_evidence(settings.artifacts, folder.name)),
+        files=files,
+        evidence=[*_find_evidence(settings.artifacts, folder.name), *splits],
         run_id=job.run_id,
     )
     verdict = assess(tracking, version, params.gate)
@@ -56,6 +59,7 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
         "version": version.version,
         "alias": ", ".join(version.aliases),
         "verdict": verdict.verdict,
+        "rules": [asdict(result) for result in verdict.results],
         "metrics": metrics,
     }
 
@@ -63,7 +67,6 @@ def register_model(folder: Path, params: Params, settings: Settings, tracking: T
 def _find_evidence(artifacts: Path, name: str) -> Iterator[Path]:
     """What the gate judges a version by, and is therefore kept with it."""
     yield from sorted(artifacts.glob(f"predictions/*/{name}-*.parquet"))
-    yield artifacts / SPLITS
     yield from (path for path in (artifacts / SHORTCUTS, artifacts / GROUPS) if path.is_file())
 
 

@@ -17,6 +17,7 @@ def test_all_faults_are_told_at_once(raw_params):
     raw_params["splits"]["folds"] = "five"
     raw_params["prepare"]["ct_window_hu"] = [5, 1]
     raw_params["stages"]["stage-1"]["architectures"].append("resnet51")
+    raw_params["profiles"]["quick"]["leave_out"].append("vgg61")
     raw_params["cohort"]["excluded_findings"].append("severe_scoliosys")
     raw_params["prepare"]["crop_mm"] = [0, 120]
     raw_params["prepare"]["mri_percentiles"] = [1, 995]
@@ -26,7 +27,7 @@ def test_all_faults_are_told_at_once(raw_params):
     with pytest.raises(ParamsError) as caught:
         parse_params(raw_params)
     text = str(caught.value)
-    assert "12 faults" in text
+    assert "13 faults" in text
     for fault in (
         "profil: unknown key",
         "profile: 'fast' is not one of ['paper', 'quick']",
@@ -40,6 +41,7 @@ def test_all_faults_are_told_at_once(raw_params):
         "splits.holdout: missing ct",
         "stages.stage-1.architectures: 'resnet51' has no entry under `architectures`",
         "gate.0.profiles: 'papers' is not one of ['paper', 'quick']",
+        "profiles.quick.leave_out: 'vgg61' has no entry under `architectures`",
     ):
         assert fault in text
     assert caught.value.exit_code == 2
@@ -67,3 +69,35 @@ def test_the_image_protocol_is_run_for_the_profiles_architectures_only(params):
     assert params.protocols("stage-1", "unimodal") == ("patient", "image")
     assert params.protocols("stage-1", "traditional_cnn") == ("patient",)
     assert params.protocols("stage-5", "unimodal") == ("patient",)
+
+
+def test_a_profile_runs_what_it_does_not_leave_out(raw_params):
+    assert parse_params(raw_params).list_run("stage-1") == ("unimodal", "traditional_cnn", "efficientnet_lite0")
+    raw_params["profile"] = "paper"
+    assert len(parse_params(raw_params).list_run("stage-1")) == 9
+
+
+def test_faults_of_the_search_are_told_at_once(raw_params):
+    search = raw_params["search"]
+    search["storage"] = "postgresql://me:secret@host/search"
+    search["learning_rate"] = [0.1, 0.01]
+    search["space"] |= {"kernels": [3, 5, 3], "dense": [], "poolings": ["mean"]}
+    search["budgets"]["quick"]["folds"] = 1
+    del search["budgets"]["paper"]
+    with pytest.raises(ParamsError) as caught:
+        parse_params(raw_params)
+    text = str(caught.value)
+    assert "7 faults" in text
+    for fault in (
+        "search.storage: holds a password; keep it out of params.yaml, such as in ~/.pgpass",
+        "search.learning_rate: the first number must be below the second, got [0.1, 0.01]",
+        "search.space.kernels: 3 stands there more than once",
+        "search.space.dense: at least one value is needed",
+        "search.space.poolings.0: Input should be 'max' or 'average', found 'mean'",
+        "search.budgets.quick.folds: Input should be greater than or equal to 2",
+        "search.budgets: no entry for the profile 'paper'",
+    ):
+        assert fault in text
+    search["storage"] = "search.db"
+    with pytest.raises(ParamsError, match="a database's address was expected, such as postgresql://host/name"):
+        parse_params(raw_params)

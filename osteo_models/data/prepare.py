@@ -63,12 +63,32 @@ def prepare_bytes(
     return PreparedImage(pixels=grey, modality=source.modality or modality, patient_id=source.patient_id)
 
 
+def prepare_mask(data: bytes, mask: npt.NDArray[np.bool_], *, prepare: Prepare, where: str = "image") -> Grey:
+    """A mask on an image file, cropped and resized as the image itself is.
+
+    Shapes:
+        mask: as the image in the file; returns (80, 60), the share of each pixel that is inside, 255 for all of it.
+
+    Raises:
+        ImageError: The file cannot be read, or is not of the mask's shape.
+    """
+    source = read_image(data, where=where)
+    if mask.shape != source.pixels.shape:
+        raise ImageError(f"pixels {source.pixels.shape}", where=where, allowed=f"those of the mask, {mask.shape}")
+    _, box = _window(source, prepare, where)
+    return _resize(np.where(mask, 255, 0).astype(np.uint8), box)
+
+
 def _prepare(source: SourceImage, prepare: Prepare, where: str) -> Grey:
+    if source.pixels.shape == (IMAGE_ROWS, IMAGE_COLUMNS) and source.modality is None:
+        return source.pixels.astype(np.uint8)
+    return _resize(*_window(source, prepare, where))
+
+
+def _window(source: SourceImage, prepare: Prepare, where: str) -> tuple[Grey, tuple[int, int, int, int]]:
+    """The whole image in 8 bits, and the window of it that is kept."""
     if source.modality is None:
-        grey = source.pixels.astype(np.uint8)
-        return (
-            grey if grey.shape == (IMAGE_ROWS, IMAGE_COLUMNS) else _resize(grey, (0, 0, grey.shape[1], grey.shape[0]))
-        )
+        return source.pixels.astype(np.uint8), (0, 0, source.pixels.shape[1], source.pixels.shape[0])
     if source.spacing_mm is None:
         raise ImageError("no PixelSpacing (0028,0030)", where=where, allowed="a DICOM slice with its spacing")
     if source.modality == "ct":
@@ -76,7 +96,7 @@ def _prepare(source: SourceImage, prepare: Prepare, where: str) -> Grey:
     else:
         low, high = _percentiles(source.pixels, prepare.mri_percentiles)
     grey = window_grey(source.pixels, low, high)
-    return _resize(grey, crop_box(grey, source.spacing_mm, prepare.crop_mm))
+    return grey, crop_box(grey, source.spacing_mm, prepare.crop_mm)
 
 
 def window_grey(pixels: npt.NDArray[np.float32], low: float, high: float) -> Grey:

@@ -22,9 +22,36 @@ Command = subprocess.CompletedProcess[str]
 def read_data_digest(root: Path, data: str = "data") -> str | None:
     """The MD5 of the data set as `data.dvc` records it; None where the data set is not under DVC."""
     try:
-        content = yaml.safe_load((root / f"{data}.dvc").read_text(encoding="utf-8"))
-        return str(content["outs"][0]["md5"])
-    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError):
+        return _parse_digest((root / f"{data}.dvc").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def read_digest_at(root: Path, revision: str, data: str = "data") -> str | None:
+    """The MD5 of the data set at a git revision; None where there is no such revision, or no `data.dvc` in it."""
+    shown = _run(["git", "show", "--end-of-options", f"{revision}:./{data}.dvc"], root)
+    return None if shown.returncode else _parse_digest(shown.stdout)
+
+
+def find_data_commit(root: Path, data: str = "data") -> str:
+    """The commit that recorded the data set; empty where `data.dvc` is not committed as it stands."""
+    file = f"{data}.dvc"
+    if _run(["git", "status", "--porcelain", "--", file], root).stdout.strip():
+        return ""
+    return _run(["git", "log", "-1", "--format=%H", "--", file], root).stdout.strip()
+
+
+def is_recorded(root: Path, digest: str, data: str = "data") -> bool:
+    """Whether `data.dvc` records this MD5, or did at any commit."""
+    if digest == read_data_digest(root, data):
+        return True
+    return bool(_run(["git", "log", "--all", "-1", "--format=%H", f"-S{digest}", "--", f"{data}.dvc"], root).stdout)
+
+
+def _parse_digest(text: str) -> str | None:
+    try:
+        return str(yaml.safe_load(text)["outs"][0]["md5"])
+    except (yaml.YAMLError, KeyError, IndexError, TypeError):
         return None
 
 
@@ -53,13 +80,13 @@ def hash_data(folder: Path) -> str:
     DVC itself trusts sizes and times of change, and would not see a flipped bit.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    listed = [{"md5": hash_file(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    listed = [{"md5": hash_md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
     listed.sort(key=lambda entry: entry["relpath"].split("/"))
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def hash_file(path: Path) -> str:
-    """The MD5 of a file, as DVC records it."""
+def hash_md5(path: Path) -> str:
+    """The MD5 of a file, which is its name in DVC's cache."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -93,11 +120,19 @@ def run_dvc(root: Path, arguments: Sequence[str]) -> Command:
     return done
 
 
-def start_dvc(root: Path, arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[int, list[str]]:
+def start_dvc(
+    root: Path, arguments: Sequence[str], variables: Mapping[str, str], *, output: int | None = None
+) -> tuple[int, list[str]]:
     """Run a DVC command on this terminal, with this environment's programs first.
 
     DVC, and a stage that is told so by OSTEO_DIE_WITH_PARENT, end when this process is killed: no training goes on
     unseen, and DVC's locks are free again.
+
+    Args:
+        root: The project's folder.
+        arguments: Of DVC.
+        variables: Added to the environment.
+        output: File descriptor that its output goes to; this process' own standard output by default.
 
     Returns:
         Its exit code, and DVC's own error lines: they are held back, for the caller tells what went wrong once.
@@ -106,7 +141,13 @@ def start_dvc(root: Path, arguments: Sequence[str], variables: Mapping[str, str]
     environment = _environment() | {"OSTEO_DIE_WITH_PARENT": "1"} | dict(variables)
     errors: list[str] = []
     with subprocess.Popen(
-        command, cwd=root, env=environment, preexec_fn=die_with_parent, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=root,
+        env=environment,
+        preexec_fn=die_with_parent,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         for line in process.stderr or ():
             if line.startswith("ERROR: "):

@@ -70,6 +70,7 @@ def recalibrate(target: IntArray, logit: FloatArray, owner: IntArray, weights: F
     scaled = (logit - centre) / spread
     # the mean weights draw every patient that any row draws, so that this fit exists where one of the rows' does
     middle = _fit(target, scaled, weights[rows].mean(axis=0)[None, owner], np.zeros((1, 2)), EXACT)
+    middle = np.nan_to_num(middle)  # all but separated: start from nothing
     fitted = _step_from(middle[0], target, scaled, owner, weights[rows])
     for part in np.array_split(np.arange(rows.size), -(-rows.size * owner.size // CELLS_AT_ONCE)):
         chosen = weights[rows[part]][:, owner]
@@ -88,7 +89,8 @@ def _step_from(
     middle: FloatArray, target: IntArray, scaled: FloatArray, owner: IntArray, weights: FloatArray
 ) -> FloatArray:
     """One step of Newton's method from one point for all rows, from sums over patients: (B, 2)."""
-    chance = 1 / (1 + np.exp(-(middle[0] + middle[1] * scaled)))
+    with np.errstate(over="ignore"):  # a chance of exactly 0
+        chance = 1 / (1 + np.exp(-(middle[0] + middle[1] * scaled)))
     curvature = chance * (1 - chance)
     parts = (target - chance, (target - chance) * scaled, curvature, curvature * scaled, curvature * scaled**2)
     sums = [weights @ np.bincount(owner, weights=part, minlength=weights.shape[1]) for part in parts]
@@ -128,7 +130,7 @@ def _fit(target: IntArray, scaled: Floats, weights: Floats, start: FloatArray, c
         sums = (curvature.sum(axis=1), curvature @ scaled, curvature @ squared)
         step, length = _solve(residual.sum(axis=1), residual @ scaled, *sums)
         fitted[active] += step
-        active = active[~(length <= close * (1 + np.abs(fitted[active]).max(axis=1)))]
+        active = active[length > close * (1 + np.abs(fitted[active]).max(axis=1))]  # NaN ends too
         if not active.size:
             break
     fitted[active] = np.nan

@@ -78,7 +78,10 @@ PAPER_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         *("paper_n", "paper_pairs", "note", "source"),
     ),
     **{f"table{number}": _stage_table() for number in range(3, 8)},
-    "table8": (*JOB_COLUMNS, "mean", "sd", "n_correct", "n", "n_patients", "paper_mean", "paper_sd", "source"),
+    "table8": (
+        *(*JOB_COLUMNS, "mean", "sd", *INTERVAL, "n_correct", "n", "n_patients"),
+        *("paper_mean", "paper_sd", "source"),
+    ),
     "table9": (
         *("subset", "level", "auc_multimodal", "auc_unimodal", "difference", *INTERVAL, "z", "p_value"),
         *("n", "n_patients", "paper_z", "paper_p_value", "paper_ci_low", "paper_ci_high", "note", *SOURCES),

@@ -81,7 +81,7 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], measure: Measure
         tables["roc_bands"] = list(band_rows(job, sums, seed=seed, resamples=resamples))
         tables["calibration"] = list(calibration_rows(job, sums, seed=seed, resamples=resamples))
     if job.stage == "stage-5":
-        tables["table8"] = [confidence_row(job, measure.threshold)]
+        tables["table8"] = [confidence_row(job, measure)]
     if job.stage == "stage-6":
         tables["table10"] = list(extreme_rows(job, measure.threshold))
     return JobResult(summaries, tables, summaries["all"].flatten() | _flatten_chosen(chosen, estimates))

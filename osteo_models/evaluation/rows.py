@@ -9,12 +9,19 @@ from typing import Final
 import numpy as np
 
 from osteo_models.errors import InputError
-from osteo_models.evaluation.bootstrap import METRIC_NAMES, MetricName, PatientSums, compute_metrics, sum_patients
+from osteo_models.evaluation.bootstrap import (
+    METRIC_NAMES,
+    MetricName,
+    PatientSums,
+    compute_metrics,
+    draw_weights,
+    sum_patients,
+)
 from osteo_models.evaluation.cases import BoolArray, FloatArray, IntArray
 from osteo_models.evaluation.curves import trace_roc
 from osteo_models.evaluation.delong import auc_interval
-from osteo_models.evaluation.intervals import proportion_interval
-from osteo_models.evaluation.metrics import Summary
+from osteo_models.evaluation.intervals import percentile_interval, proportion_interval
+from osteo_models.evaluation.metrics import Measure, Summary
 from osteo_models.evaluation.patients import find_extremes, score_patients
 from osteo_models.evaluation.predictions import Predictions
 
@@ -138,15 +145,23 @@ def extreme_rows(job: Predictions, threshold: float) -> Iterator[Row]:
         yield row | {"wilson_low": low, "wilson_high": high}
 
 
-def confidence_row(job: Predictions, threshold: float) -> Row:
+def confidence_row(job: Predictions, measure: Measure) -> Row:
     """Table 8: mean and SD of the scores of the rightly classified, each score taken for the class it decided for."""
-    decided: BoolArray = job.score >= threshold
+    decided: BoolArray = job.score >= measure.threshold
     right = decided == (job.target == 1)
-    confidence = np.where(decided, job.score, 1 - job.score)[right]
+    sure = np.where(decided, job.score, 1 - job.score)
+    confidence = sure[right]
     mean = float(confidence.mean()) if confidence.size else None
     spread = float(confidence.std(ddof=1)) if confidence.size > 1 else None
-    row: Row = identify(job) | {"mean": mean, "sd": spread, "n_correct": int(right.sum()), "n": job.target.size}
-    return row | {"n_patients": int(np.unique(job.patient_id).size)}
+    sums = sum_patients(job.cases, measure.threshold)
+    patients = sums.positives.size
+    totals = np.bincount(sums.owner, weights=sure * right, minlength=patients)
+    counts = np.bincount(sums.owner, weights=right, minlength=patients)
+    weights = draw_weights(sums.stratum, measure.resamples, measure.seed)
+    with np.errstate(invalid="ignore"):
+        interval = percentile_interval((weights @ totals) / (weights @ counts)) or (None, None)
+    row: Row = identify(job) | {"mean": mean, "sd": spread, "ci_low": interval[0], "ci_high": interval[1]}
+    return row | {"n_correct": int(right.sum()), "n": job.target.size, "n_patients": patients}
 
 
 def confusion_row(job: Predictions, sums: PatientSums, level: str, kind: str, threshold: FloatArray) -> Row:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
+
 from osteo_models.evaluation.audits import audit, flatten_audits, flatten_job
 from osteo_models.evaluation.bootstrap import RESAMPLES
 from osteo_models.evaluation.columns import COLUMNS
@@ -72,8 +74,13 @@ def evaluate_predictions(
         InputError: No predictions, or a threshold or number of resamples that cannot be used.
         TableError: Faulty predictions, all faults at once, or splits of other images. Nothing is written then.
     """
+    # thousands of small products: threads would cost more than they give
+    with threadpool_limits(1, user_api="blas"):
+        return _evaluate(artifacts, Measure(threshold, seed, resamples))
+
+
+def _evaluate(artifacts: Path, measure: Measure) -> Evaluation:
     watch = _Watch()
-    measure = Measure(threshold, seed, resamples)
     jobs, facts = read_predictions(artifacts), read_facts(artifacts)
     watch.end("reading")
     results = {job.name: evaluate_job(job, jobs, measure) for job in jobs}

@@ -42,6 +42,7 @@ def skewness_rows(facts: Facts) -> Iterator[Row]:
 
 
 def _skew(values: FloatArray) -> Row:
+    values = values[~np.isnan(values)]
     if values.size < 3 or float(np.ptp(values)) == 0:
         return {"note": f"undefined: {values.size} image(s), or all alike"}
     return {"skewness": float(cast(Any, stats).skew(values))}

@@ -51,6 +51,8 @@ class LogitLayer(nn.Linear):
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(input.device.type):  # entering a context costs more than the layer
+            return super().forward(input).squeeze(1)
         with torch.autocast(input.device.type, enabled=False):
             return super().forward(input.to(self.weight.dtype)).squeeze(1)
 

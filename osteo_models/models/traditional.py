@@ -1,4 +1,4 @@
-"""The traditional CNN: convolutions, each with ReLU and max-pooling, then dense layers.
+"""The traditional CNN: convolutions, each with ReLU and pooling, then dense layers.
 
 Its defaults are the paper's: (64, 32) filters, (128, 64) dense units. The paper found them by adding and removing
 layers and changing filter sizes and strides; the spec spans that space, and a spec that cannot be built is refused
@@ -9,48 +9,64 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from osteo_models.errors import InputError
-from osteo_models.models.catalog import SINGLE_INPUT, register
+from osteo_models.models.catalog import SINGLE_INPUT, find_entry, register
 from osteo_models.models.keras_layers import FlattenChannelsLast, make_conv, make_dense, make_logit_layer
 from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS
 
 PADDINGS: Final = ("same", "valid")
+POOLINGS: Final = ("max", "average")
 
 Setting = int | Sequence[int]
 
 
 @dataclass(frozen=True)
 class ConvPlan:
-    """One convolution with its pooling, and the rows and columns that it leaves."""
+    """One convolution with its pooling, its positions on the image, and the rows and columns that it leaves."""
 
     filters: int
     kernel: int
     stride: int
     pool: int
+    positions: int
     rows: int
     columns: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a spec costs: multiply-accumulates of one image, and parameters."""
+
+    macs: int
+    parameters: int
 
 
 class TraditionalCnn(nn.Module):
     """Images (B, 3, 80, 60) in [0, 1] -> logits (B,)."""
 
-    def __init__(self, generator: torch.Generator, plans: Sequence[ConvPlan], dense: Sequence[int], same: bool) -> None:
+    def __init__(
+        self, generator: torch.Generator, plans: Sequence[ConvPlan], dense: Sequence[int], *, same: bool, pooling: str
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential()
         channels = 3
         for number, plan in enumerate(plans, start=1):
             conv = make_conv(generator, channels, plan.filters, plan.kernel, stride=plan.stride, same=same)
             self.features.add_module(f"conv{number}", conv)
-            # Pooling stands before ReLU, not after: the maximum and ReLU commute, so values and gradients are those of
-            # the published order, at a quarter of ReLU's work.
-            if plan.pool > 1:
-                self.features.add_module(f"pool{number}", nn.MaxPool2d(plan.pool))
-            self.features.add_module(f"relu{number}", nn.ReLU())
+            layers: list[tuple[str, nn.Module]] = [(f"relu{number}", nn.ReLU())]
+            # The maximum and ReLU commute: pooling first gives the values and gradients of the published order at a
+            # quarter of ReLU's work. The average and ReLU do not.
+            if plan.pool > 1 and pooling == "max":
+                layers.insert(0, (f"pool{number}", nn.MaxPool2d(plan.pool)))
+            elif plan.pool > 1:
+                layers.append((f"pool{number}", nn.AvgPool2d(plan.pool)))
+            for name, layer in layers:
+                self.features.add_module(name, layer)
             channels = plan.filters
         self.features.add_module("flatten", FlattenChannelsLast())
         self.classifier = nn.Sequential()
@@ -73,6 +89,7 @@ def build_traditional(
     kernels: Setting = 3,
     strides: Setting = 1,
     pools: Setting = 2,
+    pooling: str = "max",
     padding: str = "same",
     dense: Sequence[int] = (128, 64),
 ) -> TraditionalCnn:
@@ -82,18 +99,42 @@ def build_traditional(
         filters: Filters of each convolution, at least one convolution.
         kernels: Side of the square kernels.
         strides: Strides of the convolutions.
-        pools: Side and stride of max-pooling after each convolution; 1: no pooling.
+        pools: Side and stride of the pooling after each convolution; 1: no pooling.
+        pooling: `max` or `average`.
         padding: `same` (kernel on every pixel, zeros outside) or `valid` (kernel inside the image only).
         dense: Units of the dense layers before the last one; empty: none.
 
     Raises:
         InputError: a value is not a positive integer, lists differ in length, or the image gets too small for a layer.
     """
-    if padding not in PADDINGS:
-        raise InputError(f"`padding` is {padding!r}", where="traditional_cnn", allowed=", ".join(PADDINGS))
+    for name, value, allowed in (("padding", padding, PADDINGS), ("pooling", pooling, POOLINGS)):
+        if value not in allowed:
+            raise InputError(f"`{name}` is {value!r}", where="traditional_cnn", allowed=", ".join(allowed))
     widths = _read("dense", dense)
     plans = plan_convolutions(filters, kernels, strides, pools, same=padding == "same")
-    return TraditionalCnn(generator, plans, widths, padding == "same")
+    return TraditionalCnn(generator, plans, widths, same=padding == "same", pooling=pooling)
+
+
+def count_cost(**spec: Any) -> Cost:
+    """What a spec costs, without building it; keys and defaults are those of `build_traditional`.
+
+    Raises:
+        InputError: the convolutions or the dense layers cannot be built.
+    """
+    full = find_entry("traditional_cnn").spec | spec
+    settings = (full[name] for name in ("filters", "kernels", "strides", "pools"))
+    plans = plan_convolutions(*settings, same=full["padding"] == "same")
+    macs = parameters = 0
+    channels = 3
+    for plan in plans:
+        weights = plan.kernel**2 * channels * plan.filters
+        macs, parameters = macs + weights * plan.positions, parameters + weights + plan.filters
+        channels = plan.filters
+    width = plans[-1].rows * plans[-1].columns * channels
+    for units in [*_read("dense", full["dense"]), 1]:
+        macs, parameters = macs + width * units, parameters + (width + 1) * units
+        width = units
+    return Cost(macs, parameters)
 
 
 def plan_convolutions(
@@ -118,10 +159,11 @@ def plan_convolutions(
         if not same and kernel > min(rows, columns):
             raise InputError(f"kernel {kernel} is larger than its {rows} x {columns} input", where=where)
         rows, columns = (_left(side, kernel, stride, same) for side in (rows, columns))
+        positions = rows * columns
         if pool > min(rows, columns):
             raise InputError(f"pool {pool} is larger than the {rows} x {columns} map it is given", where=where)
         rows, columns = rows // pool, columns // pool
-        plans.append(ConvPlan(count, kernel, stride, pool, rows, columns))
+        plans.append(ConvPlan(count, kernel, stride, pool, positions, rows, columns))
     return plans
 
 

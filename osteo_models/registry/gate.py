@@ -15,9 +15,10 @@ from osteo_models.params import GateRule
 from osteo_models.registry.author import Author
 from osteo_models.registry.card import add_waivers
 from osteo_models.registry.events import Entry, previous_champion
-from osteo_models.registry.evidence import MANIFEST_TAG, gather_evidence, read_kept
+from osteo_models.registry.evidence import gather_evidence, read_kept
 from osteo_models.registry.journal import Journal
 from osteo_models.registry.lookup import find_alias
+from osteo_models.registry.manifest import MANIFEST_TAG
 from osteo_models.registry.rivals import find_rival
 from osteo_models.registry.rules import (
     Evidence,

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from osteo_models.errors import WeightsError
-from osteo_models.models import build
+from osteo_models.models import build_unfilled
 from osteo_models.params import Prepare
 from osteo_models.terms import IMAGE_SETS, MODALITIES, ImageSet, Modality
 from osteo_models.training.checkpoint import load_weights
@@ -119,7 +119,7 @@ def read_network(weights: Path, record: Path, *, device: str = "cpu") -> LoadedN
         WeightsError: The record or the weights are missing or damaged.
     """
     known = read_record(record)
-    network = build(known.architecture, **known.spec)
+    network = build_unfilled(known.architecture, known.spec)
     load_weights(weights, network)
     return LoadedNetwork(network.to(device).eval(), known, device)
 

@@ -10,11 +10,24 @@ from mlflow import pyfunc
 from mlflow.models import Model
 
 import osteo_models
+from osteo_models.models import find_entry
 from osteo_models.registry import serving
 from osteo_models.registry.network import ModelRecord
 
 # Stated, not inferred: MLflow's inference loads the model in a process of its own, for seconds, and guesses.
-REQUIREMENTS: Final = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "pydicom", "pyyaml", "safetensors", "torch")
+REQUIREMENTS: Final = (
+    "huggingface-hub",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pydantic",
+    "pydicom",
+    "pyyaml",
+    "safetensors",
+    "torch",
+)
+PRETRAINED_REQUIREMENTS: Final = ("timm",)
 MODEL_CODE: Final = Path(serving.__file__).with_name("model_code.py")
 
 
@@ -36,12 +49,14 @@ def write_package(target: Path, model_folder: Path, record: ModelRecord, *, mode
         python_model=str(MODEL_CODE),
         artifacts=serving.artifact_paths(model_folder),
         code_paths=[str(Path(osteo_models.__file__).parent)],
-        pip_requirements=list_requirements(),
+        pip_requirements=list_requirements(record),
         signature=serving.make_signature(),
         input_example=serving.make_example(record),
     )
 
 
-def list_requirements() -> list[str]:
+def list_requirements(record: ModelRecord) -> list[str]:
     """The packages that serving needs, at the versions installed here; a build label such as `+cpu` is left off."""
-    return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
+    pretrained = "weights" in find_entry(record.architecture, record.spec).spec
+    names = (*REQUIREMENTS, *(PRETRAINED_REQUIREMENTS if pretrained else ()))
+    return [f"{name}=={version(name).partition('+')[0]}" for name in names]

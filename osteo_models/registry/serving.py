@@ -87,17 +87,32 @@ def score_table(loaded: LoadedNetwork, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _prepare(row: Mapping[Any, Any], record: ModelRecord, where: str) -> PreparedImage:
-    """Decode and prepare the image of one row, and settle its modality."""
-    taken = modalities_of(record.images)
+    """Decode the image of one row and prepare it."""
     modality = _read_modality(row, where)
-    if modality is not None and modality not in taken:
-        raise ImageError(f"`modality` is {modality!r}", where=where, allowed=f"this model takes {' and '.join(taken)}")
     try:
         data = base64.b64decode(str(_text(row["image"]) or ""), validate=True)
     except (binascii.Error, ValueError):
         raise ImageError("`image` is no base64", where=where, allowed="base64 of a DICOM, PNG or JPEG file") from None
     if not data:
         raise ImageError("`image` is empty", where=where, allowed="base64 of a DICOM, PNG or JPEG file")
+    return prepare_image(data, modality, record, where)
+
+
+def prepare_image(data: bytes, modality: Modality | None, record: ModelRecord, where: str) -> PreparedImage:
+    """Prepare an image file for a model, and settle its modality.
+
+    Args:
+        data: The whole file.
+        modality: What the caller knows of it.
+        record: Of the model.
+        where: What to call the file in errors.
+
+    Raises:
+        ImageError: The file cannot be read, or is nothing that the model takes.
+    """
+    taken = modalities_of(record.images)
+    if modality is not None and modality not in taken:
+        raise ImageError(f"`modality` is {modality!r}", where=where, allowed=f"this model takes {' and '.join(taken)}")
     image = prepare_bytes(data, prepare=record.prepare, modality=modality, where=where)
     settled = image.modality or (taken[0] if len(taken) == 1 else None)
     if settled is not None and settled not in taken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import logging
 import os
 import sqlite3
@@ -35,6 +36,14 @@ HARDENED: Final = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+# Every column in which MLflow's database keeps where artifacts lie.
+ADDRESSES: Final = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 
 def open_client(uri: str, artifact_root: Path) -> MlflowClient:
@@ -108,6 +117,7 @@ def _prepare_database(uri: str, artifact_root: Path) -> None:
     with store_lock(lock_beside):
         if file:
             _check_sqlite(file)
+            _follow_move(file, artifact_root.absolute())
         SqlAlchemyStore(uri, artifact_root.absolute().as_uri())
 
 
@@ -127,6 +137,33 @@ def _check_sqlite(path: Path) -> None:
     except sqlite3.Error as error:
         remedy = "move the file away, or mend its permissions, and run the command again"
         raise StoreError(f"not a usable SQLite database ({error})", where=str(path), remedy=remedy) from None
+
+
+def _follow_move(file: Path, artifact_root: Path) -> None:
+    """Point an embedded store at its artifacts where the project was moved or copied: MLflow keeps absolute addresses.
+
+    Only where both lie in one folder; a database that several projects share says nothing about a move.
+    """
+    if file.absolute().parent != artifact_root.parent or not artifact_root.is_dir():
+        return
+    here, tail = artifact_root.as_uri(), f"/{artifact_root.name}/"
+    with closing(sqlite3.connect(file)) as connection, connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if "experiments" not in tables:
+            return
+        places = [place for (place,) in connection.execute("SELECT artifact_location FROM experiments")]
+        roots = {place[: place.rindex(tail) + len(tail) - 1] for place in places if _is_below(place, tail)}
+        for old, (table, column) in itertools.product(roots - {here}, ADDRESSES):
+            if table in tables:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                    (here, len(old) + 1, len(old) + 1, f"{old}/"),
+                )
+
+
+def _is_below(place: str | None, tail: str) -> bool:
+    """Whether an address is that of a file in an artifact folder of this name."""
+    return place is not None and place.startswith("file:") and tail in place
 
 
 def _probe_server(uri: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from mlflow.entities import LoggedModelOutput, Run
@@ -13,6 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from osteo_models.errors import StaleDataError
 from osteo_models.registry.card import format_metric, write_card
 from osteo_models.registry.lookup import (
     CHALLENGER,
@@ -26,7 +30,9 @@ from osteo_models.registry.lookup import (
     load_network,
     set_alias,
 )
+from osteo_models.registry.manifest import MANIFEST_TAG, hash_files, open_files, read_listing, write_manifest
 from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, hash_file, read_network
+from osteo_models.registry.origin import RECORDS
 from osteo_models.registry.package import write_package
 from osteo_models.registry.runs import JOB_TAG, NOTE_TAG, PARENT_TAG
 from osteo_models.registry.tracking import Tracking
@@ -45,6 +51,7 @@ __all__ = [
 
 HEADLINE: Final = "balanced_accuracy"
 EVIDENCE: Final = "evidence"
+CARD: Final = "card.md"
 
 
 def register_version(
@@ -54,6 +61,7 @@ def register_version(
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
     evidence: Sequence[Path] = (),
+    files: Mapping[str, bytes] = MappingProxyType({}),
     run_id: str,
 ) -> VersionInfo:
     """Register a network; the same weights of the same job are the same version, with its metrics brought up to date.
@@ -64,6 +72,7 @@ def register_version(
         metrics: Of all stages it took part in, by their full names.
         tags: Where it comes from: `git.commit`, `dvc.data`, `synthetic`, ...
         evidence: Files kept with the version, such as predictions.
+        files: Contents of what else is kept with the version, by name: see `origin`.
         run_id: Of its job.
 
     Raises:
@@ -81,16 +90,25 @@ def register_version(
         marks = {JOB_TAG: record.key, WEIGHTS_TAG: sha256, RECORD_TAG: hash_file(model_folder / RECORD)}
         run = _registration_run(tracking, run_id, name, {**tags, **marks})
         found = _find_marked(client, name, marks)
-        model_id = found.tags[MODEL_TAG] if found else _log_model(client, run, name, model_folder, record, marks)
+        model_id = found.tags[MODEL_TAG] if found else _log_model(client, run, name, record, marks)
         tracking.log_changes(client.get_run(run.info.run_id), metrics, model_id)
         card = write_card(record, metrics, {**(found.tags if found else {}), **tags}, sha256)  # waivers stay in sight
-        stated = {**tags, **marks, MODEL_TAG: model_id, **_headlines(metrics)}
+        kept = _find_intact(tracking, found)
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "version"
+            if kept:
+                folder.mkdir()
+            else:
+                write_package(folder, model_folder, record, model_id=model_id, run_id=run.info.run_id)
+            _add_files(folder, {**files, CARD: f"{card}\n".encode()}, evidence)
+            digest = _log_files(client, model_id, folder, kept)
+        stated = {**tags, **marks, MODEL_TAG: model_id, MANIFEST_TAG: digest, **_headlines(metrics)}
         if found is None:
+            client.finalize_logged_model(model_id, "READY")
             found = _create_version(client, name, model_id, run.info.run_id, stated, card)
         else:
             _refresh(client, found, stated, card)
         tracking.log_texts(run.info.run_id, _params(record), {NOTE_TAG: card})
-        _log_evidence(client, model_id, evidence)
         client.set_terminated(run.info.run_id, "FINISHED")
         client.set_registered_model_alias(name, CHALLENGER, found.version)  # whatever was registered last stands for it
         return get_version(tracking, f"{name}/{found.version}")
@@ -122,21 +140,50 @@ def _find_marked(client: MlflowClient, name: str, marks: Mapping[str, str]) -> M
     return None
 
 
-def _log_model(
-    client: MlflowClient, run: Run, name: str, folder: Path, record: ModelRecord, marks: Mapping[str, str]
-) -> str:
-    kept = client.get_run(run.info.run_id).outputs
-    if kept and kept.model_outputs:  # killed after this and before the version was made
-        return kept.model_outputs[0].model_id
+def _log_model(client: MlflowClient, run: Run, name: str, record: ModelRecord, marks: Mapping[str, str]) -> str:
+    """MLflow's logged model of a registration: made, or found where an earlier one was killed before its version."""
     run_id = run.info.run_id
+    kept = client.get_run(run_id).outputs
+    for output in kept.model_outputs if kept else ():
+        with contextlib.suppress(MlflowException):  # one that `osteo gc` took
+            return client.get_logged_model(output.model_id).model_id
     model = client.create_logged_model(run.info.experiment_id, name, run_id, dict(marks), _params(record))
-    with tempfile.TemporaryDirectory() as place:
-        package = Path(place) / "model"
-        write_package(package, folder, record, model_id=model.model_id, run_id=run_id)
-        client.log_model_artifacts(model.model_id, str(package))
-    client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     return model.model_id
+
+
+def _find_intact(tracking: Tracking, found: ModelVersion | None) -> dict[str, str]:
+    """What a version keeps already, if every byte is as it was registered; if not, everything is written anew."""
+    if found is None:
+        return {}
+    version = get_version(tracking, f"{found.name}/{found.version}")
+    try:
+        listed = read_listing(tracking, version)
+        with open_files(tracking, version) as folder:
+            stored = hash_files(folder)
+    except StaleDataError:
+        return {}
+    return listed if all(stored.get(name) == digest for name, digest in listed.items()) else {}
+
+
+def _add_files(folder: Path, files: Mapping[str, bytes], evidence: Iterable[Path]) -> None:
+    """Put files and evidence beside the package; each file of evidence under the name of its folder."""
+    for path in evidence:
+        target = folder / EVIDENCE / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    (folder / RECORDS).mkdir()
+    for name, content in files.items():
+        (folder / RECORDS / name).write_bytes(content)
+
+
+def _log_files(client: MlflowClient, model_id: str, folder: Path, kept: Mapping[str, str]) -> str:
+    """Upload what is new or changed, with the manifest of everything; gives the manifest's SHA-256."""
+    own = hash_files(folder)
+    digest = write_manifest(folder, {**kept, **own})
+    if any(kept.get(name) != value for name, value in own.items()):
+        client.log_model_artifacts(model_id, str(folder))
+    return digest
 
 
 def _params(record: ModelRecord) -> dict[str, str]:
@@ -169,18 +216,3 @@ def _headlines(metrics: Mapping[str, float]) -> dict[str, str]:
     """The balanced accuracies as tags, which is what MLflow's page of a model shows of its versions."""
     names = [f"{metric_prefix(stage, protocol)}.{HEADLINE}" for stage in STAGES for protocol in PROTOCOLS]
     return {name: format_metric(metrics, name) for name in names if name in metrics}
-
-
-def _log_evidence(client: MlflowClient, model_id: str, evidence: Iterable[Path]) -> None:
-    """Keep the files with the version, each under the name of its folder, and their checksums."""
-    digests: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as place:
-        for path in evidence:
-            target = Path(place) / path.parent.name / path.name
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(path.read_bytes())
-            digests[f"{path.parent.name}/{path.name}"] = hash_file(path)
-        if digests:
-            text = json.dumps(digests, indent=1, sort_keys=True)
-            (Path(place) / "sha256.json").write_text(text + "\n", encoding="utf-8")
-            client.log_model_artifacts(model_id, place, EVIDENCE)

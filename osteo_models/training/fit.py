@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from osteo_models.errors import InputError, OsteoError, StaleDataError
-from osteo_models.terms import CONTROL, OSTEOPOROSIS
+from osteo_models.errors import InputError, StaleDataError
+from osteo_models.models.head import Head
+from osteo_models.training.epoch import EpochResult, judge_scores, lost_loss, mean_loss
 from osteo_models.training.fold import FoldData
 from osteo_models.training.memory import hold_freed_memory
 from osteo_models.training.recipe import ADAM_EPSILON, Arithmetic, Recipe, resolve_precision
@@ -38,27 +39,6 @@ from osteo_models.training.scoring import (
 __all__ = ["EpochResult", "Fit", "FoldData", "score_images"]
 
 TEST_BATCH: Final = 32  # larger ones leave the processor's cache, and were slower in every arithmetic
-SMALLEST_PROBABILITY: Final = 1e-7  # Keras clips at the same place before it takes the logarithm
-THRESHOLD: Final = 0.5
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch gave; losses are mean binary cross-entropies per score.
-
-    Args:
-        epoch: Counted from 1.
-        train_loss: Over the batches as they were trained on, so before each step.
-        test_loss: Over the test images, at the end of the epoch.
-        test_balanced_accuracy: Mean share of correct decisions at 0.5 over the classes in the test set.
-        seconds: Training and testing together.
-    """
-
-    epoch: int
-    train_loss: float
-    test_loss: float
-    test_balanced_accuracy: float
-    seconds: float
 
 
 class Fit:
@@ -90,7 +70,7 @@ class Fit:
         # float64 by up to 1e-4 in float32, far below what bfloat16 does; scores in testing do not.
         layout: dict[str, Any] = {"memory_format": torch.channels_last}
         self.network = network.to(self.device, **layout)
-        for layer in network.modules():
+        for layer in network.modules() if not getattr(network, "keeps_batch_norm", False) else ():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = 1 - recipe.batch_norm_momentum  # PyTorch counts the share that a step replaces
         self._trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
@@ -123,11 +103,12 @@ class Fit:
         batches = self._train[order].split(self.recipe.batch_size)
         with repeatable_kernels(), drawing_from(self.seed, epoch, self.device):
             losses = torch.stack([self._step(rows) for rows in batches])
-        train_loss = _mean_loss(losses, batches, epoch)
+        train_loss = mean_loss(losses, batches, epoch)
         self._scores = None
-        test_loss, balanced_accuracy = self._judge(self.scores())
+        tested = self.data.test[:, 0] if self.data.test.ndim == 2 else self.data.test
+        test_loss, balanced_accuracy = judge_scores(self.scores(), self.data.target[tested])
         if not math.isfinite(test_loss):
-            raise _lost(test_loss, f"epoch {epoch}, test images")
+            raise lost_loss(test_loss, f"epoch {epoch}, test images")
         result = EpochResult(epoch, train_loss, test_loss, balanced_accuracy, time.perf_counter() - start)
         self.history = (*self.history, result)
         return result
@@ -179,6 +160,10 @@ class Fit:
     def _step(self, rows: Tensor) -> Tensor:
         """One step on rows (b,) or pairs (b, 2); gives the loss per score."""
         target = self._target[rows[:, 0] if self._fusion else rows]
+        if isinstance(self.network, Head):
+            loss = self.network.backpropagate(self._batch(rows), target)
+            self._optimizer.step()
+            return loss
         with arithmetic_of(self.arithmetic, self.device):
             if self._fusion:
                 outputs = self.network(self._batch(rows[:, 0]), self._batch(rows[:, 1]))
@@ -186,7 +171,8 @@ class Fit:
                 outputs = (self.network(self._batch(rows)),)
         # With one classifier for both features there is one output, given twice.
         outputs = outputs[:1] if self._fusion == "feature" else outputs
-        loss = torch.stack([binary_cross_entropy_with_logits(each.float(), target) for each in outputs]).sum()
+        losses = [binary_cross_entropy_with_logits(each.float(), target) for each in outputs]
+        loss = sum(losses[1:], losses[0])
         self._optimizer.zero_grad()
         self._scaler.scale(loss).backward()
         self._scaler.step(self._optimizer)
@@ -208,18 +194,6 @@ class Fit:
             tower: nn.Module = self.network.tower(modality)  # pyright: ignore[reportCallIssue]
             scores[chosen] = self._score(tower, rows[torch.from_numpy(chosen).to(rows.device)])
         return scores
-
-    def _judge(self, scores: Scores) -> tuple[float, float]:
-        """Loss and balanced accuracy of the test set's scores."""
-        pairs = self.data.test.ndim == 2
-        target = self.data.target[self.data.test[:, 0] if pairs else self.data.test]
-        score = (
-            (scores[:, 0] if pairs else scores).astype(np.float64).clip(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-        )
-        loss = -np.log(np.where(target == OSTEOPOROSIS, score, 1 - score)).mean()
-        right = (score >= THRESHOLD) == (target == OSTEOPOROSIS)
-        shares = [right[target == label].mean() for label in (CONTROL, OSTEOPOROSIS) if (target == label).any()]
-        return float(loss), float(np.mean(shares))
 
     def _identity(self) -> dict[str, Any]:
         """What makes two fits the same; the number of epochs is no part of it, so a finished fit can be prolonged."""
@@ -255,20 +229,6 @@ def _check_rows(fusion: str | None, data: FoldData) -> None:
             network = f"a network with fusion={fusion!r}" if fusion else "a network for single images"
             kind = "pairs" if rows.ndim == 2 else "single rows"
             raise InputError(f"`{name}` holds {kind}", where=network, allowed="pairs" if paired else "single rows")
-
-
-def _mean_loss(losses: Tensor, batches: tuple[Tensor, ...], epoch: int) -> float:
-    """Mean over the images; batches differ in size."""
-    values = losses.double().cpu().numpy()
-    if not np.isfinite(values).all():
-        first = int(np.argmax(~np.isfinite(values)))
-        raise _lost(values[first], f"epoch {epoch}, batch {first + 1} of {len(values)}")
-    return float(np.average(values, weights=[len(rows) for rows in batches]))
-
-
-def _lost(loss: float, where: str) -> OsteoError:
-    remedy = "lower `learning_rate`, or set `precision` to float32"
-    return OsteoError(f"the loss is {loss}", where=where, allowed="finite numbers", remedy=remedy)
 
 
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:

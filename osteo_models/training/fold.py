@@ -16,11 +16,11 @@ from osteo_models.terms import CONTROL, IMAGE_COLUMNS, IMAGE_ROWS, OSTEOPOROSIS
 class FoldData:
     """What one fit trains and is tested on; rows index `images`, `target` and `is_ct` alike.
 
-    Shapes: images: (N, 80, 60); target, is_ct: (N,); train: (n,), or (n, 2) pairs [MRI row, CT row] for a multimodal
-    network; test: (m,), or (m, 2) pairs for `fusion="feature"`.
+    Shapes: images: (N, 80, 60), or features of them (N, F); target, is_ct: (N,); train: (n,), or (n, 2) pairs [MRI row,
+    CT row] for a multimodal network; test: (m,), or (m, 2) pairs for `fusion="feature"`.
 
     Args:
-        images: 8-bit, grey. A writable array is shared, a read-only one copied once.
+        images: 8-bit, grey; features: float32. A writable array is shared, a read-only one copied once.
         target: 0 (control) or 1 (osteoporosis).
         is_ct: Whether an image is CT, not MRI.
         train: Rows or pairs to train on, at least one.
@@ -31,7 +31,7 @@ class FoldData:
         SplitError: an image stands in both `train` and `test`, or a pair is not an MRI and a CT image of one class.
     """
 
-    images: npt.NDArray[np.uint8]
+    images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
     target: npt.NDArray[np.integer]
     is_ct: npt.NDArray[np.bool_]
     train: npt.NDArray[np.integer]
@@ -53,7 +53,7 @@ class FoldData:
         """A hash of everything in here, in hexadecimal."""
         content = hashlib.sha256()
         for array, dtype in (
-            (self.images, np.uint8),
+            (self.images, self.images.dtype),
             (self.target, np.int64),
             (self.is_ct, np.bool_),
             (self.train, np.int64),
@@ -66,7 +66,8 @@ class FoldData:
     def _image_faults(self) -> list[str]:
         faults: list[str] = []
         count = len(self.images)
-        if self.images.dtype != np.uint8 or self.images.shape[1:] != (IMAGE_ROWS, IMAGE_COLUMNS):
+        features = self.images.dtype == np.float32 and self.images.ndim == 2
+        if not features and (self.images.dtype != np.uint8 or self.images.shape[1:] != (IMAGE_ROWS, IMAGE_COLUMNS)):
             expected = f"uint8 (N, {IMAGE_ROWS}, {IMAGE_COLUMNS})"
             faults.append(f"`images` is {self.images.dtype} {self.images.shape}, not {expected}")
         for name, column in (("target", self.target), ("is_ct", self.is_ct)):

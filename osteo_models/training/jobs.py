@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from osteo_models.models import find_entry
+from osteo_models.models import complete_spec, find_entry
 from osteo_models.terms import PRETRAINED, STAGES, ImageSet, Protocol, Stage, Validation, job_name, modalities_of
 from osteo_models.training.recipe import Recipe
+from osteo_models.training.starts import Start, plan_starts
 
 if TYPE_CHECKING:
     from osteo_models.params import Params
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Rows = npt.NDArray[np.int64]
 KEY_LENGTH = 16
 CODE_OF_RESULTS = ("models", "training", "data/pairs.py", "terms.py")
-CODE_OF_BOOKKEEPING = {"tune.py", "results.py", "outputs.py", "memory.py"}
+CODE_OF_BOOKKEEPING = {"cluster.py", "tune.py", "heads.py", "results.py", "outputs.py", "memory.py", "cost.py"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Job:
         threads: Of one trial; the order of sums, and so the last bits of a result, hang on them.
         device: `cpu` or `cuda`.
         digests: MD5 of every input file, by name.
+        start: Of a pretrained network; None for all others.
     """
 
     stage: Stage
@@ -51,6 +53,12 @@ class Job:
     device: str
     digests: Mapping[str, str] = field(repr=False)
     code: str = field(repr=False)
+    start: Start | None = None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the trials train a head on the stored features of a frozen backbone."""
+        return self.start is not None and self.start.frozen
 
     @property
     def name(self) -> str:
@@ -82,7 +90,13 @@ class FoldRows:
 
 
 def plan_jobs(
-    params: Params, digests: Mapping[str, str], recipe: Recipe, *, threads: int = 1, device: str = "cpu"
+    params: Params,
+    digests: Mapping[str, str],
+    recipe: Recipe,
+    *,
+    threads: int = 1,
+    device: str = "cpu",
+    weights_dir: Path | None = None,
 ) -> list[Job]:
     """Every job of the profile in force, the longest first so that the workers end together.
 
@@ -92,11 +106,15 @@ def plan_jobs(
         recipe: With the precision resolved for the workers.
         threads: Of one trial.
         device: Of the workers.
+        weights_dir: OSTEO_WEIGHTS_DIR, where pretrained networks' weights are looked for first.
 
     Raises:
         InputError: An architecture is not in the catalogue.
+        WeightsError: A pretrained network's weights cannot be had.
     """
     code = hash_code()
+    settings = {"precision": recipe.precision, "device": device, "threads": threads}
+    starts = plan_starts(params, weights_dir, digests, **settings)
     jobs = [
         Job(
             stage=stage,
@@ -112,11 +130,12 @@ def plan_jobs(
             device=device,
             digests=digests,
             code=code,
+            start=starts.get(architecture),
         )
         for stage, item in params.stages.items()
-        for architecture in item.architectures
+        for architecture in params.list_run(stage)
         for images in item.images
-        if images in find_entry(architecture).image_sets
+        if images in find_entry(architecture, params.architectures[architecture]).image_sets
         for protocol in params.protocols(stage, architecture)
     ]
     return sorted(jobs, key=lambda job: (-job.folds * len(modalities_of(job.images)), job.stage, job.name))
@@ -130,11 +149,15 @@ def describe_left_out(params: Params) -> list[str]:
         left_out.append(f"{profile.epochs} epochs instead of {paper.epochs}")
     if profile.batch_norm_momentum != paper.batch_norm_momentum:
         left_out.append(f"batch-norm momentum {profile.batch_norm_momentum:g} instead of {paper.batch_norm_momentum:g}")
-    if absent := [name for name in PRETRAINED if name not in params.architectures]:
+    run = {name for stage in params.stages for name in params.list_run(stage)}
+    if absent := [name for name in PRETRAINED if name not in run]:
         left_out.append(f"the pretrained networks {', '.join(absent)}")
+    specs = {name: complete_spec(name, params.architectures[name]) for name in PRETRAINED if name in run}
+    if drawn := [name for name, spec in specs.items() if spec["weights"] == "random"]:
+        left_out.append(f"the ImageNet weights of {', '.join(drawn)} (random ones instead)")
     if missing := [stage for stage in STAGES if stage not in params.stages]:
         left_out.append(f"{', '.join(missing)}")
-    without = [name for name in paper.image_protocol if name not in profile.image_protocol]
+    without = [name for name in paper.image_protocol if name in run and name not in profile.image_protocol]
     if without:
         left_out.append(f"the image protocol of {', '.join(without)}")
     return left_out

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
+from osteo_models.errors import StaleDataError
+from osteo_models.models import build_unfilled
+from osteo_models.models.pretrained import PretrainedNetwork
 from osteo_models.params import Prepare
+from osteo_models.terms import STAGES
+from osteo_models.training.checkpoint import load_weights, save_weights
+from osteo_models.training.cost import measure_cost
 from osteo_models.training.jobs import Job
 from osteo_models.training.results import FoldResult
+from osteo_models.training.starts import load_start
 from osteo_models.training.tables import Tables, make_predictions, select_rows
 
 ENTRY = ("key", "stage", "architecture", "images", "protocol")
@@ -24,8 +32,17 @@ def predictions_file(job: Job) -> Path:
     return Path("predictions") / job.stage / f"{job.name}.parquet"
 
 
-def write_outputs(artifacts: Path, job: Job, results: Sequence[FoldResult], tables: Tables) -> dict[str, Any]:
+def write_outputs(
+    artifacts: Path, job: Job, results: Sequence[FoldResult], tables: Tables, *, feature_seconds: float = 0.0
+) -> dict[str, Any]:
     """Write a job's predictions and learning curves.
+
+    Args:
+        artifacts: Where they go.
+        job: The job.
+        results: Of its folds.
+        tables: As trained on.
+        feature_seconds: That a frozen backbone took for the features of all images, once for all jobs.
 
     Returns:
         The job's entry in jobs.json: what it was, and what it cost.
@@ -42,17 +59,43 @@ def write_outputs(artifacts: Path, job: Job, results: Sequence[FoldResult], tabl
         **{name: getattr(job, name) for name in ENTRY},
         "epochs": job.recipe.epochs,
         "precision": job.recipe.precision,
-        "parameters": results[0].parameters,
-        "trainable_parameters": results[0].trainable_parameters,
+        **asdict(measure_cost(job.architecture, job.spec)),
         "seconds_per_epoch": float(history["seconds"].mean()),
+        "feature_seconds": feature_seconds,
+        **describe_start(job),
     }
 
 
-def write_model(artifacts: Path, job: Job, result: FoldResult, *, prepare: Prepare, threshold: float) -> None:
-    """Write a network that may be registered: model.safetensors, and model.json with all that scoring needs."""
+def describe_start(job: Job) -> dict[str, str]:
+    """What a job's network starts from, in words."""
+    start = job.start
+    return {
+        "weights": start.weights if start else "none",
+        "weights_sha256": start.sha256 if start else "",
+        "transfer": start.transfer if start else "",
+    }
+
+
+def write_model(
+    artifacts: Path,
+    job: Job,
+    result: FoldResult,
+    *,
+    prepare: Prepare,
+    threshold: float,
+    weights_dir: Path | None = None,
+) -> None:
+    """Write a network that may be registered: model.safetensors, and model.json with all that scoring needs.
+
+    Raises:
+        WeightsError: The weights that a frozen backbone started from are gone.
+    """
     folder = artifacts / "models" / f"{job.architecture}-{job.images}"
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(result.weights, folder / "model.safetensors")
+    if job.frozen:
+        _write_whole(folder / "model.safetensors", job, result, weights_dir)
+    else:
+        shutil.copyfile(result.weights, folder / "model.safetensors")
     content = {
         "architecture": job.architecture,
         "spec": dict(job.spec),
@@ -61,8 +104,38 @@ def write_model(artifacts: Path, job: Job, result: FoldResult, *, prepare: Prepa
         "recipe": asdict(job.recipe),
         "prepare": prepare.model_dump(mode="json"),
         "threshold": threshold,
+        "job": asdict(job),
     }
     _write_json(folder / "model.json", content)
+
+
+def read_job(content: Mapping[str, Any]) -> Job:
+    """The job that `write_model` put into model.json; of a fold ensemble, the one whose folds are its members.
+
+    Raises:
+        StaleDataError: It holds none, or that of another release.
+    """
+    remedy = "train it again with `dvc repro -f experiments`, then register it"
+    try:
+        job = TypeAdapter(Job).validate_python(content["job"])
+    except (KeyError, ValidationError):
+        raise StaleDataError("no job of this release", where="model.json", remedy=remedy) from None
+    members = int(content.get("members", 1))  # of an ensemble: the folds of a job that is this one otherwise
+    folded = [replace(job, stage=stage, validation="folds", folds=members) for stage in STAGES]
+    for candidate in folded if members > 1 else [job]:
+        if candidate.key == content["key"]:
+            return candidate
+    raise StaleDataError(f"its job has key {job.key}", where="model.json", allowed=content["key"], remedy=remedy)
+
+
+def _write_whole(path: Path, job: Job, result: FoldResult, weights_dir: Path | None) -> None:
+    """The backbone as it stayed, under the head that was trained on its features."""
+    network = build_unfilled(job.architecture, job.spec)
+    if not isinstance(network, PretrainedNetwork) or job.start is None:
+        raise TypeError(f"{job.architecture} has no backbone")
+    network.backbone.load_state_dict(load_start(job.start, weights_dir))
+    facts = load_weights(result.weights, network.head)
+    save_weights(path, network, facts)
 
 
 def write_jobs(artifacts: Path, entries: Sequence[dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality, Precision
 from osteo_models.training.recipe import Arithmetic, resolve_precision
 
 Images = npt.NDArray[np.uint8]
+Features = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float32]
 
 MAXIMUM = 255.0  # of an 8-bit image
@@ -48,7 +49,7 @@ def score_images(
         InputError: `images` are not 8-bit images of 80 x 60, or the network cannot score such images by themselves.
     """
     pixels = as_tensor(images)
-    scorer = _scorer(network, modality)
+    scorer = find_tower(network, modality)
     place = torch.device(device)
     arithmetic = resolve_precision(precision, place)
     network.to(place)
@@ -82,13 +83,14 @@ def score_pairs(
     return score_rows(network, [as_tensor(mri).to(place), as_tensor(ct).to(place)], arithmetic, batch_size)
 
 
-def as_tensor(images: Images) -> Tensor:
+def as_tensor(images: Images | Features) -> Tensor:
     """Images as a tensor on the same memory where that may be written to, else on a copy (a read-only memory map).
 
     Raises:
-        InputError: not (m, 80, 60) of uint8.
+        InputError: not (m, 80, 60) of uint8, and not features (m, F) of float32.
     """
-    if images.dtype != np.uint8 or images.shape[1:] != (IMAGE_ROWS, IMAGE_COLUMNS):
+    features = images.dtype == np.float32 and images.ndim == 2
+    if not features and (images.dtype != np.uint8 or images.shape[1:] != (IMAGE_ROWS, IMAGE_COLUMNS)):
         raise InputError(
             f"images are {images.dtype} of shape {images.shape}",
             allowed=f"uint8 of shape (m, {IMAGE_ROWS}, {IMAGE_COLUMNS})",
@@ -98,7 +100,12 @@ def as_tensor(images: Images) -> Tensor:
 
 
 def as_batch(pixels: Tensor) -> Tensor:
-    """Grey 8-bit images (B, H, W) as a network's input (B, 3, H, W) in [0, 1], in channels-last memory."""
+    """Grey 8-bit images (B, H, W) as a network's input (B, 3, H, W) in [0, 1], in channels-last memory.
+
+    Features (B, F) are a head's input as they are.
+    """
+    if pixels.ndim == 2:
+        return pixels
     grey = pixels.float().div_(MAXIMUM)
     return grey.unsqueeze(-1).expand(*grey.shape, 3).contiguous().permute(0, 3, 1, 2)
 
@@ -106,7 +113,10 @@ def as_batch(pixels: Tensor) -> Tensor:
 @contextmanager
 def arithmetic_of(arithmetic: Arithmetic, device: torch.device) -> Iterator[None]:
     """Matrix products in `arithmetic`; the rest in float32."""
-    with torch.autocast(device.type, dtype=getattr(torch, arithmetic), enabled=arithmetic != "float32"):
+    if arithmetic == "float32":
+        yield
+        return
+    with torch.autocast(device.type, dtype=getattr(torch, arithmetic)):
         yield
 
 
@@ -133,8 +143,12 @@ def score_rows(network: nn.Module, inputs: list[Tensor], arithmetic: Arithmetic,
     return torch.cat(scores).cpu().numpy() if scores else np.zeros(0, np.float32)
 
 
-def _scorer(network: nn.Module, modality: Modality | None) -> nn.Module:
-    """The network, or the tower of a multimodal one, that scores images of this modality."""
+def find_tower(network: nn.Module, modality: Modality | None) -> nn.Module:
+    """The network, or the tower of a multimodal one, that scores images of this modality.
+
+    Raises:
+        InputError: the network has towers and `modality` is None, or it scores none of them by itself.
+    """
     tower: Callable[[Modality], nn.Module] | None = getattr(network, "tower", None)
     if tower is None:
         return network

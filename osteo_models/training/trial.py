@@ -5,16 +5,19 @@ Imported by every worker process, so it imports little.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from osteo_models.errors import OsteoError
 from osteo_models.models import build, count_parameters
+from osteo_models.models.head import Head
 from osteo_models.training.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint, save_weights
 from osteo_models.training.fit import Fit
 from osteo_models.training.fold import FoldData
@@ -24,9 +27,9 @@ from osteo_models.training.results import WEIGHTS, FoldResult, fold_folder, writ
 
 @dataclass(frozen=True)
 class Arrays:
-    """What every trial reads: images uint8 (N, 80, 60), target (N,), is_ct (N,)."""
+    """What every trial reads: images uint8 (N, 80, 60) or features float32 (N, F), target (N,), is_ct (N,)."""
 
-    images: npt.NDArray[np.uint8]
+    images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
     target: npt.NDArray[np.int64]
     is_ct: npt.NDArray[np.bool_]
 
@@ -67,9 +70,25 @@ def count_threads(cpus: float) -> int:
 
 
 class Trial:
-    """The training of one fold, resumed from its last checkpoint where there is one."""
+    """The training of one fold, resumed from its last checkpoint where there is one.
 
-    def __init__(self, plan: Plan, arrays: Arrays, fold: int) -> None:
+    Args:
+        plan: Of the job.
+        arrays: Images; for a frozen backbone its features, on which the head alone is trained.
+        fold: Which of the plan's folds.
+        start: What a pretrained backbone starts from where it is trained, too.
+        checkpoint_seconds: A checkpoint is written after an epoch that ends so long after the last one.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        arrays: Arrays,
+        fold: int,
+        *,
+        start: Mapping[str, Tensor] | None = None,
+        checkpoint_seconds: float = 0.0,
+    ) -> None:
         torch.set_num_threads(count_threads(plan.cpus))
         rows, job = plan.rows[fold], plan.job
         self.fold, self._plan = fold, plan
@@ -77,9 +96,15 @@ class Trial:
         self._folder.mkdir(parents=True, exist_ok=True)
         seed = job.fold_seed(fold)
         data = FoldData(arrays.images, arrays.target, arrays.is_ct, rows.train, rows.test)
-        network = build(job.architecture, seed=seed, **job.spec)
-        self._fit = Fit(network, job.recipe, data, seed=seed, device=choose_device(plan.gpus))
+        recipe = job.recipe
+        if job.frozen:
+            network = Head(torch.Generator().manual_seed(seed), arrays.images.shape[1])
+            recipe = replace(recipe, precision="float32")  # as a head computes in any case; saves autocast's overhead
+        else:
+            network = build(job.architecture, seed=seed, start=start, **job.spec)
+        self._fit = Fit(network, recipe, data, seed=seed, device=choose_device(plan.gpus))
         load_checkpoint(self._folder, self._fit)
+        self._checkpoint_seconds, self._checkpointed = checkpoint_seconds, time.monotonic()
 
     @property
     def epoch(self) -> int:
@@ -91,7 +116,9 @@ class Trial:
         epochs = self._plan.job.recipe.epochs
         if self._fit.epoch < epochs:
             self._fit.run_epoch()
-            save_checkpoint(self._folder, self._fit)
+            if time.monotonic() - self._checkpointed >= self._checkpoint_seconds:
+                save_checkpoint(self._folder, self._fit)
+                self._checkpointed = time.monotonic()
         if self._fit.epoch < epochs:
             return False
         self._finish()
@@ -108,7 +135,7 @@ class Trial:
                 fold=self.fold,
                 scores=self._fit.scores(),
                 history=[asdict(epoch) for epoch in self._fit.history],
-                precision=self._fit.arithmetic,
+                precision=job.recipe.precision if job.frozen else self._fit.arithmetic,
                 device=choose_device(self._plan.gpus),
                 parameters=total,
                 trainable_parameters=trainable,

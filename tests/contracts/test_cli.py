@@ -36,7 +36,7 @@ def test_help_answers_at_once():
 
 
 def test_help_imports_no_engine():
-    engines = ("torch", "ray", "mlflow", "prefect", "pandas", "numpy")
+    engines = ("torch", "ray", "mlflow", "prefect", "pandas", "numpy", "monai", "matplotlib")
     code = f"import sys; from osteo_models.cli import main; print([m for m in {engines} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -47,8 +47,12 @@ def test_help_imports_no_engine():
     [
         (["params"], 2, "params.yaml: file not found; run the command in the project's folder"),
         (["demo"], 2, "params.yaml: file not found"),
+        (["search"], 2, "params.yaml: file not found"),
+        (["search", "--status"], 2, "params.yaml: file not found"),
         (["promote", "osteo-unimodal-mri"], 2, "params.yaml: file not found"),
         (["predict", "nothing.dcm", "--model", "osteo-multimodal@champion"], 2, "nothing.dcm: no such file or folder"),
+        (["explain", "nothing.dcm", "--model", "osteo-multimodal@champion"], 2, "nothing.dcm: no such file or folder"),
+        (["explain", "x", "--model", "y", "--device", "abacus"], 2, "no device 'abacus'; allowed: auto, cpu, or cuda"),
         (["versions", "osteo-nothing"], 2, "no registered model 'osteo-nothing'"),
         (["data", "synth", "--scale", "huge"], 2, "Invalid value for '--scale'"),
         (["nonsense"], 2, "No such command"),

@@ -12,7 +12,8 @@ OUTPUTS = {path for stage in STAGES.values() for kind in ("outs", "metrics") for
 
 
 def test_the_stages_stand_in_their_order():
-    assert list(STAGES) == ["cohort", "splits", "experiments", "evaluate", "register", "report"]
+    order = ["cohort", "splits", "search", "experiments", "evaluate", "explain", "register", "report"]
+    assert list(STAGES) == order
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 LIBRARY = sorted((ROOT / "osteo_models").rglob("*.py"))
 # Beside the settings, those who hand an environment on to a child, or set a switch of the tool that they wrap.
-ENVIRONMENT_READERS = {"settings.py", "servers.py", "revisions.py", "tune.py", "store.py"}
+ENVIRONMENT_READERS = {"settings.py", "servers.py", "revisions.py", "cluster.py", "store.py"}
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
@@ -29,7 +29,17 @@ def test_only_settings_read_the_environment():
 
 
 def test_importing_the_library_makes_nothing(tmp_path):
-    names = ("cli", "settings", "params", "servers", "data.cohort", "training.fit", "registry.versions", "report.build")
+    names = (
+        "cli",
+        "settings",
+        "params",
+        "servers",
+        "data.cohort",
+        "training.fit",
+        "explain.tables",
+        "registry.versions",
+        "report.build",
+    )
     code = "\n".join(f"import osteo_models.{name}" for name in names)
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     assert list(tmp_path.iterdir()) == []

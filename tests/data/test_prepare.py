@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from osteo_models.data.prepare import crop_box, prepare_bytes, prepare_files, window_grey
+from osteo_models.data.prepare import crop_box, prepare_bytes, prepare_files, prepare_mask, window_grey
 from osteo_models.errors import ImageError
 from tests.data.test_dicom import dicom_bytes
 
@@ -71,6 +71,23 @@ def test_modality_and_spacing_are_checked(params):
         prepare_bytes(data, prepare=params.prepare, modality="mri")
     with pytest.raises(ImageError, match="no PixelSpacing"):
         prepare_bytes(dicom_bytes(np.ones((40, 40), dtype=np.uint16), PixelSpacing=None), prepare=params.prepare)
+
+
+def test_a_mask_is_cut_as_its_image_is(params):
+    pixels = np.zeros((300, 260), dtype=np.uint16)
+    pixels[::18, 150:190] = 1000  # the column lies to the right
+    mask = np.zeros(pixels.shape, dtype=bool)
+    mask[140:160, 150:190] = True
+    image = dicom_bytes(np.where(mask, 2000, pixels).astype(np.uint16), PixelSpacing=[1.0, 1.0])
+    shares = prepare_mask(image, mask, prepare=params.prepare)
+    grey = prepare_bytes(image, prepare=params.prepare).pixels
+    assert (shares.shape, shares.dtype) == ((80, 60), np.uint8)
+    assert grey[shares == 255].mean() > 250 and grey[shares == 0].mean() < 60
+    rows, columns = np.nonzero(shares > 127)
+    assert len(rows) == pytest.approx(20 * 40 * 80 * 60 / (200 * 150), rel=0.1)
+    assert 20 < columns.mean() < 40  # centred on the column, as the image is
+    with pytest.raises(ImageError, match=r"slice: pixels \(300, 260\); allowed: those of the mask, \(3, 4\)"):
+        prepare_mask(image, np.ones((3, 4), dtype=bool), prepare=params.prepare, where="slice")
 
 
 def test_many_files_keep_their_order_and_all_bad_ones_are_told(params, tmp_path):

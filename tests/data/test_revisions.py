@@ -6,9 +6,12 @@ import pytest
 
 from osteo_models.data.revisions import (
     check_data,
+    find_data_commit,
     hash_data,
+    is_recorded,
     read_commit,
     read_data_digest,
+    read_digest_at,
     run_dvc,
     start_dvc,
 )
@@ -43,9 +46,32 @@ def test_a_flipped_bit_is_found_though_size_and_time_stay(repository):
         check_data(repository)
 
 
+def test_revisions_of_the_data_are_known_to_git(tmp_path):
+    def git(*arguments):
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    commits = []
+    for digit in "12":
+        (tmp_path / "data.dvc").write_text(f"outs:\n- md5: {digit * 32}.dir\n  path: data\n")
+        assert find_data_commit(tmp_path) == ""  # not committed as it stands
+        git("add", "data.dvc")
+        git("commit", "-qm", digit)
+        commits.append(git("rev-parse", "HEAD"))
+    assert find_data_commit(tmp_path) == commits[1]
+    assert read_digest_at(tmp_path, commits[0]) == "1" * 32 + ".dir"
+    assert read_digest_at(tmp_path, "HEAD") == "2" * 32 + ".dir"
+    assert read_digest_at(tmp_path, "nothing") is None
+    assert is_recorded(tmp_path, "1" * 32 + ".dir") and is_recorded(tmp_path, "2" * 32 + ".dir")
+    assert not is_recorded(tmp_path, "3" * 32 + ".dir")
+
+
 def test_without_dvc_and_git_there_is_nothing_to_say(tmp_path):
     assert read_data_digest(tmp_path) is None
     assert read_commit(tmp_path) == {}
+    assert find_data_commit(tmp_path) == "" and read_digest_at(tmp_path, "HEAD") is None
+    assert not is_recorded(tmp_path, "1" * 32)
     with pytest.raises(OsteoError, match="`dvc status` failed"):
         run_dvc(tmp_path, ["status"])
 

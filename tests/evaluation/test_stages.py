@@ -180,6 +180,8 @@ def test_confidence_of_the_right_ones_is_that_of_their_class(evaluated):
     row = read(root, "table8").set_index(["architecture", "images"]).loc[("unimodal", "ct")]
     assert (row["mean"], row["sd"]) == pytest.approx((confidence.mean(), confidence.std()))
     assert (row["n_correct"], row["n"]) == (len(right), len(frame))
+    assert row["ci_low"] < row["mean"] < row["ci_high"]
+    assert row["n_patients"] == frame["patient_id"].nunique()
 
 
 def test_one_class_is_told_as_undefined_and_nothing_is_made_up(tmp_path, job, images):

@@ -42,9 +42,10 @@ def test_table_1_is_the_skewness_of_each_group(root):
 
 def test_a_group_all_alike_has_no_skewness(root):
     facts = read_facts(root)
-    facts.age_years[:] = 50
-    ages = [row for row in skewness_rows(facts) if row["variable"] == "age_years"]
-    assert all("skewness" not in row and row["note"].startswith("undefined: ") for row in ages)
+    for age in (50, np.nan):
+        facts.age_years[:] = age
+        ages = [row for row in skewness_rows(facts) if row["variable"] == "age_years"]
+        assert all("skewness" not in row and row["note"].startswith("undefined: ") for row in ages)
 
 
 def test_table_2_counts_what_is_tested(root):

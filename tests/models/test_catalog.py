@@ -44,7 +44,7 @@ def test_an_unknown_architecture_names_those_there_are() -> None:
             {"depth": 2, "activation": "relu"},
             (
                 "traditional_cnn: unknown spec key `activation`, `depth`; "
-                "allowed: filters, kernels, strides, pools, padding, dense"
+                "allowed: filters, kernels, strides, pools, pooling, padding, dense"
             ),
         ),
         (

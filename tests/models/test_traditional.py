@@ -5,10 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from osteo_models.errors import InputError
-from osteo_models.models import build
-from osteo_models.models.traditional import plan_convolutions
+from osteo_models.models import build, count_parameters
+from osteo_models.models.traditional import count_cost, plan_convolutions
 
 
 def test_the_default_is_the_papers_network() -> None:
@@ -57,16 +58,42 @@ def test_a_plan_is_what_the_built_network_computes(data: st.DataObject) -> None:
     def each(low: int, high: int) -> list[int]:
         return data.draw(st.lists(st.integers(low, high), min_size=count, max_size=count))
 
-    spec = {"filters": each(1, 3), "kernels": each(1, 7), "strides": each(1, 3), "pools": each(1, 3)}
+    spec: dict[str, Any] = {"filters": each(1, 3), "kernels": each(1, 7), "strides": each(1, 3), "pools": each(1, 3)}
     same = data.draw(st.booleans())
     try:
         plans = plan_convolutions(**spec, same=same)
     except InputError:
         return
-    network: Any = build("traditional_cnn", **spec, padding="same" if same else "valid", dense=[2])
+    spec |= {"padding": "same" if same else "valid", "pooling": data.draw(st.sampled_from(["max", "average"]))}
+    network: Any = build("traditional_cnn", **spec, dense=[2])
     last = plans[-1]
     assert network.features[:-1](torch.zeros(1, 3, 80, 60)).shape == (1, last.filters, last.rows, last.columns)
     assert network(torch.zeros(1, 3, 80, 60)).shape == (1,)
+
+
+def test_average_pooling_follows_relu() -> None:
+    features: Any = build("traditional_cnn", pooling="average").features
+    images = torch.rand(2, 3, 80, 60, generator=torch.Generator().manual_seed(0))
+    conv = features.conv1(images)
+    assert torch.equal(features[:3](images), nn.functional.avg_pool2d(conv.relu(), 2))
+    assert [name for name, _ in features.named_children()][:3] == ["conv1", "relu1", "pool1"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"filters": [8, 4], "kernels": [5, 3], "strides": [2, 1], "pools": [1, 3], "dense": []},
+        {"filters": [4], "kernels": 7, "padding": "valid", "pooling": "average", "dense": [10, 9, 8]},
+    ],
+)
+def test_the_cost_of_a_spec_is_that_of_the_network(spec: dict[str, Any]) -> None:
+    network = build("traditional_cnn", **spec)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, 80, 60))
+    cost = count_cost(**spec)
+    assert 2 * cost.macs == counter.get_total_flops()  # a multiplication and an addition each
+    assert (cost.parameters, cost.parameters) == count_parameters(network)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +109,7 @@ def test_a_plan_is_what_the_built_network_computes(data: st.DataObject) -> None:
             "traditional_cnn: `strides` has 3 values for 2 convolutions; allowed: one number, or 2",
         ),
         ({"padding": "full"}, "traditional_cnn: `padding` is 'full'; allowed: same, valid"),
+        ({"pooling": "mean"}, "traditional_cnn: `pooling` is 'mean'; allowed: max, average"),
         (
             {"kernels": 61, "padding": "valid"},
             "traditional_cnn, convolution 1: kernel 61 is larger than its 80 x 60 input",

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import shutil
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 with warnings.catch_warnings():  # MLflow uses what its own dependencies deprecate
     warnings.simplefilter("ignore")
     import mlflow.pyfunc
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    from mlflow.tracking._tracking_service import utils as service_utils
 
 from osteo_models.models import build
 from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
 from osteo_models.registry.versions import VersionInfo, register_version
+from osteo_models.settings import Settings
 from osteo_models.training.checkpoint import save_weights
+from tests.conftest import ROOT
+from tests.registry.small_project import SmallProject, make_project
 
 PREPARE = {"crop_mm": [200, 120], "ct_window_hu": [-160, 840], "mri_percentiles": [1.0, 99.5]}
 TAGS = {
@@ -158,3 +165,25 @@ def register(tracking: Tracking, make_job: MakeJob, make_model: MakeModel) -> Ca
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def made_project(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> SmallProject:
+    """A small project with one version; to be left as it is."""
+    root = tmp_path_factory.mktemp("project")
+    (root / ".osteo").mkdir()
+    shutil.copy(fresh_store, root / ".osteo" / "mlflow.db")
+    tracking = open_tracking(f"sqlite:///{root / '.osteo' / 'mlflow.db'}", root / ".osteo" / "mlartifacts")
+    return make_project(root, yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")), tracking)
+
+
+@pytest.fixture
+def project(made_project: SmallProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallProject:
+    """A copy of it in another place, to be changed."""
+    # MLflow remembers in the process where the files of a run or model lie; the copy has the same ids elsewhere.
+    monkeypatch.setattr(service_utils, "_artifact_repos_cache", OrderedDict())
+    root = tmp_path / "project"
+    shutil.copytree(made_project.root, root)
+    settings = Settings(root, root / ".osteo", f"sqlite:///{root / '.osteo' / 'mlflow.db'}", None, False)
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    return dataclasses.replace(made_project, settings=settings, tracking=tracking)

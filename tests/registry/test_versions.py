@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import InputError, WeightsError
 from osteo_models.models import build
+from osteo_models.registry.manifest import read_kept, read_listing
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.versions import get_version, list_versions, load_network, set_alias
 
@@ -46,8 +47,13 @@ def test_a_version_carries_what_it_needs(tracking, register, make_job, make_mode
     files = _files(tracking, version)
     assert (files / "artifacts" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert (files / "evidence" / "stage-5" / "unimodal-mri-patient.parquet").read_bytes() == b"scores"
-    digests = json.loads((files / "evidence" / "sha256.json").read_text())
-    assert digests == {"stage-5/unimodal-mri-patient.parquet": hashlib.sha256(b"scores").hexdigest()}
+    listed = read_listing(tracking, version)
+    kept = {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()} - {"manifest.json"}
+    assert set(listed) == kept
+    assert listed["evidence/stage-5/unimodal-mri-patient.parquet"] == hashlib.sha256(b"scores").hexdigest()
+    assert listed["artifacts/model.safetensors"] == version.sha256
+    assert version.tags["osteo.manifest"] == hashlib.sha256((files / "manifest.json").read_bytes()).hexdigest()
+    assert read_kept(tracking, version, "record/card.md").decode().startswith("**Synthetic cohort.**")
     requirements = (files / "requirements.txt").read_text().split()
     assert f"torch=={torch.__version__.partition('+')[0]}" in requirements
     assert len(json.loads((files / "input_example.json").read_text())["data"]) == 2
@@ -83,6 +89,10 @@ def test_the_same_weights_and_job_are_the_same_version(tracking, register, make_
     assert (again.version, again.model_id, again.run_id) == (first.version, first.model_id, first.run_id)
     assert again.metrics == {**stage(1, 0.85), **stage(5, 0.8)}
     assert again.tags["stage_1.patient.balanced_accuracy"] == "0.850 [0.800, 0.890]"
+    assert "0.850 [0.800, 0.890]" in read_kept(tracking, again, "record/card.md").decode()
+    before = (_files(tracking, again) / "MLmodel").stat().st_mtime_ns
+    register({**stage(1, 0.85), **stage(5, 0.8)}, folder=folder, job=job)
+    assert (_files(tracking, again) / "MLmodel").stat().st_mtime_ns == before  # nothing is written twice
     assert len(list_versions(tracking, first.name)) == count
     description = tracking.client.get_model_version(first.name, str(first.version)).description
     assert "0.850 [0.800, 0.890]" in description

@@ -57,6 +57,7 @@ def shrink(params: dict) -> dict:
     params["data"]["synthetic"]["scale"] = "small"
     params["profiles"]["quick"]["epochs"] = 1
     params["splits"]["folds"] = 2
+    params["search"]["budgets"]["quick"] |= {"candidates": 3, "folds": 2, "epochs": 1}
     for modality in ("mri", "ct"):
         params["splits"]["holdout"][modality]["images_per_class"] = 8
         params["splits"]["patient_test"][modality] = {

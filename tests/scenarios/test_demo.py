@@ -42,9 +42,10 @@ def test_the_whole_job(project):
     after = results(project)
     assert {path: after[path] for path in before} == before
     jobs = json.loads((project.root / "artifacts" / "jobs.json").read_text())
-    assert len(jobs) == 21
+    assert len(jobs) == 27
     assert len(after) == sum(2 if job["stage"] in ("stage-1", "stage-2", "stage-3", "stage-4") else 1 for job in jobs)
-    keys = rows(project, "select value, count(*) from tags where key = 'osteo.job' group by value")
+    of_jobs = "run_uuid in (select run_uuid from tags where key = 'osteo.stage')"
+    keys = rows(project, f"select value, count(*) from tags where key = 'osteo.job' and {of_jobs} group by value")
     assert sorted(keys) == sorted((job["key"], 1) for job in jobs)
     assert rows(project, "select count(*) from runs where status != 'FINISHED'") == [(0,)]
     assert f"{len(after) - len(before)} folds trained, {len(before)} reused" in output
@@ -52,6 +53,10 @@ def test_the_whole_job(project):
     assert rows(project, doubled) == [(0,)]
 
     # Everything that was promised is there.
+    explained = (project.root / "artifacts" / "explain" / "cases.csv").read_text().splitlines()
+    assert len(explained) > 7 and all(
+        f"osteo-{name}," in "\n".join(explained) for name in ("multimodal", "unimodal-ct")
+    )
     assert "is champion" in output and "synthetic cohort" in output
     page = (project.root / "artifacts" / "report" / "index.html").read_text()
     assert "synthetic" in page.lower()
@@ -70,11 +75,17 @@ def use_and_misuse(project, finished):
     assert "Running stage" not in output
     assert results(project) == finished
 
+    assert "Winner: candidate" in project.osteo("search")
+    shown = json.loads(project.osteo("search", "--status", "--json"))
+    assert shown["summary"]["candidates"] == len(shown["candidates"]) == 3
+
     slices = sorted((project.root / "data" / "dicom").glob("*/ct-*.dcm"))[:2]
     said = json.loads(project.osteo("predict", str(slices[0].parent), "--model", "osteo-multimodal@champion", "--json"))
     assert all(0 <= image["score"] <= 1 for image in said["images"])
     assert said["patients"][0]["patient_id"] == slices[0].parent.name
     assert said["synthetic"] and "not a medical device" in said["notice"]
+    said = json.loads(project.osteo("explain", str(slices[0]), "--model", "osteo-multimodal@champion", "--json"))
+    assert all((project.root / each["picture"]).stat().st_size > 1000 for each in said["explanations"])
     (project.root / "notes.txt").write_text("no image")
     refused = project.osteo("predict", "notes.txt", "--model", "osteo-multimodal@champion", code=2)
     assert "not an image file" in refused

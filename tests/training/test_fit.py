@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from small_fits import make_fit, make_small_network
+from torch import nn
 
 from osteo_models.errors import InputError, OsteoError, StaleDataError
 from osteo_models.models import build
@@ -225,3 +226,14 @@ def test_frozen_weights_stay() -> None:
 
 def test_the_recipe_decides_the_arithmetic() -> None:
     assert make_fit(precision="bfloat16").arithmetic == "bfloat16"
+
+
+@pytest.mark.parametrize("transfer", ["frozen", "full"])
+def test_the_batch_norm_of_a_pretrained_network_is_its_own(transfer: str) -> None:
+    network = build("tiny", backbone="test_efficientnet", weights="random", transfer=transfer)
+    before = {name: value.clone() for name, value in network.state_dict().items() if "running" in name}
+    make_fit(network, batch_norm_momentum=0.5).run_epoch()
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert layers and {layer.momentum for layer in layers} == {0.1}
+    kept = all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
+    assert before and kept == (transfer == "frozen")

@@ -2,10 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from osteo_models.errors import InputError
+from osteo_models.errors import InputError, WeightsError
+from osteo_models.models import weights
 from osteo_models.params import parse_params
+from osteo_models.terms import PRETRAINED
 from osteo_models.training.jobs import describe_left_out, plan_jobs
 from osteo_models.training.recipe import Recipe
+from osteo_models.training.starts import Start
 
 DIGESTS = {"splits.csv": "abc"}
 RECIPE = Recipe(epochs=3, precision="float32")
@@ -17,7 +20,7 @@ def names(params):
 
 def test_the_quick_profile_runs_six_stages_and_the_image_protocol_for_the_proposed_networks(params):
     planned = names(params)
-    assert len(planned) == len(set(planned)) == 21
+    assert len(planned) == len(set(planned)) == 27
     assert {stage for stage, _ in planned} == {f"stage-{number}" for number in range(1, 7)}
     assert ("stage-1", "unimodal-mri-image") in planned
     assert ("stage-1", "traditional_cnn-mri-image") not in planned
@@ -26,22 +29,88 @@ def test_the_quick_profile_runs_six_stages_and_the_image_protocol_for_the_propos
     assert ("stage-6", "traditional_cnn-mri-patient") not in planned
 
 
-def test_the_paper_profile_leaves_nothing_out(raw_params):
-    left_out = describe_left_out(parse_params(raw_params))
-    assert left_out[:2] == ["2 epochs instead of 20", "batch-norm momentum 0.9 instead of 0.99"]
-    assert "the pretrained networks efficientnet_b0" in left_out[2]
-    assert left_out[3:] == ["the image protocol of traditional_cnn"]
+def test_what_a_profile_leaves_out_is_told(raw_params):
+    six = "efficientnet_b0, resnet50, inception_v3, inception_resnet_v2, efficientnetv2_s, convnext_tiny"
+    assert describe_left_out(parse_params(raw_params)) == [
+        "2 epochs instead of 20",
+        "batch-norm momentum 0.9 instead of 0.99",
+        f"the pretrained networks {six}",
+        "the image protocol of traditional_cnn, efficientnet_lite0",
+    ]
     del raw_params["stages"]["stage-6"]
     assert "stage-6" in describe_left_out(parse_params(raw_params))
-    raw_params["stages"]["stage-6"] = {
-        "images": ["mri"],
-        "validation": "patient_test",
-        "architectures": ["unimodal"],
-    }
+
+
+def test_the_paper_profile_leaves_nothing_out_but_weights_that_are_asked_to_be_random(raw_params):
     raw_params["profile"] = "paper"
-    params = parse_params(raw_params)
-    assert len(describe_left_out(params)) == 1  # the networks that there are not yet
-    assert ("stage-3", "traditional_cnn-combined-image") in names(params)
+    assert describe_left_out(parse_params(raw_params)) == []
+    for name in ("resnet50", "convnext_tiny"):
+        raw_params["architectures"][name]["weights"] = "random"
+    told = ["the ImageNet weights of resnet50, convnext_tiny (random ones instead)"]
+    assert describe_left_out(parse_params(raw_params)) == told
+
+
+def test_the_paper_profile_plans_all_ten_in_stages_1_to_3_and_5(raw_params):
+    raw_params["profile"] = "paper"
+    for name in PRETRAINED:
+        raw_params["architectures"][name]["weights"] = "random"
+    planned = names(parse_params(raw_params))
+    for name in (*PRETRAINED, "efficientnet_lite0", "unimodal", "traditional_cnn"):
+        for stage, images in (("stage-1", "mri"), ("stage-2", "ct"), ("stage-3", "combined")):
+            assert {(stage, f"{name}-{images}-patient"), (stage, f"{name}-{images}-image")} <= set(planned)
+        assert {("stage-5", f"{name}-{images}-patient") for images in ("mri", "ct", "combined")} <= set(planned)
+
+
+def test_a_network_of_timm_is_an_entry_and_nothing_else(raw_params):
+    raw_params["architectures"]["resnet18"] = {"backbone": "resnet18", "weights": "random"}
+    raw_params["stages"]["stage-1"]["architectures"].append("resnet18")
+    planned = plan_jobs(parse_params(raw_params), DIGESTS, RECIPE)
+    (job,) = [job for job in planned if job.architecture == "resnet18"]
+    assert (job.name, job.frozen, job.start.backbone) == ("resnet18-mri-patient", True, "resnet18.a1_in1k")
+
+
+def test_features_are_named_by_all_that_decides_them_and_shared_by_all_else(raw_params, tmp_path):
+    def name(digests=DIGESTS, recipe=RECIPE, backbone="efficientnet_lite0", **settings):
+        jobs = plan_jobs(parse_params(raw_params), digests, recipe, **settings)
+        found = {job.start.features for job in jobs if job.architecture == backbone}
+        assert len(found) == 1  # whatever the stage, the image set, and the protocol
+        return found.pop()
+
+    first = name({"images.npy": "a", "splits.csv": "x"})
+    same = [
+        name({"images.npy": "a", "splits.csv": "y"}),
+        name({"images.npy": "a"}, replace(RECIPE, epochs=9, learning_rate=0.1)),
+    ]
+    raw_params["experiments"]["seed"] = 5
+    same.append(name({"images.npy": "a"}))
+    assert set(same) == {first}
+    others = [
+        name({"images.npy": "b"}),
+        name({"images.npy": "a"}, replace(RECIPE, precision="bfloat16")),
+        name({"images.npy": "a"}, device="cuda"),
+        name({"images.npy": "a"}, threads=2),
+    ]
+    raw_params["architectures"]["efficientnet_lite0"]["weights"] = "random"
+    others.append(name({"images.npy": "a"}))
+    raw_params["experiments"]["seed"] = 6
+    others.append(name({"images.npy": "a"}))
+    assert len({first, *others}) == 1 + len(others)
+
+
+def test_weights_that_cannot_be_had_are_told_together_before_anything_is_planned(raw_params, monkeypatch):
+    monkeypatch.setattr(weights, "_ask_hub", lambda: "no network here")
+    weights._find_on_hub.cache_clear()
+    raw_params["profiles"]["quick"]["leave_out"] = ["efficientnet_b0", "inception_v3", "efficientnetv2_s"]
+    with pytest.raises(WeightsError) as caught:
+        plan_jobs(parse_params(raw_params), DIGESTS, RECIPE)
+    weights._find_on_hub.cache_clear()
+    assert str(caught.value) == (
+        "resnet50.a1_in1k, inception_resnet_v2.tf_in1k, convnext_tiny.fb_in1k: the ImageNet weights cannot be had (not "
+        "in the hub's cache, and the hub cannot be reached: no network here); allowed: `resnet50.a1_in1k.safetensors` "
+        "or .pth, `inception_resnet_v2.tf_in1k.safetensors` or .pth, `convnext_tiny.fb_in1k.safetensors` or .pth; "
+        "three ways out: run once where the hub can be reached, and its cache keeps them; or put this file into a "
+        "folder and set OSTEO_WEIGHTS_DIR to it; or ask for another start by name, with `weights: random`"
+    )
 
 
 def test_an_unknown_architecture_is_refused_before_anything_trains(raw_params):
@@ -63,6 +132,10 @@ def test_the_key_changes_with_everything_that_decides_the_result(params):
         replace(job, code="other"),
         replace(job, threads=2),
         replace(job, device="cuda"),
+        replace(job, start=Start("resnet18.a1_in1k", "imagenet", "full", sha256="1")),
+        replace(job, start=Start("resnet18.a1_in1k", "imagenet", "full", sha256="2")),
+        replace(job, start=Start("resnet18.a1_in1k", "imagenet", "frozen", sha256="2", features="1")),
+        replace(job, start=Start("resnet18.a1_in1k", "imagenet", "frozen", sha256="2", features="2")),
         replace(job, protocol="image" if job.protocol == "patient" else "patient"),
     ]
     assert len({job.key, *(other.key for other in changed)}) == 1 + len(changed)

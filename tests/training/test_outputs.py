@@ -35,6 +35,8 @@ def test_predictions_curves_and_what_it_cost(job, result, tables, tmp_path):
     curves = pd.read_csv(tmp_path / "curves" / "stage-5" / "unimodal-mri-patient.csv")
     assert curves.columns.tolist() == ["fold", "epoch", "train_loss", "test_loss", "test_balanced_accuracy", "seconds"]
     assert entry["seconds_per_epoch"] == 2.0 and entry["key"] == job.key
+    assert (entry["parameters"], entry["trainable_parameters"], entry["macs"]) == (704_961, 704_705, 41_741_328)
+    assert [entry[name] for name in ("weights", "weights_sha256", "transfer", "feature_seconds")] == ["none", "", "", 0]
 
 
 def test_a_network_and_all_that_scoring_needs(job, result, small_params, tmp_path):

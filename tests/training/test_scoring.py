@@ -29,6 +29,11 @@ def test_a_writable_array_is_shared_and_a_read_only_one_copied(images: np.ndarra
     assert not np.shares_memory(copied, images) and np.array_equal(copied, images)
 
 
+def test_features_are_a_heads_input_as_they_are() -> None:
+    features = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    assert torch.equal(as_batch(as_tensor(features)), torch.from_numpy(features))
+
+
 @pytest.mark.parametrize(
     "wrong", [np.zeros((2, 80, 60)), np.zeros((2, 60, 80), np.uint8), np.zeros((80, 60), np.uint8)]
 )

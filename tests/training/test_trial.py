@@ -1,10 +1,14 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import fold_folder, read_result
+from osteo_models.training.starts import Start
 from osteo_models.training.tables import as_arrays, select_rows
-from osteo_models.training.trial import Plan, Trial
+from osteo_models.training.trial import Arrays, Plan, Trial
 
 
 @pytest.fixture
@@ -40,3 +44,37 @@ def test_a_finished_trial_leaves_its_result_and_no_checkpoint(make_plan, tables,
     assert list(folder.glob("epoch-*"))
     trial.advance()
     assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "result.json", "scores.npy"]
+
+
+@pytest.fixture
+def features(tables) -> Arrays:
+    """Nine numbers for each image, one of them telling."""
+    values = np.random.default_rng(3).normal(size=(len(tables.images), 9)).astype(np.float32)
+    values[:, 4] += tables.splits["target"]
+    return replace(as_arrays(tables), images=values)
+
+
+def test_a_head_goes_on_from_its_last_checkpoint_to_the_bit(make_plan, features, tmp_path):
+    start = Start("resnet18.a1_in1k", "random", "frozen", features="1")
+    job = replace(make_plan(tmp_path).job, start=start, recipe=Recipe(epochs=3, precision="bfloat16"))
+    plans = [replace(make_plan(tmp_path / name), job=job) for name in ("a", "b")]
+    straight = Trial(plans[0], features, 0, checkpoint_seconds=1000)
+    assert [straight.advance() for _ in range(3)] == [False, False, True]
+
+    killed = Trial(plans[1], features, 0)
+    killed.advance()
+    killed.advance()
+    resumed = Trial(plans[1], features, 0)
+    assert resumed.epoch == 2 and resumed.advance()
+    results = [read_result(fold_folder(plan.folder, job.key, 0)) for plan in plans]
+    assert results[0] is not None and results[1] is not None
+    assert results[0].scores.tolist() == results[1].scores.tolist()
+    assert results[0].weights.read_bytes() == results[1].weights.read_bytes()
+    assert results[0].precision == "bfloat16"  # of the features; a head computes in float32
+
+
+def test_checkpoints_of_short_epochs_are_written_now_and_then(make_plan, tables, tmp_path):
+    plan = make_plan(tmp_path)
+    Trial(plan, as_arrays(tables), 0, checkpoint_seconds=1000).advance()
+    assert list(fold_folder(tmp_path, plan.job.key, 0).iterdir()) == []
+    assert Trial(plan, as_arrays(tables), 0).epoch == 0

@@ -1,0 +1,83 @@
+"""Which images are explained: a choice that the saved predictions alone decide, so that reruns can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from osteo_models.evaluation.predictions import Predictions
+from osteo_models.terms import CONTROL, MODALITIES, OSTEOPOROSIS, Modality
+
+Kind = Literal["correct", "worst_error"]
+
+CORRECT_PER_CLASS: Final = 1
+ERRORS: Final = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image to explain.
+
+    Args:
+        score: As it was saved; the probability of osteoporosis.
+        decision: The class that the score means at the model's threshold.
+    """
+
+    image_id: str
+    patient_id: str
+    modality: Modality
+    target: int
+    score: float
+    decision: int
+    kind: Kind
+
+
+def choose_cases(predictions: Predictions, threshold: float) -> list[Case]:
+    """For each modality the most confident correct answer of each class, and the two worst errors.
+
+    Each of another patient, since the slices of one look alike; equal scores are decided by the image's name. Where
+    there are fewer such images, there are fewer cases.
+
+    Args:
+        predictions: Of one network on its hold-out.
+        threshold: From this score on the decision is osteoporosis.
+    """
+    decision = (predictions.score >= threshold).astype(np.int64)
+    correct = decision == predictions.target
+    # How far a score is from the right answer: the surest of the correct have the least, the worst errors the most.
+    miss = np.abs(predictions.score - predictions.target)
+    cases: list[Case] = []
+    for modality in MODALITIES:
+        of_modality = predictions.modality == modality
+        for target in (CONTROL, OSTEOPOROSIS):
+            rows = _first(predictions, of_modality & correct & (predictions.target == target), miss, CORRECT_PER_CLASS)
+            cases += [_case(predictions, row, modality, int(decision[row]), "correct") for row in rows]
+        rows = _first(predictions, of_modality & ~correct, -miss, ERRORS)
+        cases += [_case(predictions, row, modality, int(decision[row]), "worst_error") for row in rows]
+    return cases
+
+
+def _first(
+    predictions: Predictions, mask: npt.NDArray[np.bool_], order: npt.NDArray[np.float64], count: int
+) -> list[int]:
+    """The first rows of the mask in an order, one of each patient."""
+    rows = sorted(np.flatnonzero(mask).tolist(), key=lambda row: (order[row], str(predictions.image_id[row])))
+    chosen: dict[str, int] = {}
+    for row in rows:
+        chosen.setdefault(str(predictions.patient_id[row]), row)
+    return list(chosen.values())[:count]
+
+
+def _case(predictions: Predictions, row: int, modality: Modality, decision: int, kind: Kind) -> Case:
+    return Case(
+        image_id=str(predictions.image_id[row]),
+        patient_id=str(predictions.patient_id[row]),
+        modality=modality,
+        target=int(predictions.target[row]),
+        score=float(predictions.score[row]),
+        decision=decision,
+        kind=kind,
+    )

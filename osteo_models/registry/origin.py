@@ -1,0 +1,138 @@
+"""Where a version comes from, gathered when it is registered: the files that are kept with it and outlive the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from osteo_models.data.revisions import find_data_commit, hash_md5, read_commit, read_data_digest
+from osteo_models.errors import StaleDataError
+from osteo_models.params import Params
+from osteo_models.registry.tracking import Tracking
+from osteo_models.settings import Settings
+
+RECORDS: Final = "record"  # the folder of these files in a version
+ORIGIN: Final = "origin.json"
+SPLITS: Final = ("splits.csv", "pairs.csv")  # in the folder of this name, of the artifacts and of the evidence
+LOCK: Final = "requirements.lock"
+SEARCH: Final = "search/best.yaml"
+PACKAGES: Final = ("osteo-models", "torch", "numpy", "ray", "mlflow", "pydicom", "safetensors")
+
+
+def collect_files(settings: Settings, params: Params, tracking: Tracking, model: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files that a version keeps beside weights, predictions and card.
+
+    Args:
+        settings: The environment.
+        params: Those in force.
+        tracking: The store, which holds the run of the version's job.
+        model: What `model.json` says.
+
+    Returns:
+        Contents by name: selection.json, params.yaml and origin.json; data.dvc and requirements.lock where the project
+        has them. The split tables belong to the evidence: see `list_splits`.
+
+    Raises:
+        StaleDataError: An artifact is missing.
+    """
+    artifacts, root = settings.artifacts, settings.root
+    files = {
+        "selection.json": _read(artifacts / "cohort" / "selection.json"),
+        "params.yaml": yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, width=100).encode(),
+    }
+    for path in (root / f"{params.data.path}.dvc", root / LOCK):
+        if path.is_file():
+            files[path.name] = path.read_bytes()
+    origin = _describe_origin(settings, params, tracking, model, files)
+    return {**files, ORIGIN: (json.dumps(origin, indent=1) + "\n").encode()}
+
+
+def list_splits(artifacts: Path) -> list[Path]:
+    """The tables that say who was trained on and who was tested on; they are kept as evidence.
+
+    Raises:
+        StaleDataError: One is missing.
+    """
+    paths = [artifacts / "splits" / name for name in SPLITS]
+    for path in paths:
+        if not path.is_file():
+            raise StaleDataError("file not found", where=str(path), remedy="make it with `dvc repro splits`")
+    return paths
+
+
+def _describe_origin(
+    settings: Settings, params: Params, tracking: Tracking, model: Mapping[str, Any], files: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """What `origin.json` says: data, code, environment, search, parent weights, and the jobs behind the metrics."""
+    jobs = [
+        entry
+        for entry in json.loads(_read(settings.artifacts / "jobs.json"))
+        if (entry["architecture"], entry["images"]) == (model["architecture"], model["images"])
+    ]
+    own = next((entry for entry in jobs if entry["key"] == model["key"]), {})
+    return {
+        "data": {
+            "path": params.data.path,
+            "md5": read_data_digest(settings.root, params.data.path) or "",
+            "git_commit": find_data_commit(settings.root, params.data.path),
+        },
+        "splits": {"md5": hash_md5(list_splits(settings.artifacts)[0])},
+        "code": {
+            "trained": _trained_at(tracking, str(model["key"])),
+            "registered": read_commit(settings.root),
+            "results": model.get("job", {}).get("code", ""),
+        },
+        "environment": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: found for name in PACKAGES if (found := _find_version(name))},
+            "lock_sha256": hashlib.sha256(files[LOCK]).hexdigest() if LOCK in files else "",
+        },
+        "search": _find_search(settings.artifacts, model),
+        "parent_weights": {"name": own["weights"], "sha256": own["weights_sha256"]}
+        if own.get("weights_sha256")
+        else None,
+        "jobs": jobs,
+    }
+
+
+def _trained_at(tracking: Tracking, key: str) -> dict[str, str]:
+    """The commit of the job's run, which is older than that of the registration where the job was reused."""
+    job = tracking.find_job(key)
+    with tracking.reading():
+        tags = tracking.client.get_run(job.run_id).data.tags if job else {}
+    return {name: tags[name] for name in ("git.commit", "git.dirty") if name in tags}
+
+
+def _find_search(artifacts: Path, model: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The candidate of the architecture search whose spec this is; None where nothing was searched for it."""
+    path = artifacts / SEARCH
+    if not path.is_file():
+        return None
+    best = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if (best.get("architecture"), best.get("spec")) != (model["architecture"], model["spec"]):
+        return None
+    return {name: value for name, value in best.items() if name != "spec"} | {
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest()
+    }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise StaleDataError("file not found", where=str(path), remedy="make it with `dvc repro`") from None
+
+
+def _find_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

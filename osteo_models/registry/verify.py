@@ -1,0 +1,116 @@
+"""Proof that versions, data and DVC's cache are to the byte what was recorded, and that nothing they need is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from osteo_models.data.cache import FOLDER, compare_folder, find_damage, read_listing
+from osteo_models.data.revisions import hash_data, read_data_digest
+from osteo_models.errors import StaleDataError, StoreError, WeightsError
+from osteo_models.registry.lookup import VersionInfo, get_version, list_versions
+from osteo_models.registry.manifest import MANIFEST, MANIFEST_TAG, REMEDY, hash_files, open_files, read_manifest
+from osteo_models.registry.needs import Runs, find_needs, list_jobs
+from osteo_models.registry.tracking import Tracking
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it was recorded: what, where, and the way out."""
+
+    where: str
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.found}; {self.remedy}"
+
+
+def choose_versions(tracking: Tracking, reference: str | None) -> list[VersionInfo]:
+    """The versions that a reference names: all, those of a model, or one.
+
+    Args:
+        tracking: The store.
+        reference: `NAME`, `NAME@alias`, `NAME/3`, or None for all.
+
+    Raises:
+        InputError: There is no such model or version.
+    """
+    if reference and ("@" in reference or "/" in reference):
+        return [get_version(tracking, reference)]
+    return list_versions(tracking, reference)
+
+
+def check_version(tracking: Tracking, version: VersionInfo, runs: Runs) -> Iterator[Finding]:
+    """Every file of a version against its manifest, and the runs that it needs."""
+    where = f"{version.name} version {version.version}"
+    try:
+        yield from _check_files(tracking, version, where)
+    except (StaleDataError, WeightsError) as error:
+        yield Finding(where, error.found, error.remedy)
+    except StoreError as error:
+        remedy = "restore the database, or delete the version and register it anew with `dvc repro -f register`"
+        yield Finding(where, f"MLflow has lost its model ({error.found})", remedy)
+    for need in find_needs(runs, version, list_jobs(tracking, version)):
+        if need.run_id not in runs.by_id:
+            remedy = "restore the database from a backup, or make it again with `dvc repro -f experiments`"
+            yield Finding(where, f"{need.role} is gone from MLflow", remedy)
+        elif runs.is_deleted(need.run_id):
+            remedy = f"restore it with `mlflow runs restore --run-id {need.run_id}` in this store"
+            yield Finding(where, f"{need.role} was deleted", remedy)
+
+
+def check_data(root: Path, data: str, cache: Path | None, *, paths: bool = False) -> Iterator[Finding]:
+    """Every file of the data set against data.dvc, and every object of DVC's cache against its name.
+
+    Args:
+        root: The project's folder.
+        data: Of the data set, relative to it.
+        cache: DVC's, from `find_cache`.
+        paths: Whether to name the files of the data set, whose names hold pseudonyms.
+    """
+    digest = read_data_digest(root, data)
+    for name in find_damage(cache) if cache else ():
+        remedy = f"delete the file {name[2:]} in files/md5/{name[:2]} there, then `dvc pull`, or `dvc add {data}`"
+        yield Finding("DVC cache", f"object {name} is not what its name says", remedy)
+    if digest is None:
+        yield Finding(f"{data}.dvc", "missing or unreadable", f"get it back with `git checkout {data}.dvc`")
+        return
+    listing = read_listing(cache, digest) if cache and digest.endswith(FOLDER) else None
+    if not (root / data).exists():
+        yield Finding(data, "the data set is not here", f"get it with `dvc checkout {data}` or `dvc pull`")
+    elif listing is not None:
+        yield from _compare_data(root / data, data, listing, paths=paths)
+    elif (found := hash_data(root / data)) != digest:
+        remedy = f"get it back with `dvc checkout --force {data}` or `dvc pull --force`"
+        yield Finding(data, f"the files (md5 {found}) are not those that {data}.dvc records (md5 {digest})", remedy)
+
+
+def _compare_data(folder: Path, data: str, listing: dict[str, str], *, paths: bool) -> Iterator[Finding]:
+    numbers = {name: number for number, name in enumerate(sorted(listing), start=1)}
+    for name, problem in compare_folder(folder, listing):
+        number = f"file {numbers[name]} of {len(listing)} in the order of names" if name in numbers else "a file"
+        shown = name if paths else f"{number} (`--paths` names it)"
+        # DVC believes that a file with its old size and time is unchanged: only a deleted one is fetched again.
+        remedy = (
+            f"delete it, then `dvc checkout {data}`" if problem != "not recorded" else f"`dvc add {data}` or delete it"
+        )
+        yield Finding(data, f"{shown} is {problem}", remedy)
+
+
+def _check_files(tracking: Tracking, version: VersionInfo, where: str) -> Iterator[Finding]:
+    with open_files(tracking, version) as folder:
+        if not folder.is_dir():
+            remedy = "if the project was moved, move its state folder with it; else restore the folder from a backup"
+            yield Finding(where, f"its files are not at {folder}", remedy)
+            return
+        listed = read_manifest(folder / MANIFEST, version.tags.get(MANIFEST_TAG, ""), where)
+        stored = hash_files(folder)
+    for name in sorted(listed.keys() | stored.keys()):
+        if name not in stored:
+            yield Finding(where, f"{name} is missing", REMEDY)
+        elif name not in listed:
+            yield Finding(where, f"{name} is not in the manifest", "delete it: it was put there afterwards")
+        elif stored[name] != listed[name]:
+            yield Finding(where, f"{name} is changed", REMEDY)

@@ -1,0 +1,68 @@
+"""The images that a search may see: the MRI development set, cut out before the search begins.
+
+Everything after this module gets these arrays and nothing else, so that the hold-out is out of its reach.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from osteo_models.data.patient_folds import deal_patient_folds
+from osteo_models.errors import SplitError
+from osteo_models.terms import Modality
+from osteo_models.training.jobs import KEY_LENGTH, FoldRows
+from osteo_models.training.trial import Arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Development:
+    """One modality's images outside the hold-out.
+
+    Shapes:
+        arrays: N images. patient: (N,), a number per patient.
+    """
+
+    arrays: Arrays
+    patient: npt.NDArray[np.int64]
+
+    def digest(self) -> str:
+        """A hash of pixels, targets and patients."""
+        content = hashlib.sha256(repr(self.arrays.images.shape).encode())
+        for array in (self.arrays.images, self.arrays.target, self.arrays.is_ct, self.patient):
+            content.update(np.ascontiguousarray(array).data)
+        return content.hexdigest()[:KEY_LENGTH]
+
+    def deal(self, folds: int, seed: int) -> list[FoldRows]:
+        """The rows of each fold, a patient's images on one side.
+
+        Raises:
+            SplitError: too few patients.
+        """
+        dealt = deal_patient_folds(self.arrays.target, self.patient, folds, seed)
+        return [FoldRows(np.flatnonzero(dealt != fold), np.flatnonzero(dealt == fold)) for fold in range(folds)]
+
+
+def select_development(splits: pd.DataFrame, images: npt.NDArray[np.uint8], modality: Modality) -> Development:
+    """Copy the pixels of the development set; those of the hold-out are not read.
+
+    Args:
+        splits: splits.csv, row i of which is image i.
+        images: All images, a memory map for one.
+        modality: Of the images to take.
+
+    Raises:
+        SplitError: there are none.
+    """
+    table = splits[(splits["modality"] == modality) & (splits["holdout"] == 0)]
+    if table.empty:
+        raise SplitError(f"no {modality} image outside the hold-out", where="splits.csv")
+    rows = table.index.to_numpy()
+    _, patient = np.unique(table["patient_id"].to_numpy(str), return_inverse=True)
+    target = np.array(table["target"], np.int64)
+    is_ct = np.full(len(rows), modality == "ct")
+    return Development(Arrays(np.ascontiguousarray(images[rows]), target, is_ct), patient.astype(np.int64))

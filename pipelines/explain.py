@@ -1,0 +1,76 @@
+"""DVC stage `explain`: fixed cases of every stage-5 network, with a check of what the maps are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from osteo_models.errors import StaleDataError
+from osteo_models.evaluation.predictions import Predictions, read_predictions
+from osteo_models.explain.cases import choose_cases
+from osteo_models.explain.gallery import Gallery, choose_effort, draw_fresh, make_gallery
+from osteo_models.explain.maps import pick_device, set_threads
+from osteo_models.explain.scenes import Scenery, read_scenery
+from osteo_models.explain.tables import describe_gallery, write_tables
+from osteo_models.params import Params
+from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, read_network, read_record
+from osteo_models.settings import Settings
+from osteo_models.terms import model_name
+from osteo_models.training.trial import count_threads
+from pipelines.entry import main, say
+
+Known = Mapping[str, Predictions]
+
+
+@task(task_run_name="explain {folder.name}", cache_policy=NO_CACHE)
+def explain_model(
+    folder: Path, record: ModelRecord, known: Known, scenery: Scenery, params: Params, out: Path
+) -> Gallery:
+    """Explain the cases of one network, and write their pictures."""
+    name = model_name(record.architecture, record.images)
+    if name not in known:
+        raise StaleDataError(f"no stage-5 predictions of {name}", remedy="make them with `dvc repro experiments`")
+    device = pick_device("auto" if params.experiments.resources.gpu else "cpu")
+    effort = choose_effort(record.architecture, record.spec)
+    gallery = make_gallery(
+        name,
+        [scenery.find(case, record.prepare) for case in choose_cases(known[name], record.threshold)],
+        read_network(folder / WEIGHTS, folder / RECORD, device=device).network,
+        draw_fresh(record.architecture, record.spec, effort.draws),
+        out=out,
+        seed=params.experiments.seed,
+        samples=effort.samples,
+        device=device,
+        synthetic=params.data.synthetic is not None,
+    )
+    say(f"  {name}: {describe_gallery(gallery)}; {effort.samples} samples, {device}")
+    return gallery
+
+
+@flow(name="explain", validate_parameters=False)
+def explain(params: Params, settings: Settings) -> None:
+    """Explain every stage-5 network."""
+    out = settings.artifacts / "explain"
+    set_threads(count_threads(params.experiments.resources.cpu))
+    known = {
+        model_name(each.architecture, each.images): each
+        for each in read_predictions(settings.artifacts)
+        if each.stage == "stage-5"
+    }
+    scenery = read_scenery(settings.artifacts, settings.root / params.data.path / "dicom", params.data.synthetic)
+    galleries: dict[str, Gallery] = {}
+    for folder in sorted(path.parent for path in settings.artifacts.glob("models/*/model.json")):
+        record = read_record(folder / RECORD)
+        name = model_name(record.architecture, record.images)
+        if record.spec.get("fusion") == "feature":
+            say(f"  {name}: left out: it scores pairs of images, and none by itself")
+            continue
+        galleries[name] = explain_model(folder, record, known, scenery, params, out)
+    write_tables(galleries, out)
+
+
+if __name__ == "__main__":
+    main(explain)

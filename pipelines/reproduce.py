@@ -1,0 +1,49 @@
+"""Build a registered version again and compare: `python -m pipelines.reproduce NAME@ALIAS [--anyway]`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import click
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from osteo_models.errors import OsteoError
+from osteo_models.params import Params
+from osteo_models.progress import Progress
+from osteo_models.registry.reproduce import Reproduction, reproduce_version
+from osteo_models.registry.tracking import open_tracking
+from osteo_models.registry.versions import get_version
+from osteo_models.settings import Settings
+from pipelines.entry import main, say
+
+
+@task(task_run_name="reproduce {reference}", cache_policy=NO_CACHE)
+def build_again(reference: str, anyway: bool, params: Params, settings: Settings) -> Reproduction:
+    """Train the version again and compare it with what was registered."""
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    gpus = params.experiments.resources.gpu
+    version = get_version(tracking, reference)
+    return reproduce_version(tracking, settings, version, anyway=anyway, gpus=gpus, on_epoch=Progress("epochs"))
+
+
+@flow(name="reproduce", validate_parameters=False)
+def reproduce(params: Params, settings: Settings, reference: str, anyway: bool) -> None:
+    """Build a version again; one that is not equal to the bit is an error."""
+    found = build_again(reference, anyway, params, settings)
+    for line in found.as_lines():
+        say(f"  {line}")
+    if not found.equal:
+        raise OsteoError("not equal to the bit", where=f"{found.name} version {found.version}")
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--anyway", is_flag=True, help="Go on where data, splits or code differ from the record.")
+def command(reference: str, anyway: bool) -> None:
+    """Build the version REFERENCE (NAME@alias or NAME/version) again and compare."""
+    main(partial(reproduce, reference=reference, anyway=anyway))
+
+
+if __name__ == "__main__":
+    command()

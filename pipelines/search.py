@@ -1,0 +1,203 @@
+"""DVC stage `search`: the architecture of the traditional CNN, on the MRI development set alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from osteo_models.data.revisions import read_commit, read_data_digest
+from osteo_models.errors import OsteoError, ParamsError
+from osteo_models.params import PARAMS_FILE, Params
+from osteo_models.progress import Progress
+from osteo_models.registry.searches import CandidateRun, begin_search, finish_search, log_candidate
+from osteo_models.registry.tracking import Tracking, open_tracking
+from osteo_models.settings import Settings
+from osteo_models.training.candidate import Course
+from osteo_models.training.development import Development, select_development
+from osteo_models.training.jobs import hash_code
+from osteo_models.training.leaderboard import Record, find_best
+from osteo_models.training.recipe import Recipe
+from osteo_models.training.search import run_search
+from osteo_models.training.search_outputs import CANDIDATES, FOLDER, SUMMARY, summarize_search, write_search
+from osteo_models.training.space import list_space_faults
+from osteo_models.training.storage import explain_storage, open_study, storage_url
+from osteo_models.training.study import Design, Study
+from osteo_models.training.tables import load_tables
+from osteo_models.training.trial import count_threads
+from osteo_models.training.tune import Cluster, open_cluster
+from osteo_models.training.winner import BEST, estimate_again, write_winner
+from pipelines.entry import main, say
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the steps of a search share."""
+
+    design: Design
+    study: Study
+    development: Development
+    cluster: Cluster
+    settings: Settings
+    tracking: Tracking
+    run_id: str
+    resources: tuple[float, float]
+    logged: set[int] = field(default_factory=set)
+
+    def log(self, records: Sequence[Record]) -> None:
+        """Record the candidates that have come to an end and are not recorded yet."""
+        for record in records:
+            if record.status != "running" and record.number not in self.logged:
+                log_candidate(self.tracking, self.run_id, _describe(record))
+                self.logged.add(record.number)
+
+
+@task(cache_policy=NO_CACHE)
+def explore(bench: Bench) -> list[Record]:
+    """Train the candidates that have no end yet; returns all of them."""
+    design, total, writings = bench.design, bench.design.budget.candidates, list[Future[None]]()
+    progress = Progress("candidates", before=total - bench.study.count_left())
+
+    folds = bench.development.deal(design.budget.folds, design.derive_seed("folds"))
+    seeds = [design.derive_seed("weights", fold) for fold in range(len(folds))]
+    folder = bench.settings.jobs / f"{design.key}-{bench.study.token}"
+    course = Course(design.recipe, folds, bench.development.patient, seeds, folder, *bench.resources)
+    with ThreadPoolExecutor(1) as writer:  # beside the scheduler, which the workers wait for
+
+        def show() -> None:
+            found = bench.study.records()
+            writings.append(writer.submit(bench.log, found))
+            progress(sum(record.status != "running" for record in found), total, _count(found))
+
+        run_search(bench.study, course, bench.cluster, name=f"search-{design.key}", on_change=show)
+    for writing in writings:
+        writing.result()
+    bench.log(bench.study.records())
+    return bench.study.records()
+
+
+@task(cache_policy=NO_CACHE)
+def estimate(best: Record, records: Sequence[Record], bench: Bench) -> dict:
+    """Train the winner on fresh folds and write what was found; returns the summary."""
+    design, artifacts = bench.design, bench.settings.artifacts
+    budget, progress, epochs = design.budget, Progress("winner on fresh folds, epochs"), dict[int, int]()
+
+    def show(fold: int, done: int) -> None:
+        epochs[fold] = done
+        progress(sum(epochs.values()), budget.folds * budget.epochs)
+
+    again = estimate_again(best, design, bench.development, bench.cluster, folder=bench.settings.jobs, on_epoch=show)
+    summary = summarize_search(records, bench.study.sessions(), bench.study.count_refused(), again=again)
+    summary |= {"folds": budget.folds, "epochs": budget.epochs}
+    write_search(artifacts, records, summary)
+    write_winner(artifacts, best)
+    return summary
+
+
+@flow(name="search", validate_parameters=False)
+def run(bench: Bench) -> dict:
+    """Search, estimate the winner again, and write both down."""
+    try:
+        records = explore(bench)
+        best = find_best(records)
+        if best is None:
+            raise OsteoError("no candidate was finished", where="search")
+        summary = estimate(best, records, bench)
+    except OsteoError as error:
+        bench.tracking.fail_job(bench.run_id, str(error))
+        raise
+    numbers = {name: value for name, value in summary.items() if value is not None}
+    files = [bench.settings.artifacts / FOLDER / name for name in (CANDIDATES, SUMMARY, BEST.name)]
+    finish_search(bench.tracking, bench.run_id, numbers, files)
+    return summary
+
+
+def search(params: Params, settings: Settings) -> None:
+    """Design the search of the profile in force and run it on the cluster."""
+    if faults := list_space_faults(params):
+        raise ParamsError("; ".join(faults), where=PARAMS_FILE)
+    tables = load_tables(settings.artifacts)
+    development = select_development(tables.splits, tables.images, "mri")
+    item, url = params.experiments, storage_url(settings.state, params.search.storage)
+    resources = (item.resources.cpu, item.resources.gpu)
+    with (
+        explain_storage(url),
+        open_cluster(
+            settings.ray_address, development.arrays, cpus=resources[0], gpus=resources[1], precision=item.precision
+        ) as cluster,
+    ):
+        design = _design(params, development, cluster)
+        study = Study(open_study(url, design.key), design)
+        tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+        run_id = begin_search(tracking, design.key, *_tell(params, settings, design, tables.digests["splits.csv"]))
+        bench = Bench(design, study, development, cluster, settings, tracking, run_id, resources)
+        budget, images = design.budget, len(development.patient)
+        say(f"  profile {params.profile}: {budget.candidates} candidates, {budget.folds} folds, {budget.epochs} epochs")
+        say(f"  {images:,} MRI images outside the hold-out, {cluster.slots} at a time, {cluster.precision}")
+        summary = run(bench)
+    say(f"  best: candidate {summary['best_candidate']}, balanced accuracy {summary['best_balanced_accuracy']:.3f}")
+    say(f"  on fresh folds: {summary['reestimated_balanced_accuracy']:.3f}")
+
+
+def _design(params: Params, development: Development, cluster: Cluster) -> Design:
+    budget, item = params.search.budgets[params.profile], params.experiments
+    return Design(
+        space=params.search.space,
+        budget=budget,
+        learning_rate=params.search.learning_rate,
+        recipe=Recipe(budget.epochs, item.batch_size, item.learning_rate, cluster.precision),
+        seed=params.search.seed,
+        threads=count_threads(item.resources.cpu),
+        device=cluster.device,
+        digest=development.digest(),
+        code=hash_code(),
+    )
+
+
+def _tell(params: Params, settings: Settings, design: Design, splits: str) -> tuple[dict, dict]:
+    """Parameters and tags of the search's run."""
+    budget = {f"budget.{name}": value for name, value in design.budget.model_dump().items() if name != "candidates"}
+    space = {f"space.{name}": value for name, value in design.space.model_dump(mode="json").items()}
+    recipe = {"batch_size": design.recipe.batch_size, "precision": design.recipe.precision}
+    rate = {"learning_rate": design.learning_rate or design.recipe.learning_rate}
+    tags = {
+        **read_commit(settings.root),
+        "dvc.data": read_data_digest(settings.root, params.data.path) or "",
+        "dvc.splits": splits,
+        "profile": params.profile,
+        "synthetic": str(params.data.synthetic is not None).lower(),
+    }
+    return {"seed": design.seed, **budget, **space, **recipe, **rate}, tags
+
+
+def _describe(record: Record) -> CandidateRun:
+    rate = {"learning_rate": record.learning_rate} if record.learning_rate is not None else {}
+    metrics: dict[str, float] = {"parameters": record.parameters, "macs": record.macs}
+    if record.seconds_per_epoch is not None:
+        metrics["seconds_per_epoch"] = record.seconds_per_epoch
+    return CandidateRun(
+        number=record.number,
+        status=record.status,
+        params={f"spec.{name}": value for name, value in record.spec.items()} | rate,
+        curve=record.values,
+        metrics=metrics,
+        reason=record.reason,
+        started=record.timing.started if record.timing else None,
+        ended=record.timing.ended if record.timing else None,
+    )
+
+
+def _count(records: Sequence[Record]) -> str:
+    """The progress in a few words."""
+    counts = [(status, sum(record.status == status for record in records)) for status in ("finished", "pruned")]
+    counts += [(status, sum(record.status == status for record in records)) for status in ("failed", "running")]
+    best = find_best(records)
+    words = [f"{count} {status}" for status, count in counts if count]
+    return ", ".join([*words, *([f"best {best.balanced_accuracy:.3f}"] if best else [])])
+
+
+if __name__ == "__main__":
+    main(search)

@@ -1,0 +1,133 @@
+"""A version is built again on a real local Ray cluster, equal to the bit or told by how much not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.torch import save
+
+from osteo_models.errors import StaleDataError
+from osteo_models.registry import reproduce
+from osteo_models.registry.reproduce import reproduce_version
+from osteo_models.training.outputs import read_job
+from osteo_models.training.results import fold_folder, read_result
+from osteo_models.training.tables import as_arrays, load_tables, make_predictions, select_rows
+from osteo_models.training.trial import Plan, Trial
+
+# Ray leaves a socket and a log file open when it shuts down.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
+)
+
+
+def change_images(project) -> None:
+    path = project.settings.artifacts / "cohort" / "images.npy"
+    pixels = np.load(path)
+    pixels[:, 0, 0] ^= 1
+    np.save(path, pixels)
+
+
+def train_here(job, tables, _settings, place, *_):
+    """The same training in this process: a second cluster would take longer to start than the rest of these tests."""
+    rows = {fold: select_rows(job, fold, tables) for fold in range(job.folds)}
+    for fold in rows:
+        assert Trial(Plan(job, rows, place, 1, 0), as_arrays(tables), fold).advance()
+    return [read_result(fold_folder(place, job.key, fold)) for fold in rows]
+
+
+def test_a_version_is_reproduced_to_the_bit(project) -> None:
+    epochs: list[tuple[int, int]] = []
+    found = reproduce_version(
+        project.tracking, project.settings, project.version, on_epoch=lambda done, total: epochs.append((done, total))
+    )
+    assert found.equal and (found.differences, found.notes) == ((), ())
+    assert (found.tensors_differing, found.weights_difference, found.scores_difference) == (0, 0.0, 0.0)
+    assert found.tensors > 10 and epochs == [(1, 1)]
+    assert {"balanced_accuracy", "roc_auc"} <= set(found.metrics)
+    assert all(before == after for before, after in found.metrics.values())
+    assert found.as_lines()[-1] == "osteo-unimodal-mri version 1 is reproduced to the bit"
+    assert not list(project.settings.state.glob("reproduce-*"))
+
+
+def test_from_other_images_it_is_said_by_how_much_not(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("osteo_models.registry.reproduce._train", train_here)
+    assert reproduce_version(project.tracking, project.settings, project.version).equal
+    change_images(project)
+    found = reproduce_version(project.tracking, project.settings, project.version, anyway=True)
+    assert not found.equal and 0 < found.tensors_differing <= found.tensors
+    assert found.weights_difference > 0 and 0 < found.scores_difference < 1
+    (told,) = found.differences
+    assert told.startswith("images.npy: ") and " recorded, " in told
+    lines = found.as_lines()
+    assert lines[0] == f"differs from the record: {told}"
+    assert f"{found.tensors_differing} of {found.tensors} tensors differ, by at most " in lines[1]
+    assert lines[-1] == "osteo-unimodal-mri version 1 is not reproduced to the bit"
+
+
+def test_what_differs_is_said_at_once_and_nothing_is_trained(project) -> None:
+    change_images(project)
+    splits = project.settings.artifacts / "splits" / "splits.csv"
+    splits.write_text(splits.read_text() + "\n")
+    (project.root / "data" / "clinical.csv").write_text("another")
+    (project.root / "data.dvc").unlink()
+    with pytest.raises(StaleDataError) as error:
+        reproduce_version(project.tracking, project.settings, project.version)
+    text = str(error.value)
+    assert text.startswith("osteo-unimodal-mri version 1: not what it was made from: data.dvc: ")
+    for name in ("data.dvc", "the files in data", "images.npy", "splits.csv"):
+        assert f"{name}: " in text
+    assert "pairs.csv" not in text and "the code of models" not in text
+    assert text.endswith("(`osteo lineage` names them), or give --anyway")
+    assert not list(project.settings.state.glob("reproduce-*"))
+
+
+def test_other_code_is_said(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("osteo_models.registry.reproduce.hash_code", lambda: "f" * 16)
+    with pytest.raises(StaleDataError, match=f"the code of models and training: [0-9a-f]{{16}} recorded, {'f' * 16}"):
+        reproduce_version(project.tracking, project.settings, project.version)
+
+
+def test_an_ensemble_is_the_job_of_its_folds(project) -> None:
+    """Its record is that of the network, with the key of the folds and the number of members."""
+    content = json.loads((project.settings.artifacts / "models" / "unimodal-mri" / "model.json").read_text())
+    found = read_job(content | {"key": project.jobs[0].key, "members": 2})
+    assert found == project.jobs[0] and (found.stage, found.folds) == ("stage-1", 2)
+    with pytest.raises(StaleDataError, match=r"model\.json: its job has key"):
+        read_job(content | {"members": 2})
+
+
+def test_an_ensemble_is_built_again_member_by_member(project, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables, job = load_tables(project.settings.artifacts), project.jobs[0]
+    record = dataclasses.replace(reproduce.read_record(project.tracking, project.version), job=job)
+    results = train_here(job, tables, None, tmp_path)
+    members = reproduce._collect_weights(job, results, record, tmp_path)
+    scores = [(item.fold, select_rows(job, item.fold, tables).test, item.scores) for item in results]
+    record = dataclasses.replace(record, weights=save(members), predictions=make_predictions(job, scores, tables))
+    monkeypatch.setattr(reproduce, "read_record", lambda *_: record)
+    monkeypatch.setattr(reproduce, "_train", train_here)
+    found = reproduce_version(project.tracking, project.settings, project.version)
+    assert found.equal and found.tested_on == "the folds"
+    assert {name.partition(".")[0] for name in members} == {"members"} and found.tensors == len(members)
+    assert {name.split(".")[1] for name in members} == {"0", "1"}
+
+
+def test_the_recorded_job_is_the_one_that_was_trained(project) -> None:
+    content = json.loads((project.settings.artifacts / "models" / "unimodal-mri" / "model.json").read_text())
+    assert read_job(content) == project.jobs[1]
+    with pytest.raises(StaleDataError, match=r"model\.json: no job of this release; train it again"):
+        read_job({"key": content["key"]})
+    with pytest.raises(StaleDataError, match=r"model\.json: no job of this release"):
+        read_job(content | {"job": {"stage": "stage-5"}})
+    changed = content | {"job": content["job"] | {"seed": 7}}
+    with pytest.raises(StaleDataError, match=rf"model\.json: its job has key .*; allowed: {content['key']}"):
+        read_job(changed)
+
+
+def test_artifacts_that_are_gone_are_said(project) -> None:
+    shutil.rmtree(project.settings.artifacts / "splits")
+    with pytest.raises(StaleDataError, match=r"splits\.csv: file not found; make it with `dvc repro splits`"):
+        reproduce_version(project.tracking, project.settings, project.version)

@@ -1,0 +1,120 @@
+"""A search that is killed goes on: every candidate once, none lost, no number twice."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+
+import pytest
+
+with warnings.catch_warnings():  # MLflow uses what its own dependencies deprecate
+    warnings.simplefilter("ignore")
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+from osteo_models.errors import OsteoError
+from osteo_models.training.leaderboard import find_best, summarize_timing
+from osteo_models.training.winner import estimate_again
+from pipelines.search import explore
+from tests.conftest import ROOT
+from tests.scenarios.searching import EPOCHS, open_bench, repeat
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    # Ray leaves a socket and a log file open when it shuts down.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+
+
+def rows(folder, file, query):
+    path = folder / ".osteo" / file
+    if not path.is_file():
+        return []
+    with sqlite3.connect(path, timeout=30) as database:
+        try:
+            return database.execute(query).fetchall()
+        except sqlite3.OperationalError:  # not migrated yet
+            return []
+
+
+def count_epochs(folder):
+    return len(rows(folder, "search.db", "select 1 from trial_intermediate_values"))
+
+
+def kill_after(folder, candidates, epochs, delay=0.0):
+    """Start a search, and kill it some time after it noted so many epochs more."""
+    wanted = count_epochs(folder) + epochs
+    command = [sys.executable, "-m", "tests.scenarios.searching", str(folder), str(candidates)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 240
+        while count_epochs(folder) < wanted:
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline, "no epoch was finished in time"
+            time.sleep(0.05)
+        time.sleep(delay)
+        process.kill()
+
+
+def check_books(folder, bench, candidates):
+    """The study and MLflow tell the same, once."""
+    records = bench.study.records()
+    assert len(records) == candidates and {record.status for record in records} <= {"finished", "pruned"}
+    assert rows(folder, "search.db", "select count(*) from trials where state in ('RUNNING', 'WAITING')") == [(0,)]
+    tracking, experiment = bench.tracking, bench.tracking.find_experiment("osteo/search")
+    children = tracking.find_runs([experiment], {"mlflow.parentRunId": bench.run_id})
+    assert sorted(int(run.data.tags["osteo.candidate"]) for run in children) == [record.number for record in records]
+    assert {run.info.status for run in children} == {"FINISHED"}
+    doubled = "select count(*) from (select 1 from metrics group by run_uuid, key, step having count(*) > 1)"
+    assert rows(folder, "mlflow.db", doubled) == [(0,)]
+    points = "select count(*) from metrics where key = 'balanced_accuracy'"
+    assert rows(folder, "mlflow.db", points) == [(sum(record.epochs for record in records),)]
+    assert count_epochs(folder) == sum(record.epochs for record in records)
+    assert not list(folder.rglob("candidate-*/**/*.safetensors"))
+    return records
+
+
+def test_killed_once_and_its_winner(tmp_path):
+    kill_after(tmp_path, 4, epochs=2)
+    with open_bench(tmp_path, 4) as bench:
+        before = {record.number: record for record in bench.study.records() if record.status != "running"}
+        explore.fn(bench)
+        records = check_books(tmp_path, bench, 4)
+        assert [record for record in records if record.number in before] == list(before.values())
+        assert records[0].spec == {} and records[0].epochs == EPOCHS  # the paper's network goes all the way
+
+        # What the code measures of itself is what happened.
+        found = summarize_timing(records, bench.study.sessions())
+        timings = [record.timing for record in records if record.number not in before]
+        assert len({timing.worker for timing in timings}) <= bench.cluster.slots  # processes are used again
+        assert all(0 < timing.training_seconds < timing.ended - timing.started for timing in timings)
+        assert 0 < found["overhead_seconds_per_candidate"] < 20 and 0 <= found["idle_share"] < 1
+
+        best, epochs = find_best(records), []
+        arguments = (best, bench.design, bench.development, bench.cluster)
+        note = lambda fold, epoch: epochs.append((fold, epoch))  # noqa: E731
+        first = estimate_again(*arguments, folder=bench.settings.jobs, on_epoch=note)
+        assert sorted(epochs) == [(fold, epoch) for fold in (0, 1) for epoch in range(1, EPOCHS + 1)]
+        assert first.value is not None and 0 <= first.value <= 1
+        assert estimate_again(*arguments, folder=bench.settings.jobs, on_epoch=note) == first
+        assert len(epochs) == 2 * EPOCHS  # found finished
+
+        wild = repeat(bench, recipe=replace(bench.design.recipe, learning_rate=1e30))
+        with pytest.raises(OsteoError, match=r"search: all 4 candidates failed, the first: .*the loss is (nan|inf)"):
+            explore.fn(wild)
+        assert all(record.timing for record in wild.study.records())  # no worker died of it
+
+
+@pytest.mark.slow
+def test_killed_three_times_at_random(tmp_path):
+    moments = random.Random(11)
+    for _ in range(3):
+        kill_after(tmp_path, 8, epochs=moments.randint(1, 4), delay=moments.random())
+    with open_bench(tmp_path, 8) as bench:
+        explore.fn(bench)
+        check_books(tmp_path, bench, 8)
+        explore.fn(bench)  # nothing is left to do
+        check_books(tmp_path, bench, 8)

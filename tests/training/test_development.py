@@ -1,0 +1,64 @@
+"""The search sees the MRI development set and nothing else."""
+
+import numpy as np
+import pytest
+
+from osteo_models.errors import SplitError
+from osteo_models.training.development import select_development
+
+
+class Guard:
+    """Images that refuse to be read in the hold-out."""
+
+    def __init__(self, images, forbidden) -> None:
+        self.images, self.forbidden = images, forbidden
+
+    def __getitem__(self, rows):
+        touched = np.atleast_1d(np.arange(len(self.images))[rows])
+        assert not self.forbidden[touched].any(), "the hold-out was read"
+        return self.images[rows]
+
+
+def test_the_hold_out_is_not_read_and_decides_nothing(tables):
+    holdout = (tables.splits["holdout"] == 1).to_numpy()
+    ct = (tables.splits["modality"] == "ct").to_numpy()
+    assert holdout.any() and (holdout & ~ct).any()
+    expected = select_development(tables.splits, tables.images, "mri")
+    found = select_development(tables.splits, Guard(tables.images, holdout | ct), "mri")
+    assert len(found.patient) == (~holdout & ~ct).sum() and not found.arrays.is_ct.any()
+
+    other = tables.images.copy()
+    other[holdout] = 255 - other[holdout]
+    others = tables.splits.copy()
+    others.loc[holdout, "target"] = 1 - others.loc[holdout, "target"]
+    changed = select_development(others, other, "mri")
+    assert found.digest() == changed.digest() == expected.digest()
+    for one in (found, changed):
+        assert np.array_equal(one.arrays.images, expected.arrays.images)
+        assert np.array_equal(one.arrays.target, expected.arrays.target)
+        assert np.array_equal(one.patient, expected.patient)
+    with pytest.raises(AssertionError, match="hold-out was read"):
+        Guard(tables.images, holdout)[:]
+
+
+@pytest.mark.parametrize("name", ["images", "target", "patient"])
+def test_the_digest_sees_a_change_of_each_part(tables, name):
+    development = select_development(tables.splits, tables.images, "mri")
+    before = development.digest()
+    array = development.patient if name == "patient" else getattr(development.arrays, name)
+    array.flat[0] += 1
+    assert development.digest() != before
+
+
+def test_folds_keep_patients_together_and_cover_all_images(tables):
+    development = select_development(tables.splits, tables.images, "mri")
+    folds, fresh = development.deal(3, 1), development.deal(3, 2)
+    assert np.array_equal(np.sort(np.concatenate([rows.test for rows in folds])), np.arange(len(development.patient)))
+    for rows in folds:
+        assert not set(development.patient[rows.train]) & set(development.patient[rows.test])
+    assert [rows.test.tolist() for rows in folds] != [rows.test.tolist() for rows in fresh]
+
+
+def test_an_empty_development_set_is_refused(tables):
+    with pytest.raises(SplitError, match=r"splits\.csv: no mri image outside the hold-out"):
+        select_development(tables.splits.assign(holdout=1), tables.images, "mri")

@@ -1,0 +1,148 @@
+"""Features and heads on a real local Ray cluster; one for the module, it takes seconds to start."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from osteo_models.errors import OsteoError
+from osteo_models.models import build
+from osteo_models.params import parse_params
+from osteo_models.registry.network import read_network
+from osteo_models.training.features import CHUNK, read_features
+from osteo_models.training.heads import Starters, run_tasks
+from osteo_models.training.jobs import plan_jobs
+from osteo_models.training.outputs import write_model
+from osteo_models.training.recipe import Recipe
+from osteo_models.training.tables import as_arrays, select_rows
+from osteo_models.training.tune import open_cluster, run_job
+
+# Ray leaves a socket and a log file open when it shuts down.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
+)
+RECIPE = Recipe(epochs=4, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def cluster_of():
+    """The cluster, opened with the arrays of whoever asks first; they are the same for all."""
+    opened = []
+
+    def get(arrays):
+        if not opened:
+            context = open_cluster(None, arrays, cpus=1, gpus=0, precision="float32")
+            opened.append((context, context.__enter__()))
+        return opened[0][1]
+
+    yield get
+    for context, _ in opened:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def jobs(raw_params, small_params, tables):
+    content = small_params.model_dump(mode="json")
+    spec = {"backbone": "test_efficientnet", "weights": "random"}
+    content["architectures"] |= {"tiny": spec, "whole": spec | {"transfer": "full"}}
+    for stage in ("stage-1", "stage-2", "stage-5"):
+        content["stages"][stage]["architectures"] = ["tiny", "whole"]
+    content["splits"]["folds"] = 2
+    planned = plan_jobs(parse_params(content), tables.digests, RECIPE)
+    return {f"{job.stage} {job.name}": job for job in planned}
+
+
+class Bench:
+    """Runs jobs on the cluster and counts what it did."""
+
+    def __init__(self, cluster, tables, folder: Path, stop_after: int = 1000) -> None:
+        self.cluster, self.tables, self.folder, self.left = cluster, tables, folder, stop_after
+        self.chunks, self.epochs = [], []
+        self.starters = Starters(cluster, as_arrays(tables), folder / "features", None, self.on_chunk)
+
+    def on_chunk(self, start, images, total):
+        self.chunks.append((images, total))
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+    def run(self, job):
+        rows = {fold: select_rows(job, fold, self.tables) for fold in range(job.folds)}
+        note = lambda job, fold, epochs: self.epochs.append((job.key, fold, epochs))  # noqa: E731
+        inputs = self.starters.prepare(job)
+        return run_job(job, rows, self.cluster, folder=self.folder / "jobs", inputs=inputs, on_epoch=note)
+
+
+def test_features_are_made_once_for_all_and_heads_learn_on_them(cluster_of, jobs, tables, small_params, tmp_path):
+    cluster = cluster_of(as_arrays(tables))
+    bench = Bench(cluster, tables, tmp_path, stop_after=3)
+    first, second = jobs["stage-1 tiny-mri-patient"], jobs["stage-2 tiny-ct-patient"]
+    with pytest.raises(KeyboardInterrupt):  # after two of three chunks
+        bench.run(first)
+    features = first.start.features
+    stored = tmp_path / "features"
+    assert [path.name for path in stored.iterdir()] == [features]  # nothing half
+    assert len(list((stored / features).iterdir())) == 2
+
+    bench = Bench(cluster, tables, tmp_path)
+    results = bench.run(first)
+    assert bench.chunks == [(2 * CHUNK, 3 * CHUNK), (3 * CHUNK, 3 * CHUNK)] and len(tables.images) == 3 * CHUNK
+    kept = read_features(stored, features)
+    assert kept is not None and kept.seconds > 0 and kept.values.shape[0] == len(tables.images)
+    assert sorted(bench.epochs) == [(first.key, 0, 4), (first.key, 1, 4)]
+    for result in results:
+        assert [epoch["epoch"] for epoch in result.history] == [1, 2, 3, 4]
+        assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+
+    again = Bench(cluster, tables, tmp_path)
+    again.run(second)
+    assert again.chunks == [] and len(again.epochs) == 2  # other rows, the same features
+    assert [each.scores.tolist() for each in again.run(first)] == [each.scores.tolist() for each in results]
+    assert len(again.epochs) == 2
+
+    last = jobs["stage-5 tiny-mri-patient"]
+    (result,) = again.run(last)
+    write_model(tmp_path, last, result, prepare=small_params.prepare, threshold=0.5)
+    folder = tmp_path / "models" / "tiny-mri"
+    loaded = read_network(folder / "model.safetensors", folder / "model.json")
+    rows = select_rows(last, 0, tables).test
+    served = loaded.score(tables.images[rows], ["mri"] * len(rows))
+    np.testing.assert_allclose(served, result.scores, atol=1e-5)
+    start = build("tiny", seed=last.start.seed, **last.spec).backbone.state_dict()
+    assert all(np.array_equal(start[name], each) for name, each in loaded.network.backbone.state_dict().items())
+
+
+def test_a_network_trained_whole_and_one_that_is_too_large_for_memory(cluster_of, jobs, tables, tmp_path):
+    bench = Bench(cluster_of(as_arrays(tables)), tables, tmp_path)
+    job = jobs["stage-5 whole-mri-patient"]
+    small = replace(job, recipe=replace(RECIPE, epochs=1))
+    (result,) = bench.run(small)
+    assert bench.chunks == [] and result.trainable_parameters > 100_000
+    large = replace(job, architecture="traditional_cnn", spec={"dense": [10**12]}, start=None)
+    with pytest.raises(OsteoError, match=r"1 of 1 trials failed: out of memory on a worker \(.*can't allocate memory"):
+        bench.run(large)
+
+
+def test_a_task_that_dies_is_tried_again_and_the_others_go_on(cluster_of, tables, tmp_path):
+    """1 dies at its first try, 2 at every try, 3 has no memory; all others work."""
+
+    def work(item: int, folder: str) -> int:
+        (Path(folder) / f"{item}-{os.getpid()}").touch()
+        tries = len(list(Path(folder).glob(f"{item}-*")))
+        if item == 2 or (item == 1 and tries == 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if item == 3:
+            raise MemoryError(f"no room for {item}")
+        return item * 10
+
+    cluster_of(as_arrays(tables))
+    task = ray.remote(work).options(max_retries=0)
+    done = {}
+    errors = run_tasks(lambda item: task.remote(item, str(tmp_path)), [0, 1, 2, 3, 4], done.__setitem__)
+    assert done == {0: 0, 1: 10, 4: 40}
+    assert sorted(type(error).__name__ for error in errors) == ["RayTaskError(MemoryError)", "WorkerCrashedError"]
+    assert len(list(tmp_path.glob("2-*"))) == 3

@@ -300,3 +300,24 @@ def explain(path: Path, model: str, modality: Any, out: Path, seed: int, device:
     else:
         for line in explanation.as_lines():
             click.echo(line)
+
+
+@main.command()
+@click.option("--compare", nargs=2, metavar="A B", help="Two versions side by side: NAME@alias or NAME/version each.")
+@click.option("--out", type=click.Path(path_type=Path), help="The page to write, with --compare.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def report(compare: tuple[str, str] | None, out: Path | None, as_json: bool) -> None:
+    """Write the report's page anew from artifacts/, or a page that compares two registered versions."""
+    from osteo_models.params import load_params
+
+    settings = load_settings()
+    checked = load_params(settings.root / "params.yaml")
+    from osteo_models.pages import compare_versions, write_report
+
+    if compare:
+        page = compare_versions(checked, settings, *compare, out)
+    elif out:
+        raise click.UsageError("--out goes with --compare; the report itself stands in artifacts/report/")
+    else:
+        page = write_report(checked, settings)
+    click.echo(json.dumps({"page": str(page)}) if as_json else str(page))

@@ -3,59 +3,32 @@
 from __future__ import annotations
 
 import json
-import platform
-from importlib.metadata import version
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.data.revisions import read_commit, read_data_digest
+from osteo_models.pages import write_report
 from osteo_models.params import Params
+from osteo_models.registry.page import attach_report
 from osteo_models.registry.tracking import open_tracking
-from osteo_models.registry.versions import list_versions
-from osteo_models.report.build import build_report
 from osteo_models.settings import Settings
-from osteo_models.training.jobs import describe_left_out
 from pipelines.entry import main, say
 
-PACKAGES = ("osteo-models", "torch", "ray", "mlflow", "prefect", "dvc", "pydicom", "scikit-learn")
-
 
 @task(cache_policy=NO_CACHE)
-def read_versions(settings: Settings) -> list[dict]:
-    """The versions of register.json with the aliases that they carry now: a promotion moves them later."""
-    entries = json.loads((settings.artifacts / "register.json").read_text(encoding="utf-8"))
+def build(params: Params, settings: Settings) -> None:
+    """Write artifacts/report/index.html, and log it to the runs that it is about."""
+    page = write_report(params, settings)
+    registered = json.loads((settings.artifacts / "register.json").read_text(encoding="utf-8"))
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    aliases = {(found.name, found.version): ", ".join(found.aliases) for found in list_versions(tracking)}
-    return [entry | {"alias": aliases.get((entry["name"], entry["version"]), "")} for entry in entries]
-
-
-@task(cache_policy=NO_CACHE)
-def build(params: Params, settings: Settings, versions: list[dict]) -> None:
-    """Write artifacts/report/index.html."""
-    provenance = {
-        **read_commit(settings.root),
-        "data (DVC md5)": read_data_digest(settings.root, params.data.path) or "not under DVC",
-        "profile": params.profile,
-        "Python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-    }
-    path = build_report(
-        settings.artifacts,
-        settings.artifacts / "report" / "index.html",
-        provenance=provenance,
-        params=params.model_dump(mode="json"),
-        synthetic=params.data.synthetic is not None,
-        left_out=describe_left_out(params),
-        versions=versions,
-    )
-    say(f"  {path.relative_to(settings.root)}")
+    runs = attach_report(tracking, page, [f"{entry['name']}/{entry['version']}" for entry in registered])
+    say(f"  {page.relative_to(settings.root)}, and with {len(runs)} runs in MLflow")
 
 
 @flow(name="report", validate_parameters=False)
 def report(params: Params, settings: Settings) -> None:
     """Build the report."""
-    build(params, settings, read_versions(settings))
+    build(params, settings)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from osteo_models.registry.network import WEIGHTS
 from osteo_models.registry.origin import ORIGIN, RECORDS
 from osteo_models.registry.tracking import Tracking
 from osteo_models.settings import Settings
+from osteo_models.training.heads import Starters
 from osteo_models.training.jobs import Job, hash_code
 from osteo_models.training.outputs import predictions_file, read_job, write_model
 from osteo_models.training.results import FoldResult
@@ -181,7 +182,10 @@ def reproduce_version(
     with tempfile.TemporaryDirectory(prefix="reproduce-", dir=settings.state) as place:
         results = _train(job, tables, settings, Path(place), gpus if job.device == "cuda" else 0.0, on_epoch)
         scores = [(item.fold, select_rows(job, item.fold, tables).test, item.scores) for item in results]
-        again, weights = make_predictions(job, scores, tables), _collect_weights(job, results, record, Path(place))
+        again, weights = (
+            make_predictions(job, scores, tables),
+            _collect_weights(job, results, record, settings, Path(place)),
+        )
     return _compare(version, record, weights, again, differences)
 
 
@@ -196,16 +200,21 @@ def _train(
         done[fold] = epochs
         on_epoch(sum(done.values()), job.folds * job.recipe.epochs)
 
-    with open_cluster(settings.ray_address, as_arrays(tables), **resources) as cluster:
-        return run_job(job, rows, cluster, folder=place / "jobs", on_epoch=count)
+    arrays = as_arrays(tables)
+    with open_cluster(settings.ray_address, arrays, **resources) as cluster:
+        starters = Starters(cluster, arrays, place / "features", settings.weights_dir, lambda *_: None)
+        return run_job(job, rows, cluster, folder=place / "jobs", on_epoch=count, inputs=starters.prepare(job))
 
 
-def _collect_weights(job: Job, results: Sequence[FoldResult], record: Record, place: Path) -> dict[str, torch.Tensor]:
+def _collect_weights(
+    job: Job, results: Sequence[FoldResult], record: Record, settings: Settings, place: Path
+) -> dict[str, torch.Tensor]:
     """The tensors of the network as it would be registered; of an ensemble those of its members, as it names them."""
     found: dict[str, torch.Tensor] = {}
     for item in results:
         folder = place / f"member-{item.fold}"
-        write_model(folder, job, item, prepare=record.prepare, threshold=record.threshold)
+        known = {"prepare": record.prepare, "threshold": record.threshold, "weights_dir": settings.weights_dir}
+        write_model(folder, job, item, **known)
         tensors = load((folder / "models" / f"{job.architecture}-{job.images}" / WEIGHTS).read_bytes())
         head = f"members.{item.fold}." if job.folds > 1 else ""
         found |= {f"{head}{name}": tensor for name, tensor in tensors.items()}

@@ -1,19 +1,68 @@
-"""Put the page together: read artifacts/, make the sections, fill the template, write one file."""
+"""Put the page together: read artifacts/, make the sections one by one, fill their templates, write one file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from osteo_models.report import cohort, headline, sections, tables, wording
-from osteo_models.report.evidence import HERE, read_evidence
+from osteo_models.report import (
+    audits,
+    checklist,
+    cohort,
+    confusion,
+    costs,
+    curves,
+    explanations,
+    headline,
+    learning,
+    paper,
+    patients,
+    provenance,
+    search,
+    stages,
+    verdicts,
+    versions,
+    wording,
+)
+from osteo_models.report.evidence import HERE, Evidence, read_evidence
+from osteo_models.report.facts import Facts
 
 TEMPLATES: Final = HERE / "templates"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section: its anchor is also the name of its template."""
+
+    name: str
+    title: str
+    build: Callable[[Evidence, Facts], dict[str, Any]]
+
+
+SECTIONS: Final = (
+    Section("verdicts", "In short", verdicts.build),
+    Section("headline", "Results at a glance", headline.build),
+    Section("versions", "Registered models and the gate", versions.build),
+    Section("stages", "Stages 1–6, beside the paper", stages.build),
+    Section("paper", "Other tables of the paper, and its ledger", paper.build),
+    Section("curves", "ROC and calibration", curves.build),
+    Section("confusion", "Confusion matrices", confusion.build),
+    Section("patients", "Patient by patient", patients.build),
+    Section("audits", "Audits", audits.build),
+    Section("explanations", "Explanations", explanations.build),
+    Section("search", "Architecture search", search.build),
+    Section("costs", "Costs", costs.build),
+    Section("learning", "Learning curves", learning.build),
+    Section("cohort", "Cohort", cohort.build),
+    Section("checklist", "Reporting checklist", checklist.build),
+    Section("provenance", "Provenance", provenance.build),
+)
 
 
 def build_report(
@@ -25,10 +74,12 @@ def build_report(
     synthetic: bool,
     left_out: Sequence[str],
     versions: Sequence[Mapping[str, Any]] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Path:
     """Write the report as one HTML file that needs nothing else.
 
-    The same artifacts give the same bytes: there is no date on the page but what `provenance` brings.
+    The same artifacts give the same bytes but for the times of building: there is no date on the page but what
+    `provenance` brings.
 
     Args:
         artifacts: The folder that the DVC stages write to; what is missing in it is shown as missing.
@@ -37,7 +88,8 @@ def build_report(
         params: params.yaml as it was used.
         synthetic: Whether the data is a phantom: every page from it says so.
         left_out: What the profile leaves out of the paper's protocol, a sentence each.
-        versions: Registered versions as they stand now; None takes those of register.json.
+        versions: Registered versions as they stand now, each with what the gate found; None takes register.json's.
+        clock: Gives seconds; the time of each section stands in the page.
 
     Returns:
         `out`.
@@ -46,36 +98,45 @@ def build_report(
         InputError: No evaluation in `artifacts`, or a file there that cannot be read.
         StaleDataError: The images and their table do not belong together.
     """
+    started = clock()
     evidence = read_evidence(artifacts)
     if versions is not None:
         evidence = replace(evidence, versions=[dict(version) for version in versions])
-    bars = headline.build_bars(evidence)
-    page = _load_template().render(
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+    facts = Facts(dict(provenance), params, synthetic, list(left_out), {"reading the files": clock() - started})
+    page = render_page(
+        "report.html.j2",
+        sections=list(_render_sections(evidence, facts, clock)),
         synthetic=synthetic,
-        profile=str(params.get("profile", "")),
-        left_out=list(left_out),
-        provenance=dict(provenance),
-        params=list(flatten_params(params)),
-        missing=evidence.missing,
-        bars=bars,
-        scale=headline.choose_scale(bars),
-        findings=headline.write_findings(evidence, bars),
-        versions=sections.build_versions(evidence),
-        stages=tables.build_stage_tables(evidence),
-        patient_levels=tables.build_patient_levels(evidence),
-        optimism=sections.build_optimism(evidence),
-        roc=sections.build_roc_panels(evidence),
-        learning=sections.build_learning_panels(evidence),
-        scores=sections.build_score_table(evidence),
-        delong=sections.build_delong_table(evidence),
-        groups=cohort.build_groups(evidence),
-        samples=cohort.build_samples(evidence),
-        patients=cohort.build_patients(evidence),
-        extremes=cohort.build_extremes(evidence),
-        costs=sections.build_costs(evidence),
-        words=wording,
+        profile=facts.profile,
+        provenance=facts.provenance,
+        left_out=facts.left_out,
     )
+    return write_page(out, page)
+
+
+def _render_sections(evidence: Evidence, facts: Facts, clock: Callable[[], float]) -> list[tuple[Section, Markup]]:
+    environment = _load_templates()
+    rendered: list[tuple[Section, Markup]] = []
+    for section in SECTIONS:
+        started = clock()
+        template = environment.get_template(f"{section.name}.html.j2")
+        html = template.render(section.build(evidence, facts), words=wording)
+        rendered.append((section, Markup(html)))  # the template has escaped what it was given
+        facts.seconds[section.title] = clock() - started
+    return rendered
+
+
+def render_page(template: str, **content: Any) -> str:
+    """A whole page with its style sheet and script."""
+    read = {
+        name: Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("report.css", "print.css", "sort.js")
+    }
+    style = read["report.css"] + read["print.css"]
+    return _load_templates().get_template(template).render(content, style=style, script=read["sort.js"], words=wording)
+
+
+def write_page(out: Path, page: str) -> Path:
+    """Write a page whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_suffix(".partial")
     draft.write_text(page, encoding="utf-8")
@@ -83,28 +144,11 @@ def build_report(
     return out
 
 
-def flatten_params(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Names and values, such as ("experiments.epochs", "20")."""
-    for name, value in params.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            yield from flatten_params(value, f"{path}.")
-        elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
-            for number, item in enumerate(value):
-                nested = item if isinstance(item, Mapping) else {"value": item}
-                yield from flatten_params(nested, f"{path}[{number}].")
-        elif isinstance(value, (list, tuple)):
-            yield path, ", ".join(str(item) for item in value)
-        else:
-            yield path, "–" if value is None else str(value)
-
-
-def _load_template() -> Any:
-    environment = Environment(
+def _load_templates() -> Environment:
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2")

@@ -1,24 +1,19 @@
-"""Who and what the numbers come from: patient flow, groups, sample images, the patients of stage 6."""
+"""Who the numbers come from: the flow of patients, groups beside the paper's, sample images."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from osteo_models.errors import StaleDataError
-from osteo_models.report.charts import draw_strip
 from osteo_models.report.evidence import Evidence, Records, read_paper
-from osteo_models.report.tables import sort_jobs
-from osteo_models.report.wording import name_network
+from osteo_models.report.facts import Facts
 from osteo_models.terms import CLASS_NAMES, MODALITIES
 
 SAMPLES = 5
@@ -52,6 +47,11 @@ class Sample:
     uri: str
     alt: str
     image_id: str
+
+
+def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
+    """The section's content."""
+    return {"groups": build_groups(evidence), "samples": build_samples(evidence)}
 
 
 def build_groups(evidence: Evidence) -> list[Group]:
@@ -148,45 +148,3 @@ def _sample(row: dict[str, Any], pixels: np.ndarray) -> Sample:
     sex = {"F": "woman", "M": "man"}.get(str(row["sex"]), "person")
     kind = f"{str(row['modality']).upper()} slice of the lumbar spine, {CLASS_NAMES[int(row['target'])]}"
     return Sample(uri, f"{kind}, {sex} of {int(row['age_years'])} years", str(row["image_id"]))
-
-
-def build_patients(evidence: Evidence) -> Records:
-    """Stage 6, patient by patient: each network's mean score, right images, and all scores as marks."""
-    rows = [row for row in evidence.tables["patients"] if row["stage"] == "stage-6"]
-    rows.sort(key=lambda row: (MODALITIES.index(row["modality"]), row["target"], str(row["patient_id"])))
-    scores = _read_scores(evidence.artifacts, sorted({row["source"] for row in rows}))
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in rows:
-        patient, modality = str(row["patient_id"]), str(row["modality"])
-        name = name_network(row["architecture"], row["images"])
-        told = f"{name}: {row['correct']:.0f} of {row['images_n']:.0f} images right, mean score {row['score']:.2f}"
-        marks = scores.get((row["source"], patient, modality), [])
-        start = {"patient_id": patient, "modality": modality, "target": row["target"], "networks": []}
-        entry = found.setdefault((patient, modality), start)
-        entry["networks"].append(row | {"network": name, "strip": draw_strip(marks, 0.5, told) if marks else ""})
-    return list(found.values())
-
-
-def _read_scores(artifacts: Path, sources: list[str]) -> dict[tuple[str, str, str], list[float]]:
-    """The scores behind each patient's mean, by file, patient and modality."""
-    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for path in (artifacts / source for source in sources):
-        if path.is_file():
-            frame = pd.read_parquet(path, columns=["patient_id", "modality", "score"])
-            columns = (frame[name].tolist() for name in ("patient_id", "modality", "score"))
-            for patient, modality, score in zip(*columns, strict=True):
-                found[path.relative_to(artifacts).as_posix(), str(patient), str(modality)].append(float(score))
-    return found
-
-
-def build_extremes(evidence: Evidence) -> Records:
-    """Table 10: best and worst patient of each class, beside the paper's."""
-    paper = {(row["architecture"], row["images"], row["group"], row["which"]): row for row in read_paper("extremes")}
-    return [
-        {
-            **row,
-            "network": name_network(row["architecture"], row["images"]),
-            "printed": paper.get((row["architecture"], row["images"], row["group"], row["which"])),
-        }
-        for row in sort_jobs(evidence.tables["table10"])
-    ]

@@ -6,16 +6,32 @@ Only the summary must be there. Any other file may be missing: its section then 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pandas as pd
+import yaml
 
 from osteo_models.errors import InputError
-from osteo_models.evaluation.stages import COLUMNS
 
-HERE = Path(__file__).parent
+HERE: Final = Path(__file__).parent
+SHOWN: Final = (
+    *("summary", "chosen", "confusion", "roc", "roc_bands", "calibration", "patients", "delong_unpaired"),
+    *(
+        "image_vs_patient",
+        "table1",
+        "table2",
+        "table8",
+        "table9",
+        "table10",
+        "table10_totals",
+        "ledger",
+        "ledger_sizes",
+    ),
+    *("duplicates", "duplicate_pairs", "shared", "shortcuts", "beyond", "groups", "modalities"),
+)
 Records = list[dict[str, Any]]
 
 
@@ -30,6 +46,23 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Search:
+    """The architecture search: its candidates, what came out, and the winner's settings."""
+
+    candidates: Records
+    summary: dict[str, Any]
+    best: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """Cases with their maps, and how the maps change when a network is randomised: by model, then by method."""
+
+    cases: Records
+    sanity: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything read once. A table whose file is missing is empty; `missing` names the files."""
 
@@ -41,11 +74,47 @@ class Evidence:
     selection: dict[str, list[dict[str, Any]]]
     splits: Records
     images: Records
+    search: Search
+    explanations: Explanations
     missing: list[str]
 
     @property
     def summary(self) -> Records:
         return self.tables["summary"]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads files of one folder and notes what is missing and what cannot be read."""
+
+    folder: Path
+    missing: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def csv(self, name: str) -> Records:
+        return self._read(name, read_rows, [])
+
+    def json(self, name: str, empty: Any) -> Any:
+        return self._read(name, lambda path: json.loads(path.read_text(encoding="utf-8")), empty)
+
+    def yaml(self, name: str) -> dict[str, Any]:
+        return self._read(name, lambda path: yaml.safe_load(path.read_text(encoding="utf-8")), {})
+
+    def _read(self, name: str, reader: Callable[[Path], Any], empty: Any) -> Any:
+        """The content of a file; `empty` where it is missing or faulty."""
+        path = self.folder / name
+        if not path.is_file():
+            self.missing.append(name)
+            return empty
+        try:
+            found = reader(path)
+        except (ValueError, OSError, yaml.YAMLError) as error:  # pandas' parser errors and JSON's are ValueErrors
+            self.faults.append(f"{name} cannot be read ({str(error).splitlines()[0][:100]})")
+            return empty
+        if isinstance(found, type(empty)):
+            return found
+        self.faults.append(f"{name} cannot be read (a {type(empty).__name__} was expected)")
+        return empty
 
 
 def read_evidence(artifacts: Path) -> Evidence:
@@ -58,46 +127,30 @@ def read_evidence(artifacts: Path) -> Evidence:
         raise InputError(
             "no evaluation/summary.csv", where=str(artifacts), remedy="evaluate first: `dvc repro evaluate`"
         )
-    missing: list[str] = []
-    faults: list[str] = []
-
-    def read_csv(name: str) -> Records:
-        return _read(artifacts, name, read_rows, [], missing, faults)
-
-    def read_json(name: str, empty: Any) -> Any:
-        return _read(artifacts, name, lambda path: json.loads(path.read_text(encoding="utf-8")), empty, missing, faults)
-
+    read = _Reader(artifacts)
     evidence = Evidence(
         artifacts=artifacts,
-        tables={name: read_csv(f"evaluation/{name}.csv") for name in COLUMNS},
+        tables={name: read.csv(f"evaluation/{name}.csv") for name in SHOWN},
         curves=[
-            Curve(path.parent.name, path.stem, source, read_csv(source))
+            Curve(path.parent.name, path.stem, source, read.csv(source))
             for path in sorted(artifacts.glob("curves/*/*.csv"))
             for source in [path.relative_to(artifacts).as_posix()]
         ],
-        jobs=read_json("jobs.json", []),
-        versions=read_json("register.json", []),
-        selection=read_json("cohort/selection.json", {}),
-        splits=read_csv("splits/splits.csv"),
-        images=read_csv("cohort/images.csv"),
-        missing=missing,
+        jobs=read.json("jobs.json", []),
+        versions=read.json("register.json", []),
+        selection=read.json("cohort/selection.json", {}),
+        splits=read.csv("splits/splits.csv"),
+        images=read.csv("cohort/images.csv"),
+        search=Search(
+            read.csv("search/candidates.csv"), read.json("search/summary.json", {}), read.yaml("search/best.yaml")
+        ),
+        explanations=Explanations(read.csv("explain/cases.csv"), read.json("explain/sanity.json", {})),
+        missing=read.missing,
     )
-    if faults:
-        raise InputError("; ".join(faults), where=str(artifacts), remedy="make these files again with `dvc repro -f`")
+    if read.faults:
+        remedy = "make these files again with `dvc repro -f`"
+        raise InputError("; ".join(read.faults), where=str(artifacts), remedy=remedy)
     return evidence
-
-
-def _read(artifacts: Path, name: str, reader: Any, empty: Any, missing: list[str], faults: list[str]) -> Any:
-    """The content of a file; `empty` where it is missing or faulty, which the lists then tell."""
-    path = artifacts / name
-    if not path.is_file():
-        missing.append(name)
-        return empty
-    try:
-        return reader(path)
-    except (ValueError, OSError) as error:  # pandas' parser errors and JSON's are ValueErrors
-        faults.append(f"{name} cannot be read ({str(error).splitlines()[0][:100]})")
-        return empty
 
 
 def read_paper(name: str) -> Records:

@@ -1,4 +1,4 @@
-"""The first thing to read: the proposed networks in all stages, and in sentences what that comes to."""
+"""The proposed networks in all stages at a glance: ours under both protocols, and the paper's."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from osteo_models.report.evidence import Evidence, read_paper
-from osteo_models.report.tables import index_summary
+from osteo_models.report.facts import Facts
+from osteo_models.report.stages import index_summary
 from osteo_models.report.wording import (
     STAGES,
     is_number,
     name_network,
     write_count,
-    write_interval,
     write_metric,
-    write_points,
 )
 from osteo_models.terms import ImageSet, Stage
 
@@ -40,6 +39,8 @@ class Bar:
 
     stage: str
     title: str
+    architecture: str
+    images: str
     network: str
     patient: float | None
     low: float | None
@@ -63,6 +64,12 @@ class Scale:
         return 100 * max(0.0, value - self.low) / (1 - self.low)
 
 
+def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
+    """The section's content."""
+    bars = build_bars(evidence)
+    return {"bars": bars, "scale": choose_scale(bars)}
+
+
 def build_bars(evidence: Evidence) -> list[Bar]:
     """The proposed networks in the order of the stages."""
     ours = index_summary(evidence.summary)
@@ -78,6 +85,8 @@ def build_bars(evidence: Evidence) -> list[Bar]:
             Bar(
                 stage,
                 STAGES[stage],
+                architecture,
+                images,
                 name_network(architecture, images),
                 _number(patient.get("value")),
                 _number(patient.get("ci_low")),
@@ -99,39 +108,6 @@ def choose_scale(bars: list[Bar]) -> Scale:
     step = 0.05 if low >= 0.8 else 0.1
     count = round((1 - low) / step)
     return Scale(low, [round(low + step * number, 2) for number in range(count + 1)])
-
-
-def write_findings(evidence: Evidence, bars: list[Bar]) -> list[str]:
-    """What the chart comes to, in sentences that hold for any numbers."""
-    found: list[str] = []
-    for stages, lead in (
-        (("stage-1", "stage-2", "stage-3", "stage-4"), "Balanced accuracy with whole patients left out: "),
-        (("stage-5",), "On the hold-out of close ages: "),
-        (("stage-6",), "On the patient-based test: "),
-    ):
-        parts = [
-            f"{bar.network} {bar.text} % ({write_interval(BALANCED, bar.low, bar.high) or 'interval undefined'})"
-            for bar in bars
-            if bar.stage in stages and bar.patient is not None
-        ]
-        if parts:
-            found.append(lead + "; ".join(parts) + ".")
-    proposed = [
-        f"{name_network(row['architecture'], row['images'])} {write_points(row['difference'])} "
-        f"({write_points(row['ci_low'])} to {write_points(row['ci_high'])})"
-        for row in evidence.tables["image_vs_patient"]
-        if row["metric"] == BALANCED and (row["stage"], row["architecture"], row["images"]) in NETWORKS
-    ]
-    if proposed:
-        found.append(
-            "Folds of single images, as in the paper, put slices of one patient on both sides; against whole "
-            "patients left out that makes, in points: " + "; ".join(proposed) + "."
-        )
-    lost = [bar for bar in bars if bar.patient is None]
-    if lost:
-        names = ", ".join(f"{bar.stage} {bar.network}" for bar in lost)
-        found.append(f"Not run: {names}.")
-    return found
 
 
 def _number(value: object) -> float | None:

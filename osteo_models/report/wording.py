@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Final, TypeGuard
 
-from osteo_models.terms import ImageSet, Stage
-
 ARCHITECTURES: Final[dict[str, str]] = {
     "unimodal": "Unimodal",
     "multimodal": "Multimodal",
@@ -20,13 +18,13 @@ ARCHITECTURES: Final[dict[str, str]] = {
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
 PROPOSED: Final = ("unimodal", "multimodal")
-IMAGES: Final[dict[ImageSet, str]] = {
+IMAGES: Final[dict[str, str]] = {
     "mri": "MRI",
     "ct": "CT",
     "combined": "MRI and CT shuffled together",
     "multimodal": "MRI and CT as two inputs",
 }
-STAGES: Final[dict[Stage, str]] = {
+STAGES: Final[dict[str, str]] = {
     "stage-1": "MRI, five folds",
     "stage-2": "CT, five folds",
     "stage-3": "MRI and CT shuffled together, five folds",
@@ -34,7 +32,7 @@ STAGES: Final[dict[Stage, str]] = {
     "stage-5": "Hold-out of close ages",
     "stage-6": "Patient-based test",
 }
-PAPER_TABLE: Final[dict[Stage, int]] = {
+PAPER_TABLE: Final[dict[str, int]] = {
     "stage-1": 3,
     "stage-2": 4,
     "stage-3": 5,
@@ -51,8 +49,20 @@ METRICS: Final[dict[str, str]] = {
     "roc_auc_hard": "ROC AUC of decisions",
     "brier": "Brier score",
 }
-AREAS: Final = ("roc_auc", "roc_auc_hard", "brier")
+AREAS: Final = ("roc_auc", "roc_auc_hard", "brier", "calibration_slope", "calibration_intercept")
 UNDEFINED: Final = "undefined"
+PREDICTORS: Final[dict[str, str]] = {
+    "age": "Age alone",
+    "sex": "Sex alone",
+    "header": "Image header alone",
+    "scanner": "Scanner alone",
+}
+SPLITS: Final[dict[str, str]] = {
+    "holdout": "hold-out (stage 5)",
+    "patient_test": "patient-based test (stage 6)",
+    "fold_patient": "folds of whole patients",
+    "fold_image": "folds of single images",
+}
 
 
 def name_architecture(architecture: str) -> str:
@@ -76,7 +86,7 @@ def write_metric(metric: str, value: object, digits: int = 1) -> str:
     """A proportion in per cent, an area or Brier score as it is."""
     if not is_number(value):
         return UNDEFINED
-    return f"{value:.3f}" if metric in AREAS else f"{100 * value:.{digits}f}"
+    return f"{value:.3f}".replace("-", "−") if metric in AREAS else f"{100 * value:.{digits}f}"
 
 
 def write_interval(metric: str, low: object, high: object) -> str:
@@ -96,6 +106,11 @@ def write_points(value: object) -> str:
 def write_signed(value: object) -> str:
     """A difference of areas, or z, with its sign."""
     return f"{value:+.3f}".replace("-", "−") if is_number(value) else UNDEFINED
+
+
+def write_number(value: float, digits: int = 3, *, signed: bool = False) -> str:
+    """A plain number with so many digits after the point."""
+    return f"{value:{'+' if signed else ''},.{digits}f}".replace("-", "−")
 
 
 def write_p(value: object) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from osteo_models.evaluation import evaluate_predictions
+from tests.report.frames import write_explanations, write_frames, write_search
 
 STUDY = runpy.run_path(str(Path(__file__).parents[1] / "evaluation" / "conftest.py"))
 PARAMS = {
@@ -83,6 +84,7 @@ def write_training(artifacts: Path) -> None:
                 "parameters": 1_409_922 if architecture == "multimodal" else 704_961,
                 "trainable_parameters": 1_409_410 if architecture == "multimodal" else 704_705,
                 "seconds_per_epoch": 1.4 + 0.1 * len(jobs),
+                "macs": 21_000_000,
                 "profile": "quick",
             }
         )
@@ -97,10 +99,13 @@ def write_versions(artifacts: Path) -> None:
         "stage_1.patient.balanced_accuracy.ci_high": 0.942,
         "stage_5.patient.balanced_accuracy": 0.854,
     }
+    held = {"rule": "minimum balanced_accuracy (stage-1)", "passed": True, "why": "stage-1 0.913; needed 0.7"}
+    failed = {"rule": "patients (stage-1)", "passed": False, "why": "too few in stage-1: 12; needed 20"}
     versions = [
         {"name": "osteo-unimodal-mri", "version": "3", "alias": "champion", "verdict": "PROMOTE", "metrics": metrics},
         {"name": "osteo-multimodal", "version": "1", "alias": "challenger", "verdict": "REJECT", "metrics": {}},
     ]
+    versions[0]["rules"], versions[1]["rules"] = [held], [held, failed]
     (artifacts / "register.json").write_text(json.dumps(versions))
 
 
@@ -108,6 +113,9 @@ def write_all(artifacts: Path, architectures: tuple[str, ...] = ("unimodal", "tr
     """A whole artifacts folder."""
     STUDY["write_study"](artifacts, architectures, share)
     evaluate_predictions(artifacts, resamples=200)
+    write_frames(artifacts)
+    write_search(artifacts)
+    write_explanations(artifacts)
     write_cohort(artifacts)
     write_training(artifacts)
     write_versions(artifacts)

@@ -4,51 +4,16 @@ import csv
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from osteo_models.errors import InputError, StaleDataError
 from osteo_models.report import build_report
-from osteo_models.report.build import flatten_params
-
-VOID = {"meta", "br", "img", "link", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Text, ids, links and open tags of a page."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.ids, self.links, self.images, self.tags, self.words = [], [], [], [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        self.tags.append((tag, found))
-        if tag not in VOID:
-            self.open.append(tag)
-        if "id" in found:
-            self.ids.append(found["id"])
-        if "href" in found:
-            self.links.append(found["href"])
-        if tag == "img":
-            self.images.append(found)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return re.sub(r"\s+", " ", " ".join(self.words))
+from osteo_models.report.build import SECTIONS
+from osteo_models.report.facts import flatten_params
+from tests.report.page import Page
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +40,9 @@ def test_the_page_is_well_formed(page):
 def test_nothing_is_fetched(page):
     outside = [link for link in page.links if not link.startswith("#")]
     assert outside == ["https://doi.org/10.4274/dir.2023.232116"]  # a link to follow, not to load
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
-    assert all(image["src"].startswith("data:image/png;base64,") for image in page.images)
+    assert not {"link", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
+    assert page.find("script") == [{}]  # inline, nothing loaded
+    assert all(re.match(r"data:image/(png|webp);base64,", image["src"]) for image in page.images)
 
 
 def test_synthetic_data_is_told_in_plain_sight(page):
@@ -99,9 +65,10 @@ def test_figures_stand_beside_the_papers(page, artifacts):
         ]
     (row,) = rows
     value, low, high = (f"{100 * float(row[name]):.1f}" for name in ("value", "ci_low", "ci_high"))
-    assert f"Unimodal MRI {value} % ({low}–{high})" in page.text
+    assert f"{value} ({low}–{high})" in page.text  # at a glance
+    assert f"Patient folds {value} {low}–{high}" in page.text  # in the stage's table
     assert row["source"] in page.text
-    for printed in ("96.54", "95.4–97.7", "0.965", "95.32", "88.59", "82.8–94.4", "0.574, 0.566", "0.921"):
+    for printed in ("96.54", "95.4–97.7", "0.965", "95.32", "88.6", "82.8–94.4", "0.574, 0.566", "0.952"):
         assert printed in page.text
 
 
@@ -112,17 +79,24 @@ def test_networks_that_were_not_run_are_shown(page):
 
 def test_every_section_is_there(page):
     told = page.text
+    for section in SECTIONS:
+        assert section.name in page.ids
+        assert f"#{section.name}" in page.links
     assert "osteo-unimodal-mri 3 champion PROMOTE 91.3 88.1–94.2 85.4" in told
     assert "1,800 examined −1,390: not “mean T-score of L1-L4 below the threshold” 410 left" in told
     assert "curves/stage-4/multimodal-multimodal-image.csv" in told
-    assert "1,409,922 1,409,410 bfloat16 20" in told
+    assert "Multimodal from scratch 1,409,922 1,409,410 21.0" in told
     assert "d41d8cd9.dir" in told
     assert "experiments.seed 2023" in told
-    assert "points (" in told
-    assert "Missing" not in told
+    assert " by image, " in told  # the optimism of image folds
+    missing = [told[found.start() : found.start() + 60] for found in re.finditer("Missing:", told)]
+    assert [one.split(" over ")[0] for one in missing] == ["Missing: SmoothGrad map"]  # frames.py leaves it out
     alt = [image["alt"] for image in page.images]
-    assert len(alt) == 20
-    assert all(re.fullmatch(r"(MRI|CT) slice of .*, (control|osteoporosis), (wo)?man of \d+ years", one) for one in alt)
+    assert (
+        sum(bool(re.match(r"(MRI|CT) slice of .*, (control|osteoporosis), (wo)?man of \d+ years", one)) for one in alt)
+        == 20
+    )
+    assert sum(" map over MRI image Pmri1000-mri-00" in one for one in alt) == 3
 
 
 def test_drawings_speak(page):
@@ -133,6 +107,7 @@ def test_drawings_speak(page):
 
 
 def test_the_same_artifacts_give_the_same_bytes(artifacts, options, tmp_path):
+    options |= {"clock": lambda: 0.0}  # but for the time that building took
     one = build_report(artifacts, tmp_path / "a.html", **options).read_bytes()
     assert one == build_report(artifacts, tmp_path / "b.html", **options).read_bytes()
     assert len(one) < 1_000_000
@@ -158,8 +133,8 @@ def test_missing_stages_are_shown_as_missing(artifacts, options, tmp_path):
         path.write_text(head + "".join(line for line in lines if line.startswith("stage-2")))
     page = Page(build_report(tmp_path, tmp_path / "index.html", **options).read_text(encoding="utf-8"))
     assert "Stage 4. MRI and CT as two inputs, five folds" in page.text
-    assert "Not run: stage-1 Unimodal MRI, stage-3 Unimodal combined, stage-4 Multimodal" in page.text
-    assert "Missing: stage 6." in page.text
+    assert "Not run at all: stage 1, stage 3, stage 4, stage 5, stage 6." in page.text
+    assert "Missing: stage 6 (evaluation/table10.csv)." in page.text
 
 
 def test_without_an_evaluation_there_is_no_page(options, tmp_path):
@@ -192,10 +167,39 @@ def test_images_that_do_not_fit_their_table_are_refused(artifacts, options, tmp_
 def test_names_from_files_are_text_and_never_markup(artifacts, options, tmp_path):
     root = tmp_path / "artifacts"
     shutil.copytree(artifacts, root)
+    hostile = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
     versions = json.loads((root / "register.json").read_text())
-    versions[0]["name"] = "<script>alert(1)</script>"
+    versions[0]["name"] = hostile
     (root / "register.json").write_text(json.dumps(versions))
-    assert "<script" not in build_report(root, tmp_path / "index.html", **options).read_text(encoding="utf-8")
+    for name, column in (
+        ("patients", "patient_id"),
+        ("table10", "patient_id"),
+        ("groups", "group"),
+        ("ledger", "note"),
+    ):
+        path = root / "evaluation" / f"{name}.csv"
+        table = pd.read_csv(path)
+        table[column] = hostile
+        table.to_csv(path, index=False)
+    for path in root.glob("predictions/stage-6/*.parquet"):
+        table = pd.read_parquet(path)
+        table.assign(patient_id=hostile).to_parquet(path)
+    cases = pd.read_csv(root / "explain" / "cases.csv").assign(patient_id=hostile, method=hostile, image_id=hostile)
+    cases.to_csv(root / "explain" / "cases.csv", index=False)
+    page = Page(build_report(root, tmp_path / "index.html", **options).read_text(encoding="utf-8"))
+    assert page.find("script") == [{}]
+    assert not any(name.startswith("on") for _, found in page.tags for name in found)
+    assert page.text.count("<script>alert(1)</script>") > 5
+
+
+def test_a_picture_outside_its_folder_is_not_read(artifacts, options, tmp_path):
+    root = tmp_path / "artifacts"
+    shutil.copytree(artifacts, root)
+    shutil.copy(next(root.glob("explain/*/*.png")), root / "secret.png")
+    cases = pd.read_csv(root / "explain" / "cases.csv").assign(file="../secret.png")
+    cases.to_csv(root / "explain" / "cases.csv", index=False)
+    page = Page(build_report(root, tmp_path / "index.html", **options).read_text(encoding="utf-8"))
+    assert not [image for image in page.images if image["src"].startswith("data:image/webp")]
 
 
 def test_params_are_flattened():

@@ -5,8 +5,11 @@ import shutil
 
 import pytest
 
-from osteo_models.report import cohort, headline, sections, tables
+from osteo_models.report import cohort, costs, headline, learning, paper, patients, stages, versions
 from osteo_models.report.evidence import read_evidence
+from osteo_models.report.facts import Facts
+
+FACTS = Facts({}, {"evaluate": {"threshold": 0.5, "bootstrap": 2000}}, True, [], {})
 
 
 @pytest.fixture(scope="module")
@@ -14,28 +17,46 @@ def evidence(artifacts):
     return read_evidence(artifacts)
 
 
+def texts(table):
+    return [[cell.text for cell in row.cells] for row in table.rows]
+
+
 def test_stage_tables_hold_ours_and_the_papers(evidence):
-    first = tables.build_stage_tables(evidence)[0]
-    assert [row.kind for row in first.networks[0].rows] == ["patient", "image", "paper"]
-    assert [network.title for network in first.networks][:2] == ["Unimodal MRI", "Traditional CNN MRI"]
-    assert first.networks[0].sources == [
+    tables = stages.build_stage_tables(evidence)
+    first = tables["stage-1"].groups
+    assert [row.kind for row in first[0].rows] == ["patient", "image", "paper"]
+    assert [group.title for group in first][:2] == ["Unimodal MRI", "Traditional CNN MRI"]
+    assert first[0].files == [
         "predictions/stage-1/unimodal-mri-patient.parquet",
         "predictions/stage-1/unimodal-mri-image.parquet",
     ]
-    assert (first.networks[5].rows[0].kind, first.networks[5].sources) == ("paper", [])
-    both = tables.build_stage_tables(evidence)[3].networks[0]
-    assert [row.label for row in both.rows][:3] == ["Patient folds", "of these, MRI images", "of these, CT images"]
-    assert both.rows[0].n == both.rows[1].n + both.rows[2].n
+    assert ([row.kind for row in first[5].rows], first[5].files, first[5].missing) == (["paper"], [], "not run")
+    both = tables["stage-4"].groups[0].rows
+    assert [row.cells[0].text for row in both][:3] == ["Patient folds", "of these, MRI images", "of these, CT images"]
+    assert both[0].cells[-2].key == both[1].cells[-2].key + both[2].cells[-2].key
+
+
+def test_the_chosen_threshold_stands_beside_the_usual_one(evidence):
+    row = stages.build_stage_tables(evidence)["stage-1"].groups[0].rows[0]
+    assert (row.cells[-3].text, row.cells[-3].detail) == ("83.0", "78.0–88.0, at 0.41 to 0.62")
+
+
+def test_the_papers_rows_never_decide_the_order(evidence):
+    for table in stages.build_stage_tables(evidence).values():
+        assert all(cell.key is None for row in table.rows if row.kind == "paper" for cell in row.cells)
 
 
 def test_an_interval_that_does_not_exist_is_undefined_in_print(evidence):
-    metrics = tables.index_summary(evidence.summary)["stage-1", "unimodal", "mri", "patient", "all", "image"]
+    metrics = stages.index_summary(evidence.summary)["stage-1", "unimodal", "mri", "patient", "all", "image"]
     spoiled = metrics | {"roc_auc": metrics["roc_auc"] | {"ci_low": float("nan")}}
     spoiled |= {"specificity": metrics["specificity"] | {"interval": "wilson_patients"}}
-    row = tables._own_row("patient", "", spoiled)
-    cells = dict(zip(("balanced", "accuracy", "sensitivity", "specificity", "roc_auc"), row.cells, strict=False))
-    assert cells["roc_auc"].interval == "undefined"
-    assert cells["specificity"].mark == "†"
+    spoiled |= {"brier": metrics["brier"] | {"value": float("nan")}}
+    row = stages.own_row("patient", "", spoiled, {})
+    names = ("label", "balanced", "accuracy", "sensitivity", "specificity", "roc_auc", "hard", "brier")
+    cells = dict(zip(names, row.cells, strict=False))
+    assert cells["roc_auc"].detail == "undefined"
+    assert cells["specificity"].text.endswith("†")
+    assert (cells["brier"].text, cells["brier"].key) == ("undefined", None)
 
 
 def test_the_scale_holds_everything_shown(evidence):
@@ -49,14 +70,16 @@ def test_the_scale_holds_everything_shown(evidence):
 
 
 def test_stage_6_shows_each_patient_under_each_network(evidence):
-    patients = cohort.build_patients(evidence)
-    multimodal = [
-        row for row in evidence.tables["patients"] if row["stage"] == "stage-6" and row["images"] == "multimodal"
-    ]
-    assert len(patients) == len(multimodal)
-    assert all(one["networks"][0]["network"] == "Multimodal" for one in patients)
-    one = patients[0]["networks"][0]
-    assert one["strip"].count("v12") == one["images_n"]  # a mark per image
+    content = patients.build(evidence, FACTS)
+    rows = [row for row in evidence.tables["patients"] if row["stage"] == "stage-6"]
+    assert len(content["table"].rows) == len(rows)
+    first = content["table"].rows[0]
+    assert first.cells[-2].drawing.count("v12") == first.cells[6].key  # a mark per image
+    assert list(content["panels"])[:2] == ["stage-5", "stage-6"]
+    plot = content["panels"]["stage-6"][0]
+    assert (plot.title, plot.sources) == ("Unimodal MRI", ["predictions/stage-6/unimodal-mri-patient.parquet"])
+    people = {row["patient_id"] for row in rows if (row["images"], row["modality"]) == ("mri", "mri")}
+    assert plot.drawings[0].count('class="mean') == len(people)
 
 
 def test_samples_span_the_ages(evidence):
@@ -75,19 +98,23 @@ def test_flow_counts_what_each_rule_took_out(evidence):
 
 
 def test_costs_are_medians_beside_the_papers(evidence):
-    rows = {row["architecture"]: row for row in sections.build_costs(evidence)}
+    rows = {row.cells[0].text: row.cells for row in costs.build_costs(evidence).rows}
     seconds = sorted(
         job["seconds_per_epoch"]
         for job in evidence.jobs
         if job["images"] == "mri" and job["architecture"] == "unimodal"
     )
-    assert rows["Unimodal"]["seconds"]["mri"] == pytest.approx((seconds[1] + seconds[2]) / 2)
-    assert (rows["Unimodal"]["paper"], rows["Multimodal"]["paper"]) == (1.2, 2.1)
-    assert rows["Unimodal"]["seconds"]["multimodal"] is None
+    columns = dict(zip(costs.COLUMNS, rows["Unimodal"], strict=True))
+    assert columns["MRI, s/epoch"].key == pytest.approx((seconds[1] + seconds[2]) / 2)
+    assert columns["Multimodal, s/epoch"].text == "–"
+    assert columns["MACs, millions"].text == "21.0"
+    assert columns["Paper, s/epoch"].key == 1.2
+    absent = dict(zip(costs.COLUMNS, rows["ResNet50"], strict=True))
+    assert (absent["<Weights"].text, absent["Paper, s/epoch"].text, absent["Jobs"].key) == ("not run", "76.0", 0)
 
 
 def test_learning_curves_pair_the_protocols(evidence):
-    panels = sections.build_learning_panels(evidence)
+    panels = learning.build_learning_panels(evidence)
     assert sorted(panels) == [f"stage-{number}" for number in range(1, 7)]
     first = panels["stage-1"][0]
     assert first.title == "Unimodal MRI"
@@ -102,36 +129,48 @@ def test_a_diverged_fold_does_not_break_the_page(artifacts, tmp_path):
     path = root / "curves" / "stage-1" / "unimodal-mri-patient.csv"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], "0,1,nan,nan,0.5,1.0", "0,2,900.5,800.0,,1.0", "0,3,inf,inf,0.5,1.0"]) + "\n")
-    drawing = sections.build_learning_panels(read_evidence(root))["stage-1"][0].drawings[0]
+    drawing = learning.build_learning_panels(read_evidence(root))["stage-1"][0].drawings[0]
     assert "nan" not in drawing
     assert "inf" not in drawing
 
 
 def test_versions_show_folds_and_holdout(evidence):
-    one, other = sections.build_versions(evidence)
-    assert (one["folds"], one["folds_interval"], one["holdout"], one["holdout_interval"]) == (
-        "91.3",
-        "88.1–94.2",
-        "85.4",
-        "",
-    )
-    assert (other["folds"], other["holdout"]) == ("–", "–")
+    one, other = versions.build_versions(evidence.versions).rows
+    assert [cell.text for cell in one.cells[4:7]] == ["91.3", "85.4", "–"]
+    assert [cell.detail for cell in one.cells[4:6]] == ["88.1–94.2", ""]
+    assert [cell.text for cell in other.cells[4:6]] == ["–", "–"]
 
 
-def test_delong_rows_of_the_hold_out_stand_beside_table_9(evidence):
-    rows = sections.build_delong_table(evidence)
-    assert {(row["subset"], row["level"]) for row in rows} == {
-        (subset, level) for subset in ("mri", "ct") for level in ("image", "patient")
-    }
-    assert {row["subset"]: row["printed"]["z"] for row in rows} == {"mri": 0.574, "ct": 0.444}
+def test_the_gates_rules_are_told_the_failed_ones_first(evidence):
+    table = versions.build_rules(evidence.versions)
+    assert [group.title for group in table.groups] == [
+        "osteo-unimodal-mri version 3: PROMOTE",
+        "osteo-multimodal version 1: REJECT",
+    ]
+    assert [row.cells[1].text for row in table.groups[1].rows] == ["failed", "held"]
+    assert table.groups[1].rows[0].cells[2].text == "too few in stage-1: 12; needed 20"
+
+
+def test_table_9_stands_beside_the_papers_and_says_what_is_undefined(evidence):
+    rows = texts(paper.build_delong(evidence.tables["table9"]))
+    assert rows[0][:2] == ["MRI", "image"]
+    assert rows[0][7] == "0.574, 0.566"
+    assert (rows[1][5], rows[1][6], rows[1][7]) == ("undefined", "undefined", "–")
+
+
+def test_the_ledger_says_which_rows_cannot_be(evidence):
+    content = paper.build(evidence, FACTS)
+    assert content["ledger_words"].startswith("0 of 1 printed rows are possible")
+    (row,) = texts(content["ledger"])
+    assert (row[2], row[6], row[7]) == ("24 + 24", "not possible", "–, –")
+    assert texts(content["sizes"])[0][1:4] == ["511 + 502", "0 of 8", "502 + 511"]
 
 
 def test_an_empty_table_with_columns_is_no_fault(artifacts, tmp_path):
-
     root = tmp_path / "artifacts"
     shutil.copytree(artifacts, root)
-    path = root / "evaluation" / "delong.csv"
+    path = root / "evaluation" / "table9.csv"
     path.write_text(path.read_text().splitlines()[0] + "\n")
-    assert sections.build_delong_table(read_evidence(root)) == []
+    assert paper.build_delong(read_evidence(root).tables["table9"]).rows == []
     (root / "jobs.json").write_text(json.dumps([]))
-    assert sections.build_costs(read_evidence(root)) == []
+    assert costs.build_costs(read_evidence(root)).rows == []

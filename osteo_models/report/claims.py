@@ -1,0 +1,101 @@
+"""The paper's claims beside ours: the figures of its networks, the order of the networks, and the test of table 9."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from osteo_models.report.evidence import Evidence, Records
+from osteo_models.report.headline import BALANCED, Bar, build_bars
+from osteo_models.report.stages import FOLDS, Index, index_summary
+from osteo_models.report.wording import PROPOSED, is_number, name_architecture, write_p
+from osteo_models.terms import ImageSet
+
+RANKED: Final[tuple[tuple[str, ImageSet], ...]] = (("stage-1", "mri"), ("stage-2", "ct"), ("stage-3", "combined"))
+Answer = Literal["yes", "partly", "no", "missing"]
+
+
+def judge_claims(evidence: Evidence) -> tuple[Answer, list[str]]:
+    """Whether each claim holds here, in sentences; the answer is yes where all do."""
+    judged = [
+        _judge_figures(evidence, build_bars(evidence)),
+        _judge_order(index_summary(evidence.summary)),
+        _judge_test(evidence.tables["table9"]),
+    ]
+    known = [held for held, _ in judged if held is not None]
+    sentences = [sentence for _, sentence in judged]
+    if not known:
+        return "missing", sentences
+    answer: Answer = "yes" if all(share == 1 for share in known) else ("partly" if any(known) else "no")
+    return answer, sentences
+
+
+def _judge_figures(evidence: Evidence, bars: list[Bar]) -> tuple[float | None, str]:
+    """How many of the paper's figures lie within our intervals, under the paper's protocol where it was run."""
+    index, asked, held = index_summary(evidence.summary), 0, 0
+    apart: list[str] = []
+    for bar in bars:
+        low, high = _interval(index, bar)
+        if bar.paper is None or low is None or high is None:
+            continue
+        asked += 1
+        if low <= bar.paper <= high:
+            held += 1
+        else:
+            figures = f"{100 * low:.1f}–{100 * high:.1f}, paper {100 * bar.paper:.1f}"
+            apart.append(f"{bar.network} in stage {bar.stage[-1]} ({figures})")
+    if not asked:
+        return None, "No figure of the paper's networks can be compared."
+    told = f"Figures: {held} of {asked} balanced accuracies of the paper's networks lie within our 95 % intervals"
+    return held / asked, f"{told}; outside: {'; '.join(apart)}." if apart else f"{told}."
+
+
+def _interval(index: Index, bar: Bar) -> tuple[float | None, float | None]:
+    """Ours under the image protocol, as the paper's folds were; on the test sets there is only the patient protocol."""
+    protocol = "image" if bar.stage in FOLDS else "patient"
+    row = index.get((bar.stage, bar.architecture, bar.images, protocol, "all", "image"), {}).get(BALANCED, {})
+    low, high = row.get("ci_low"), row.get("ci_high")
+    return (float(low), float(high)) if is_number(low) and is_number(high) else (None, None)
+
+
+def _judge_order(index: Index) -> tuple[float | None, str]:
+    """Whether the unimodal network leads the baselines, as in tables 3 to 5."""
+    led, parts = 0, []
+    for stage, images in RANKED:
+        for protocol in ("image", "patient"):
+            found = {
+                key[1]: metrics[BALANCED]["value"]
+                for key, metrics in index.items()
+                if (key[0], key[2], key[3], key[4], key[5]) == (stage, images, protocol, "all", "image")
+                and is_number(metrics[BALANCED]["value"])
+            }
+            if len(found) < 2 or "unimodal" not in found:
+                continue
+            best = max(found, key=lambda name: found[name])
+            led += best in PROPOSED
+            parts.append(
+                f"stage {stage[-1]} by {protocol} folds "
+                + ("it" if best in PROPOSED else name_architecture(best))
+                + f" is first of {len(found)}"
+            )
+    if not parts:
+        return None, "Order: no baseline ran beside the unimodal network."
+    return led / len(parts), f"Order (the paper: the unimodal network leads its baselines): {'; '.join(parts)}."
+
+
+def _judge_test(rows: Records) -> tuple[float | None, str]:
+    """Table 9: the paper finds no difference between the multimodal and the unimodal network."""
+    known = [row for row in rows if row["level"] == "image" and is_number(row["p_value"])]
+    if not known:
+        return None, "DeLong's test of table 9: missing."
+    agrees = sum(row["p_value"] >= 0.05 for row in known)
+    parts = "; ".join(f"{str(row['subset']).upper()} p {_equals(row)}{_printed(row)}" for row in known)
+    return agrees / len(known), f"Multimodal against unimodal (the paper: no difference): {parts}."
+
+
+def _equals(row: dict[str, Any]) -> str:
+    shown = write_p(row["p_value"])
+    return shown if shown.startswith("<") else f"= {shown}"
+
+
+def _printed(row: dict[str, Any]) -> str:
+    return f" (paper {row['paper_p_value']:.3f})" if is_number(row["paper_p_value"]) else ""

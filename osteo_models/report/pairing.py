@@ -1,0 +1,121 @@
+"""Two versions on the images that both have scored: paired tests, with whole patients resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from osteo_models.errors import InputError
+from osteo_models.evaluation.bootstrap import compute_metrics, draw_weights, sum_patients
+from osteo_models.evaluation.cases import Cases
+from osteo_models.evaluation.delong import DelongResult, delong_test
+from osteo_models.evaluation.intervals import percentile_interval
+from osteo_models.evaluation.patients import score_patients
+from osteo_models.evaluation.predictions import Predictions
+from osteo_models.terms import PROTOCOLS
+
+KINDS: Final = {"folds": "folds", "stage-5": "hold-out", "stage-6": "patient-based test"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """B minus A of one metric; None where it is undefined."""
+
+    first: float | None
+    second: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both versions on the same images of one kind of test."""
+
+    kind: str
+    protocol: str
+    n: int
+    n_patients: int
+    balanced_accuracy: Difference
+    roc_auc: Difference
+    by_image: DelongResult | None
+    by_patient: DelongResult | None
+    note: str
+    sources: tuple[str, str]
+
+
+def pair_versions(
+    first: Sequence[Predictions], second: Sequence[Predictions], *, threshold: float, seed: int, resamples: int
+) -> list[Pair]:
+    """Every kind of test and protocol in which both versions scored a common image."""
+    pairs: list[Pair] = []
+    for kind in KINDS:
+        for protocol in reversed(PROTOCOLS):
+            sides = [_select(jobs, kind, protocol) for jobs in (first, second)]
+            if sides[0] is None or sides[1] is None:
+                continue
+            a, b = sides[0], sides[1]
+            _, rows_a, rows_b = np.intersect1d(a.image_id, b.image_id, return_indices=True)
+            a, b = a.select(rows_a), b.select(rows_b)
+            if rows_a.size and np.array_equal(a.target, b.target):
+                pairs.append(_compare(kind, protocol, a, b, threshold, seed, resamples))
+    return pairs
+
+
+def _select(jobs: Sequence[Predictions], kind: str, protocol: str) -> Predictions | None:
+    """The job of a kind of test; a network takes part in one of the stages with folds."""
+    stages = ("stage-1", "stage-2", "stage-3", "stage-4") if kind == "folds" else (kind,)
+    return next((job for job in jobs if job.stage in stages and job.protocol == protocol), None)
+
+
+def _compare(
+    kind: str, protocol: str, a: Predictions, b: Predictions, threshold: float, seed: int, resamples: int
+) -> Pair:
+    balanced, area = _bootstrap(a, b, threshold, seed, resamples)
+    by_image, note = _test(a.target, a.score, b.score)
+    patients = [score_patients(job.target, job.score, job.patient_id) for job in (a, b)]
+    target = np.asarray([one.target for one in patients[0]], dtype=np.int64)
+    by_patient, why = _test(target, *(np.asarray([one.score for one in side]) for side in patients))
+    return Pair(
+        KINDS[kind],
+        protocol,
+        a.target.size,
+        len(patients[0]),
+        balanced,
+        area,
+        by_image,
+        by_patient,
+        note or why,
+        (a.source, b.source),
+    )
+
+
+def _test(target: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[DelongResult | None, str]:
+    """DeLong's test of B against A, or why there is none."""
+    try:
+        return delong_test(target, second, first), ""
+    except InputError as error:
+        return None, error.found.replace("`score_a`", "B's score").replace("`score_b`", "A's score")
+
+
+def _bootstrap(
+    a: Predictions, b: Predictions, threshold: float, seed: int, resamples: int
+) -> tuple[Difference, Difference]:
+    """Balanced accuracy and area; a resample draws the same patients for both."""
+    sums = [sum_patients(Cases(job.target, job.score, job.patient_id, has_patients=True), threshold) for job in (a, b)]
+    once = np.ones((1, sums[0].positives.size))
+    weights = draw_weights(sums[0].stratum, resamples, seed)
+    points, samples = ([compute_metrics(one, rows) for one in sums] for rows in (once, weights))
+    found: list[Difference] = []
+    for name in ("balanced_accuracy", "roc_auc"):
+        values = [None if np.isnan(point[name][0]) else float(point[name][0]) for point in points]
+        interval = percentile_interval(samples[1][name] - samples[0][name])
+        gap = None if values[0] is None or values[1] is None else values[1] - values[0]
+        if np.array_equal(a.score, b.score):
+            interval = (0.0, 0.0)
+        low, high = interval if interval else (None, None)
+        found.append(Difference(values[0], values[1], gap, low, high))
+    return found[0], found[1]

@@ -1,0 +1,153 @@
+"""The stages' tables: ours under both protocols, the paper's figures beside them, and what was not run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from osteo_models.report.evidence import Evidence, Records, read_paper
+from osteo_models.report.facts import Facts
+from osteo_models.report.table import Cell, Column, Group, Row, Table, count, key_of, measure, word
+from osteo_models.report.wording import (
+    ARCHITECTURES,
+    IMAGES,
+    METRICS,
+    PAPER_TABLE,
+    STAGES,
+    UNDEFINED,
+    is_number,
+    name_network,
+    write_count,
+    write_interval,
+    write_metric,
+)
+from osteo_models.terms import IMAGE_SETS
+
+Key = tuple[str, str, str, str, str, str]  # stage, architecture, images, protocol, subset, level
+Index = dict[Key, dict[str, dict[str, Any]]]
+FOLDS: Final = ("stage-1", "stage-2", "stage-3", "stage-4")
+
+
+def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
+    """The section's content."""
+    return {"stages": build_stage_tables(evidence)}
+
+
+def index_summary(summary: Records) -> Index:
+    """The summary's rows by job, subset and level, then by metric."""
+    found: Index = {}
+    for record in summary:
+        stage, architecture, images = record["stage"], record["architecture"], record["images"]
+        key = (stage, architecture, images, record["protocol"], record["subset"], record["level"])
+        found.setdefault(key, {})[record["metric"]] = record
+    return found
+
+
+def build_stage_tables(evidence: Evidence) -> dict[str, Table]:
+    """All six stages, those without results too."""
+    ours, paper = index_summary(evidence.summary), read_paper("stages")
+    chosen = {(*_job(row), row["metric"]): row for row in evidence.tables["chosen"]}
+    columns = [
+        Column("Network and protocol"),
+        *(Column(title) for title in METRICS.values()),
+        Column("Balanced accuracy at a chosen threshold, %"),
+        Column("Images"),
+        Column("Patients"),
+    ]
+    tables: dict[str, Table] = {}
+    for stage in STAGES:
+        printed = {(row["architecture"], row["images"]): row for row in paper if row["stage"] == stage}
+        wanted = set(printed) | {(key[1], key[2]) for key in ours if key[0] == stage}
+        groups = [
+            _network_group(ours, chosen, stage, network, printed.get(network))
+            for network in sorted(wanted, key=order_networks)
+        ]
+        caption = f"Stage {stage[-1]} beside table {PAPER_TABLE[stage]}; second lines: 95 % intervals."
+        tables[stage] = Table(f"table-{stage}", caption, columns, groups)
+    return tables
+
+
+def order_networks(network: tuple[str, str]) -> tuple[int, int, str]:
+    """Sort key of (architecture, images): by image set, the proposed network first."""
+    known = list(ARCHITECTURES)
+    architecture, images = network
+    place = known.index(architecture) if architecture in known else len(known)
+    return (IMAGE_SETS.index(images) if images in IMAGE_SETS else 9, place, architecture)
+
+
+def sort_jobs(rows: Records) -> Records:
+    """Rows of jobs by image set, the proposed network first."""
+    return sorted(rows, key=lambda row: order_networks((row["architecture"], row["images"])))
+
+
+def _job(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    return (row["stage"], row["architecture"], row["images"], row["protocol"])
+
+
+def _network_group(
+    ours: Index, chosen: dict[tuple[str, ...], Any], stage: str, network: tuple[str, str], printed: Any
+) -> Group:
+    rows = list(_own_rows(ours, chosen, stage, *network))
+    if printed is not None:
+        rows.append((_paper_row(printed), ""))
+    files = list(dict.fromkeys(file for _, file in rows if file))
+    return Group(name_network(*network), [row for row, _ in rows], files, "" if files else "not run")
+
+
+def _own_rows(
+    ours: Index, chosen: dict[tuple[str, ...], Any], stage: str, architecture: str, images: str
+) -> Iterator[tuple[Row, str]]:
+    """Our rows of a network, each with its predictions file."""
+    folds = stage in FOLDS
+    for protocol, label in (("patient", "Patient folds" if folds else "Ours"), ("image", "Image folds")):
+        whole = ours.get((stage, architecture, images, protocol, "all", "image"))
+        if not whole:
+            continue
+        other = chosen.get((stage, architecture, images, protocol, "balanced_accuracy"), {})
+        yield own_row(protocol, label, whole, other), str(whole["accuracy"]["source"])
+        for subset in ("mri", "ct") if protocol == "patient" else ():
+            part = ours.get((stage, architecture, images, protocol, subset, "image"))
+            if part:
+                yield own_row("part", f"of these, {IMAGES[subset]} images", part, {}), ""
+
+
+def own_row(kind: str, label: str, metrics: dict[str, dict[str, Any]], chosen: dict[str, Any]) -> Row:
+    """A row of ours; `chosen` is the balanced accuracy at the threshold chosen on training folds, or empty."""
+    cells = [word(label)]
+    for name in METRICS:
+        one = metrics.get(name, {})
+        mark = "†" if one.get("interval") == "wilson_patients" else ""
+        interval = write_interval(name, one.get("ci_low"), one.get("ci_high")) or UNDEFINED
+        kind_of_cell = "lead-figure" if name == "balanced_accuracy" else ""
+        cells.append(
+            Cell(write_metric(name, one.get("value")) + mark, interval, key_of(one.get("value")), kind_of_cell)
+        )
+    cells.append(_chosen_cell(chosen))
+    any_metric = metrics["accuracy"]
+    return Row([*cells, count(any_metric["n"]), count(any_metric["n_patients"])], kind)
+
+
+def _chosen_cell(chosen: dict[str, Any]) -> Cell:
+    if not chosen:
+        return Cell("–")
+    cell = measure("balanced_accuracy", chosen["value"], chosen["ci_low"], chosen["ci_high"])
+    ends = [chosen.get("threshold_low"), chosen.get("threshold_high")]
+    if not all(is_number(end) for end in ends):
+        return cell
+    at = " to ".join(dict.fromkeys(f"{end:.2f}" for end in ends))
+    return Cell(cell.text, f"{cell.detail}, at {at}".removeprefix(", "), cell.key)
+
+
+def _paper_row(printed: dict[Any, Any]) -> Row:
+    """The figures as printed: no rounding, no mending; never what a table is sorted by."""
+    cells = [Cell("Paper, as printed")]
+    for name in METRICS:
+        value = printed.get(name)
+        if not is_number(value):
+            cells.append(Cell("–"))
+            continue
+        low, high = printed.get(f"{name}_lo"), printed.get(f"{name}_hi")
+        interval = f"{low:.1f}–{high:.1f}" if is_number(low) and is_number(high) else ""
+        area = name == "roc_auc_hard" and float(value) <= 1
+        cells.append(Cell(f"{value:.3f}" if area else f"{value:.2f}", interval))
+    return Row([*cells, Cell("–"), Cell(write_count(printed["n"])), Cell("–")], "paper")

@@ -12,7 +12,8 @@ import click
 
 from osteo_models import __version__
 from osteo_models.data_commands import data
-from osteo_models.errors import GateRefused, OsteoError
+from osteo_models.errors import OsteoError
+from osteo_models.gate_commands import COMMANDS as GATE
 from osteo_models.model_commands import COMMANDS as USE
 from osteo_models.settings import die_with_parent, load_settings, prepare_environment
 from osteo_models.upkeep import COMMANDS as UPKEEP
@@ -45,7 +46,7 @@ def main(debug: bool) -> None:
         die_with_parent()
 
 
-for command in (data, *UPKEEP, *USE):
+for command in (data, *UPKEEP, *USE, *GATE):
     main.add_command(command)
 
 
@@ -123,18 +124,6 @@ def _tracking() -> Any:
     return open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
 
 
-def _journal() -> Any:
-    from osteo_models.registry.journal import open_journal
-
-    return open_journal(load_settings().journal_uri)
-
-
-def _author() -> Any:
-    from osteo_models.registry.author import read_author
-
-    return read_author(load_settings())
-
-
 @main.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -153,100 +142,3 @@ def versions(name: str | None, as_json: bool) -> None:
         for metric, value in sorted(version.metrics.items()):
             if metric.endswith(".balanced_accuracy"):
                 click.echo(f"  {metric} {value:.3f}")
-
-
-@main.command()
-@click.argument("name")
-@click.argument("version", required=False)
-@click.option("--dry-run", is_flag=True, help="Judge, but change nothing.")
-@click.option("--waive", multiple=True, metavar="RULE", help="Set a rule aside where it fails; stays visible.")
-@click.option("--reason", default="", metavar="TEXT", help="Why rules are waived.")
-@click.option("--by", default="", metavar="NAME", help="Who answers for the waiver.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def promote(
-    name: str, version: str | None, dry_run: bool, waive: tuple[str, ...], reason: str, by: str, as_json: bool
-) -> None:
-    """Make a version champion if every rule of the gate in params.yaml holds.
-
-    NAME is a registered model; VERSION is its challenger unless given. Exits 3, naming the rules that failed, when the
-    gate refuses. Promotions, refusals and waivers are written to the journal: see `osteo history`.
-    """
-    from osteo_models.params import load_params
-
-    settings = load_settings()
-    rules = load_params(settings.root / "params.yaml").gate
-    from osteo_models.registry.gate import Waiver
-    from osteo_models.registry.gate import promote as promote_version
-
-    try:
-        promotion = promote_version(
-            _tracking(),
-            name,
-            version,
-            rules,
-            journal=_journal(),
-            author=_author(),
-            dry_run=dry_run,
-            waivers=[Waiver(rule, reason, by) for rule in waive],
-            settings=settings,
-        )
-    except GateRefused as refusal:
-        _show_verdict(refusal.verdict, as_json)
-        raise
-    _show_verdict(promotion if as_json else promotion.verdict, as_json)
-    if not as_json:
-        done = "is now" if promotion.changed else "would become" if promotion.would_change else "is already"
-        click.echo(f"{promotion.name} version {promotion.version} {done} champion")
-
-
-def _show_verdict(verdict: Any, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(asdict(verdict), default=str))
-        return
-    for result in verdict.results:
-        mark = "WAIV" if result.waiver else "FAIL" if not result.passed else "ok  " if result.applies else "n/a "
-        click.echo(f"  {mark} {result.rule}: {result.why}")
-
-
-@main.command()
-@click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def history(name: str, as_json: bool) -> None:
-    """Who promoted, refused, waived or rolled back versions of a model, when and why.
-
-    Exits 1 where the journal was altered.
-    """
-    from osteo_models.registry.history import show_history
-
-    shown = show_history(_journal(), name)
-    click.echo(json.dumps(shown.as_dict()) if as_json else "\n".join(shown.as_lines()))
-    if shown.faults:
-        sys.exit(1)
-
-
-@main.command()
-@click.argument("name")
-@click.option("--reason", default="", metavar="TEXT", help="Kept in the journal.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def rollback(name: str, reason: str, as_json: bool) -> None:
-    """Make the champion before the present one champion again."""
-    from osteo_models.registry.gate import rollback as roll_back
-
-    done = roll_back(_tracking(), name, journal=_journal(), author=_author(), reason=reason)
-    said = f"{done.name} version {done.version} is champion again, in place of version {done.replaced}"
-    click.echo(json.dumps(asdict(done)) if as_json else said)
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(as_json: bool) -> None:
-    """Say what is wrong in the stores, and what to do about it; exits 1 where something is."""
-    from osteo_models.doctor import examine
-
-    found = examine(load_settings())
-    if as_json:
-        click.echo(json.dumps([asdict(ailment) for ailment in found]))
-    else:
-        click.echo("\n".join(map(str, found)) or "nothing is wrong")
-    if found:
-        sys.exit(1)

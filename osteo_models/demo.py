@@ -183,7 +183,14 @@ def _promote(params: Params, settings: Settings, say: Say) -> list[str]:
     for name in names:
         try:
             promotion = promote(
-                tracking, name, None, params.gate, journal=journal, author=read_author(settings), settings=settings
+                tracking,
+                name,
+                None,
+                params.gate,
+                journal=journal,
+                author=read_author(settings),
+                settings=settings,
+                data=params.data.path,
             )
         except GateRefused as refusal:
             say(f"  {name}: refused ({refusal.found})")

@@ -34,6 +34,7 @@ def promote_model(name: str, params: Params, settings: Settings, tracking: Track
             journal=open_journal(settings.journal_uri),
             author=read_author(settings),
             settings=settings,
+            data=params.data.path,
         )
     except (GateRefused, ConflictError) as error:
         say(f"  {error}")

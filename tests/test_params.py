@@ -23,10 +23,11 @@ def test_all_faults_are_told_at_once(raw_params):
     raw_params["prepare"]["mri_percentiles"] = [1, 995]
     raw_params["cohort"]["control_age_years"] = [44, 18]
     del raw_params["splits"]["holdout"]["ct"]
+    raw_params["gate"][0]["profiles"] = ["papers"]
     with pytest.raises(ParamsError) as caught:
         parse_params(raw_params)
     text = str(caught.value)
-    assert "12 faults" in text
+    assert "13 faults" in text
     for fault in (
         "profil: unknown key",
         "profile: 'fast' is not one of ['paper', 'quick']",
@@ -39,6 +40,7 @@ def test_all_faults_are_told_at_once(raw_params):
         "prepare.mri_percentiles.1: Input should be less than or equal to 100",
         "splits.holdout: missing ct",
         "stages.stage-1.architectures: 'resnet51' has no entry under `architectures`",
+        "gate.0.profiles: 'papers' is not one of ['paper', 'quick']",
         "profiles.quick.leave_out: 'vgg61' has no entry under `architectures`",
     ):
         assert fault in text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,12 +16,14 @@ from mlflow import artifacts as mlflow_artifacts
 from mlflow.exceptions import MlflowException
 
 from osteo_models.data.frames import read_frame
-from osteo_models.errors import InputError, WeightsError
+from osteo_models.errors import InputError, StaleDataError, WeightsError
 from osteo_models.evaluation.predictions import Predictions, read_predictions
 from osteo_models.registry.lookup import VersionInfo
+from osteo_models.registry.manifest import MANIFEST, MANIFEST_TAG, read_manifest
 from osteo_models.registry.network import RECORD, hash_file, read_record
 from osteo_models.registry.rules.comparison import SHORTCUTS
 from osteo_models.registry.rules.evidence import Evidence, Rival, Row
+from osteo_models.registry.rules.provenance import RECORD_OF_FILES
 from osteo_models.registry.rules.splits import SPLITS
 from osteo_models.registry.rules.thresholds import GROUPS
 from osteo_models.registry.runs import PARENT_TAG
@@ -30,8 +31,6 @@ from osteo_models.registry.tracking import Tracking
 from osteo_models.terms import STAGES, Protocol, Stage
 
 EVIDENCE: Final = "evidence"
-HASHES: Final = "sha256.json"
-MANIFEST: Final = "manifest.json"
 PREDICTIONS: Final = "predictions"
 TABLE_COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     SHORTCUTS: frozenset({"predictor", "images", "validation", "metric", "value"}),
@@ -96,9 +95,9 @@ def read_kept(tracking: Tracking, version: VersionInfo) -> Kept:
         faults: dict[str, str] = {}
         for name in (EVIDENCE, MANIFEST, f"artifacts/{RECORD}"):
             _download(tracking, version, name, folder)
-        recorded = _read_recorded(folder, faults)
+        recorded = _read_recorded(folder, version, faults)
         evidence = folder / EVIDENCE
-        paths = [path for path in sorted(evidence.rglob("*")) if path.is_file() and path != evidence / HASHES]
+        paths = [path for path in sorted(evidence.rglob("*")) if path.is_file()]
         found = {path.relative_to(evidence).as_posix(): hash_file(path) for path in paths}
         splits, digest = _read_splits(evidence / SPLITS, faults)
         tables = {name: _read_table(evidence / name, name, faults) for name in TABLE_COLUMNS if name in found}
@@ -136,18 +135,18 @@ def _download(tracking: Tracking, version: VersionInfo, name: str, folder: Path)
         return
 
 
-def _read_recorded(folder: Path, faults: dict[str, str]) -> dict[str, str]:
-    """SHA-256 of the files of evidence as registered, by their names below `evidence/`."""
-    manifest, listing = folder / MANIFEST, folder / EVIDENCE / HASHES
-    try:
-        if manifest.is_file():
-            whole: dict[str, str] = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
-            head = f"{EVIDENCE}/"
-            return {name.removeprefix(head): digest for name, digest in whole.items() if name.startswith(head)}
-        return dict(json.loads(listing.read_text(encoding="utf-8"))) if listing.is_file() else {}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        faults["the record of the files"] = f"cannot be read ({error})"
+def _read_recorded(folder: Path, version: VersionInfo, faults: dict[str, str]) -> dict[str, str]:
+    """SHA-256 of the files of evidence as registered, by their names below `evidence/`; none where it is not known."""
+    path, digest = folder / MANIFEST, version.tags.get(MANIFEST_TAG, "")
+    if not path.is_file() and not digest:  # something else registered it
         return {}
+    try:
+        whole = read_manifest(path, digest, version.uri)
+    except StaleDataError as error:
+        faults[RECORD_OF_FILES] = error.found
+        return {}
+    head = f"{EVIDENCE}/"
+    return {name.removeprefix(head): digest for name, digest in whole.items() if name.startswith(head)}
 
 
 def _read_splits(path: Path, faults: dict[str, str]) -> tuple[pd.DataFrame | None, str]:

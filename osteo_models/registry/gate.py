@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from osteo_models.errors import GateRefused, InputError
 from osteo_models.params import GateRule
@@ -18,6 +18,7 @@ from osteo_models.registry.events import Entry, previous_champion
 from osteo_models.registry.evidence import gather_evidence, read_kept
 from osteo_models.registry.journal import Journal
 from osteo_models.registry.lookup import find_alias
+from osteo_models.registry.manifest import MANIFEST_TAG
 from osteo_models.registry.rivals import find_rival
 from osteo_models.registry.rules import (
     Evidence,
@@ -46,6 +47,9 @@ __all__ = [
     "judge",
     "promote",
 ]
+
+
+PINS: Final = ("git.commit", "dvc.data", "dvc.splits", MANIFEST_TAG)
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ def promote(
     dry_run: bool = False,
     waivers: Sequence[Waiver] = (),
     settings: Settings | None = None,
+    data: str = "data",
 ) -> Promotion:
     """Judge a version and make it champion.
 
@@ -100,6 +105,7 @@ def promote(
         dry_run: Judge, and refuse as ever, but change nothing.
         waivers: Rules to set aside where they fail.
         settings: Where the images are, should the champion have to score them.
+        data: The data set's path, as in params.yaml.
 
     Raises:
         InputError: No such model or version, or a waiver without reason or name.
@@ -111,7 +117,8 @@ def promote(
     check_waivers(waivers, rules)
     candidate = get_version(tracking, _reference(name, version))
     standing = journal.standing(name)
-    verdict = assess(tracking, candidate, rules, champion=standing.champion, waivers=waivers, settings=settings)
+    champion = standing.champion
+    verdict = assess(tracking, candidate, rules, champion=champion, waivers=waivers, settings=settings, data=data)
     facts = _describe(candidate, verdict)
     if verdict.verdict != "PROMOTE":
         if not dry_run:
@@ -143,6 +150,7 @@ def assess(
     champion: int | None = None,
     waivers: Sequence[Waiver] = (),
     settings: Settings | None = None,
+    data: str = "data",
 ) -> Verdict:
     """Gather the evidence of a version, beside that of the champion, and judge it; nothing is changed."""
     kept = read_kept(tracking, candidate)
@@ -153,7 +161,8 @@ def assess(
         except InputError:
             rival = Rival(champion, lacking="it is no longer in the store; `osteo rollback` goes to the one before")
         else:
-            rival = find_rival(tracking, candidate, kept, present, read_kept(tracking, present), settings=settings)
+            other = read_kept(tracking, present)
+            rival = find_rival(tracking, candidate, kept, present, other, settings=settings, data=data)
     return judge(gather_evidence(tracking, candidate, kept, rival), rules, waivers)
 
 
@@ -201,7 +210,7 @@ def _describe(candidate: VersionInfo, verdict: Verdict) -> dict[str, Any]:
         | ({} if result.applies else {"applies": False})
         for result in verdict.results
     ]
-    tags = {name: candidate.tags[name] for name in ("git.commit", "dvc.data", "dvc.splits") if name in candidate.tags}
+    tags = {name: candidate.tags[name] for name in PINS if name in candidate.tags}
     pins = {"weights": candidate.sha256, "job": candidate.job, **tags}
     return {"verdict": verdict.verdict, **pins, "rules": results}
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,8 +90,6 @@ def test_a_session(osteo) -> None:
 
 
 def test_what_the_doctor_finds(osteo, tmp_path: Path) -> None:
-    import sqlite3
-
     osteo("promote", NAME, "1")
     set_alias(osteo.tracking, NAME, "champion", 3)
     with sqlite3.connect(tmp_path / ".osteo" / "mlflow.db") as database:
@@ -107,8 +109,6 @@ def test_a_tracking_server_needs_a_journal_of_its_own(osteo, monkeypatch: pytest
 
 
 def test_who_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
-
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("OSTEO_USER", raising=False)
     monkeypatch.setattr("getpass.getuser", lambda: "login")
@@ -119,3 +119,15 @@ def test_who_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (read_author(settings).who, read_author(settings).commit) == ("G. Committer", "")
     monkeypatch.setenv("OSTEO_USER", "A. Keeper")
     assert read_author(load_settings(tmp_path)).who == "A. Keeper"
+
+
+@pytest.mark.slow
+def test_the_flow_judges_every_challenger(osteo, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OSTEO_USER": "A. Keeper"}
+    environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_LOGGING_LEVEL": "CRITICAL"}
+    command = [sys.executable, "-m", "pipelines.promote"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert f"{NAME} version 3: REJECT: minimum balanced_accuracy (stage-1)" in done.stdout
+    assert f"1 refused: {NAME}" in done.stderr
+    assert "refused version 3" in osteo("history", NAME)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from osteo_models.registry.evidence import Kept, read_kept
+from osteo_models.params import GateRule
+from osteo_models.registry.evidence import Kept, gather_evidence, read_kept
 from osteo_models.registry.lookup import VersionInfo, load_network
 from osteo_models.registry.rivals import find_rival
+from osteo_models.registry.rules import judge
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.settings import Settings, load_settings
 from tests.registry.gate_cases import Case, files_of, make_case, make_splits, register_case
@@ -128,7 +130,7 @@ def test_what_cannot_be_read_is_named(tracking, register) -> None:
     (folder / "evaluation" / "groups.csv").write_text("stage,value\nstage-1,high\n")
     (folder / "evaluation" / "shortcuts.csv").write_text("predictor,value\nage,0.5\n")
     (folder / "stage-1" / "unimodal-mri-patient.parquet").write_bytes(b"PAR1")
-    (folder / "sha256.json").write_text("[")
+    (files_of(tracking, version) / "manifest.json").write_text("[")
     (files_of(tracking, version) / "artifacts" / "model.json").write_text("{}")
     kept = read_kept(tracking, version)
     assert (kept.splits, kept.tables, kept.predictions, kept.recorded, kept.threshold) == (None, {}, {}, {}, None)
@@ -136,5 +138,17 @@ def test_what_cannot_be_read_is_named(tracking, register) -> None:
     assert kept.faults["evaluation/groups.csv"] == "cannot be read (could not convert string to float: 'high')"
     assert kept.faults["evaluation/shortcuts.csv"] == "without images, metric, validation"
     assert "not a readable parquet file" in kept.faults["predictions"]
-    assert "cannot be read" in kept.faults["the record of the files"]
+    assert kept.faults["record of the files"] == "manifest.json was changed after it was registered"
     assert kept.faults["threshold"].startswith("without architecture")
+
+
+def test_a_manifest_counts_only_as_it_was_registered(tracking, register) -> None:
+    version, before = register("a", make_case())
+    assert set(before.recorded) == set(before.found)
+    path = files_of(tracking, version) / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b"a", b"b"))
+    changed = read_kept(tracking, version)
+    assert changed.recorded == {}
+    (result,) = judge(gather_evidence(tracking, version, changed), [GateRule(rule="files_intact")]).results
+    assert result.found == "record of the files: manifest.json was changed after it was registered"
+    assert not result.lacking

@@ -20,6 +20,7 @@ from osteo_models.terms import STAGES, Stage, metric_prefix
 COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DIGEST: Final = re.compile(r"[0-9a-f]{32}(\.dir)?")
 RECOMPUTED: Final[tuple[MetricName, ...]] = ("balanced_accuracy", "roc_auc", "brier")
+RECORD_OF_FILES: Final = "record of the files"
 TOLERANCE: Final = 1e-9
 
 
@@ -70,7 +71,8 @@ def check_files_intact(evidence: Evidence, rule: GateRule) -> RuleResult:
     """Every file that is kept as evidence is there, and is the one that was registered."""
     needed = "every kept file as it was registered"
     if not evidence.recorded:
-        return failed(rule, "no record of the files kept with the version", needed, lacking=True)
+        changed = RECORD_OF_FILES in evidence.faults
+        return failed(rule, evidence.why_not(RECORD_OF_FILES), needed, lacking=not changed)
     gone = sorted(set(evidence.recorded) - set(evidence.found))
     other = sorted(name for name, digest in evidence.recorded.items() if evidence.found.get(name, digest) != digest)
     added = sorted(set(evidence.found) - set(evidence.recorded))

@@ -12,9 +12,11 @@ import torch
 
 from osteo_models.errors import StaleDataError, WeightsError
 from osteo_models.params import Evaluate, GateRule
+from osteo_models.registry.author import Author
 from osteo_models.registry.ensemble import Ensemble, find_folds, list_members, write_ensemble
 from osteo_models.registry.gate import promote
 from osteo_models.registry.holdout import measure_holdout, score_holdout
+from osteo_models.registry.journal import open_journal
 from osteo_models.registry.network import LoadedNetwork, read_network
 from osteo_models.registry.scoring import encode_picture, score_table
 from osteo_models.registry.versions import load_network
@@ -99,7 +101,8 @@ def test_it_is_registered_promoted_and_loaded_like_any_model(
     version = register({**stage(1), **stage(5)}, folder=folder, job=job)
     assert version.name == "osteo-unimodal-mri-ensemble" and version.job == job.key
     rules = [GateRule(rule="minimum", stages=("stage-1", "stage-5"), metric="balanced_accuracy", value=0.7)]
-    assert promote(tracking, version.name, None, rules).changed
+    keeper = {"journal": open_journal(tracking.uri), "author": Author("A. Keeper", "c" * 40)}
+    assert promote(tracking, version.name, None, rules, **keeper).changed
     loaded = load_network(tracking, f"{version.name}@champion")
     assert loaded.record.members == 3 and loaded.record.name == version.name
     assert tracking.client.get_run(version.run_id).data.params["members"] == "3"

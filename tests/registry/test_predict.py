@@ -13,10 +13,13 @@ from sklearn.datasets import load_sample_image
 from osteo_models.data.likeness_file import save_likeness
 from osteo_models.data.likeness_fit import fit_likeness
 from osteo_models.errors import InputError
+from osteo_models.explanation import explain_path
 from osteo_models.models import build
 from osteo_models.predict import predict_path
 from osteo_models.registry.ensemble import write_ensemble
-from osteo_models.registry.serving import encode_picture
+from osteo_models.registry.lookup import get_version
+from osteo_models.registry.manifest import hash_files, open_files, read_listing
+from osteo_models.registry.scoring import encode_picture
 from osteo_models.registry.tracking import JobRun
 from osteo_models.registry.versions import register_version
 from osteo_models.score import patients_path, score_folder
@@ -92,7 +95,15 @@ def test_a_folder_without_an_image_and_an_unknown_version(tracking, multimodal, 
 
 
 @pytest.fixture(scope="module")
-def ensemble(tracking, tmp_path_factory):
+def likeness():
+    """What drawn bodies look like."""
+    parts = [draw_bodies(name, patients=60, each=5, seed=1) for name in ("mri", "ct")]
+    images = np.concatenate([images for images, _ in parts])
+    return fit_likeness(images, ["mri"] * 300 + ["ct"] * 300, [name for _, names in parts for name in names])
+
+
+@pytest.fixture(scope="module")
+def ensemble(tracking, likeness, tmp_path_factory):
     """A registered ensemble of three that knows its training images, drawn bodies."""
     place = tmp_path_factory.mktemp("ensemble")
     weights = [place / f"fold-{seed}" / "model.safetensors" for seed in (1, 2, 3)]
@@ -101,9 +112,6 @@ def ensemble(tracking, tmp_path_factory):
     record = {"architecture": "unimodal", "spec": {}, "images": "mri", "recipe": {"precision": "float32"}}
     record |= {"prepare": PREPARE, "threshold": 0.5}
     write_ensemble(place / "model", record, weights, key="e" * 16)
-    parts = [draw_bodies(name, patients=60, each=5, seed=1) for name in ("mri", "ct")]
-    images = np.concatenate([images for images, _ in parts])
-    likeness = fit_likeness(images, ["mri"] * 300 + ["ct"] * 300, [name for _, names in parts for name in names])
     save_likeness(place / "model" / "likeness.safetensors", likeness)
     job = JobRun("e" * 16, "stage-1", "unimodal-mri-patient", {}, TAGS, "lumbar-cohort", "d" * 32, "data.dvc", 2041)
     run_id = tracking.begin_job(job)
@@ -155,6 +163,31 @@ def test_told_to_accept_them_it_scores_them_and_says_so(tracking, ensemble, pict
     assert unlike["a.png"] is None and unlike["ct.png"] == "modality: it looks like ct, not like mri"
     assert [Path(each.file).name for each in said.refused] == ["notes.txt"]
     assert any("; unlike the training images: orientation" in line for line in said.as_lines())
+
+
+def test_what_is_kept_with_it_is_in_its_manifest_and_explain_sends_elsewhere(tracking, ensemble, pictures, tmp_path):
+    version = get_version(tracking, ensemble)
+    listed = read_listing(tracking, version)
+    assert {f"artifacts/{name}" for name in ("model.safetensors", "model.json", "likeness.safetensors")} <= set(listed)
+    with open_files(tracking, version) as folder:
+        assert hash_files(folder) == listed
+    with pytest.raises(InputError, match=r"a fold ensemble of 3 networks, .*such as osteo-unimodal-mri$"):
+        explain_path(tracking, pictures / "a.png", ensemble, None, out=tmp_path / "out", seed=1, device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_explain_takes_and_refuses_the_same_images(tracking, register, stage, make_model, likeness, pictures, tmp_path):
+    folder = make_model("f" * 16)
+    save_likeness(folder / "likeness.safetensors", likeness)
+    name = register(stage(5), folder=folder).name
+    given = {"seed": 1, "device": "cpu"}
+    with pytest.raises(InputError, match=r"down\.png: it does not look like the training images: .*--accept-unlike"):
+        explain_path(tracking, pictures / "down.png", name, None, out=tmp_path / "no", **given)
+    said = explain_path(tracking, pictures / "down.png", name, None, out=tmp_path / "yes", accept_unlike=True, **given)
+    assert said.compared and {each.unlike for each in said.explanations} == {
+        "orientation: it would fit turned upside down"
+    }
+    assert sum("; unlike the training images: orientation" in line for line in said.as_lines()) == 2
 
 
 def test_a_version_without_a_reference_says_so(tracking, multimodal, folder):

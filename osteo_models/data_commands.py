@@ -151,26 +151,44 @@ def withdraw(patient: str, as_json: bool) -> None:
     keep_places(settings.artifacts / "splits" / "splits.csv", folder)
     run_dvc(settings.root, ["add", "--quiet", params.data.path])
     digest = read_data_digest(settings.root, params.data.path) or ""
-    stale = _versions_of_other_data(digest)
+    seen = _versions_that_saw(patient)
     if as_json:
-        click.echo(json.dumps(asdict(taken) | {"md5": digest, "stale_versions": stale}))
+        click.echo(json.dumps(asdict(taken) | {"md5": digest, "versions": seen}))
         return
     click.echo(f"{taken.patient_id}: {taken.images} images and {taken.rows} table rows taken out")
     click.echo(f"new revision: md5 {digest}; commit {params.data.path}.dvc")
-    for version in stale:
+    for version in seen:
         click.echo(f"  retrain {version}")
     click.echo("earlier revisions still hold the person: `dvc gc --workspace` (and `--cloud`) removes them from caches")
 
 
-def _versions_of_other_data(digest: str) -> list[str]:
-    """Registered versions that were made from another revision than this."""
+def _tracking() -> Any:
     from osteo_models.registry.tracking import open_tracking
-    from osteo_models.registry.versions import list_versions
 
     settings = load_settings()
-    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    return open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+
+
+def _versions_that_saw(patient: str) -> list[str]:
+    """Registered versions that were trained or tested on somebody, or cannot say that they were not."""
+    from osteo_models.registry.lineage import find_patient
+
+    found: list[str] = []
+    for each in find_patient(_tracking(), patient):
+        tested = sum(each.tested.values())
+        what = [f"trained on {each.trained} images"] * bool(each.trained) + [f"tested on {tested}"] * bool(tested)
+        if each.unknown or what:
+            aliases = "".join(f" @{alias}" for alias in each.aliases)
+            found.append(f"{each.name} version {each.version}{aliases}: {each.unknown or ', '.join(what)}")
+    return found
+
+
+def _versions_of_other_data(digest: str) -> list[str]:
+    """Registered versions that were made from another revision than this."""
+    from osteo_models.registry.versions import list_versions
+
     return [
         f"{version.name} version {version.version}" + "".join(f" @{alias}" for alias in version.aliases)
-        for version in list_versions(tracking)
+        for version in list_versions(_tracking())
         if version.tags.get("dvc.data") != digest
     ]

@@ -1,0 +1,83 @@
+"""`osteo data ...` as a team uses it, in a real git and DVC repository."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from osteo_models.cli import main
+from tests.conftest import ROOT
+from tests.data.intake_files import as_bytes, clinical_table, make_dicom
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project without data, and an export of three patients beside it."""
+    root, export = tmp_path / "project", tmp_path / "export"
+    root.mkdir()
+    export.mkdir()
+    shutil.copyfile(ROOT / "params.yaml", root / "params.yaml")
+    (root / ".gitignore").write_text(".osteo/\n")
+    for number in range(6):
+        patient = f"P{number % 3 + 1}"
+        (export / f"{patient}-{number}.dcm").write_bytes(as_bytes(make_dicom(seed=number, patient=patient)))
+    (export / "notes.txt").write_text("no image")
+    clinical_table("P1", "P2", "P3").to_csv(tmp_path / "people.csv", index=False)
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, cwd=root, check=True, capture_output=True)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("OSTEO_KEY_FILE", str(tmp_path / "private" / "key"))
+    for name in ("MLFLOW_TRACKING_URI", "OSTEO_STATE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    return root
+
+
+def osteo(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def commit(root, tag):
+    subprocess.run(["git", "add", "-A"], cwd=root, check=True, capture_output=True)
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run(["git", *identity, "commit", "-qm", tag], cwd=root, check=True, capture_output=True)
+    subprocess.run(["git", "tag", tag], cwd=root, check=True)
+
+
+def test_import_check_withdraw_and_diff(project):
+    said = osteo("data", "import", "../export", "--clinical", "../people.csv", "--workers", "1")
+    assert "7 files: 6 accepted, 1 refused" in said and "not_an_image: neither DICOM, PNG nor JPEG" in said
+    assert "6 images, 6 of them new" in said and "next: `dvc add data`" in said
+    assert "nothing that could name a person" in osteo("data", "check")
+    again = json.loads(osteo("data", "import", "../export", "--clinical", "../people.csv", "--json"))
+    assert (again["images"], again["added"]) == (6, 0)
+    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data"], check=True, capture_output=True)
+    commit(project, "one")
+    patient = sorted(path.name for path in (project / "data" / "dicom").iterdir())[0]
+    taken = osteo("data", "withdraw", patient)
+    assert f"{patient}: 2 images and 5 table rows taken out" in taken and "`dvc gc --workspace`" in taken
+    found = json.loads(osteo("data", "diff", "one", "--html", "diff.html", "--json"))
+    assert found["patients_removed"] == [patient] and len(found["images_removed"]) == 2
+    assert "withdrawn.csv" in found["tables_changed"] and found["stale_versions"] == []
+    assert patient in (project / "diff.html").read_text()
+    assert "patients removed: 1" in osteo("data", "diff", "one")
+
+
+def test_wrong_input_is_one_line_and_exit_2(project):
+    assert "error: ../nowhere: no such folder or file" in osteo(
+        "data", "import", "../nowhere", "--clinical", "../people.csv", code=2
+    )
+    assert "within the data set" in osteo(
+        "data", "import", "../export", "--clinical", "../people.csv", "--key", "data/key", code=2
+    )
+    assert not (project / "data").exists()
+    assert "no person 'nobody'" in osteo("data", "withdraw", "nobody", code=2)
+    assert "error:" in osteo("data", "diff", "nowhere", code=2)
+    (project / "data" / "dicom" / "x").mkdir(parents=True)
+    (project / "data" / "dicom" / "x" / "Doe.dcm").write_bytes(as_bytes(make_dicom(PatientName="Doe^J")))
+    said = osteo("data", "check", code=1)
+    assert "file 1: its name is no pseudonym" in said and "(0010,0010): a name" in said and "Doe^J" not in said

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import urllib.request
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import psutil
 
@@ -123,7 +124,20 @@ def serve_model(model_uri: str, tracking_uri: str, port: int) -> int:
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     command = ["mlflow", "models", "serve", "--model-uri", model_uri, "--env-manager", "local"]
     command += ["--host", HOST, "--port", str(port)]
-    return subprocess.run([sys.executable, "-m", *command], env=environment, check=False).returncode
+    with subprocess.Popen([sys.executable, "-m", *command], env=environment, start_new_session=True) as server:
+        before = signal.signal(signal.SIGTERM, _leave)
+        try:
+            return server.wait()
+        except (KeyboardInterrupt, SystemExit):
+            return 0
+        finally:  # the server starts a process of its own, which would outlive it
+            signal.signal(signal.SIGTERM, before)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _spawn(name: str, state_dir: Path, port: int) -> Server:

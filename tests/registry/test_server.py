@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -274,8 +275,16 @@ def test_a_real_server_works_out_of_the_box(tracking, register, stage, folder: P
         with urllib.request.urlopen(request, timeout=60) as answer:
             rows = json.loads(answer.read())["predictions"]
         assert [row["modality"] for row in rows] == ["mri", "ct"]
+        if way == "osteo":
+            server.terminate()  # the command alone: what it started ends with it
+            server.wait(30)
+            deadline = time.monotonic() + 30
+            while _answers(f"http://{HOST}:{port}/ping"):
+                assert time.monotonic() < deadline, "the server outlived the command"
+                time.sleep(0.2)
     finally:
-        os.killpg(server.pid, 15)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, 15)
         server.wait(30)
 
 

@@ -24,7 +24,7 @@ with warnings.catch_warnings():  # MLflow uses what its own dependencies depreca
 from osteo_models.models import build
 from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
 from osteo_models.registry.versions import VersionInfo, register_version
-from osteo_models.settings import Settings
+from osteo_models.settings import load_settings
 from osteo_models.training.checkpoint import save_weights
 from tests.conftest import ROOT
 from tests.registry.small_project import SmallProject, make_project
@@ -184,6 +184,7 @@ def project(made_project: SmallProject, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(service_utils, "_artifact_repos_cache", OrderedDict())
     root = tmp_path / "project"
     shutil.copytree(made_project.root, root)
-    settings = Settings(root, root / ".osteo", f"sqlite:///{root / '.osteo' / 'mlflow.db'}", None, False)
+    uri = f"sqlite:///{root / '.osteo' / 'mlflow.db'}"
+    settings = dataclasses.replace(load_settings(root), state=root / ".osteo", tracking_uri=uri, journal_uri=uri)
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     return dataclasses.replace(made_project, settings=settings, tracking=tracking)

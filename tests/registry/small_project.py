@@ -20,7 +20,7 @@ from osteo_models.params import Params, parse_params
 from osteo_models.registry.origin import collect_files, list_splits
 from osteo_models.registry.tracking import JobRun, Tracking
 from osteo_models.registry.versions import VersionInfo, register_version
-from osteo_models.settings import Settings
+from osteo_models.settings import Settings, load_settings
 from osteo_models.training.jobs import Job, plan_jobs
 from osteo_models.training.outputs import predictions_file, write_jobs, write_model, write_outputs
 from osteo_models.training.recipe import Recipe
@@ -85,7 +85,7 @@ def make_project(root: Path, raw: dict, tracking: Tracking) -> SmallProject:
     """Make everything in `root`, whose store is already there."""
     params = shrink(raw)
     (root / "params.yaml").write_text(yaml.safe_dump(raw))
-    settings = Settings(root, root / ".osteo", tracking.uri, None, False)
+    settings = replace(load_settings(root), state=root / ".osteo", tracking_uri=tracking.uri, journal_uri=tracking.uri)
     tables = _write_tables(settings.artifacts, params)
     _record_data(root)
     jobs = [job for job in plan_jobs(params, tables.digests, RECIPE) if job.name == "unimodal-mri-patient"]

@@ -104,7 +104,7 @@ def test_an_ensemble_is_built_again_member_by_member(project, tmp_path, monkeypa
     tables, job = load_tables(project.settings.artifacts), project.jobs[0]
     record = dataclasses.replace(reproduce.read_record(project.tracking, project.version), job=job)
     results = train_here(job, tables, None, tmp_path)
-    members = reproduce._collect_weights(job, results, record, tmp_path)
+    members = reproduce._collect_weights(job, results, record, project.settings, tmp_path)
     scores = [(item.fold, select_rows(job, item.fold, tables).test, item.scores) for item in results]
     record = dataclasses.replace(record, weights=save(members), predictions=make_predictions(job, scores, tables))
     monkeypatch.setattr(reproduce, "read_record", lambda *_: record)

@@ -57,6 +57,8 @@ def shrink(params: dict) -> dict:
     params["data"]["synthetic"]["scale"] = "small"
     params["profiles"]["quick"]["epochs"] = 1
     params["splits"]["folds"] = 2
+    params["profiles"]["quick"]["image_protocol"] = ["unimodal"]
+    params["stages"]["stage-5"]["images"] = ["mri", "multimodal"]
     params["search"]["budgets"]["quick"] |= {"candidates": 3, "folds": 2, "epochs": 1}
     for modality in ("mri", "ct"):
         params["splits"]["holdout"][modality]["images_per_class"] = 8

@@ -42,7 +42,9 @@ def test_the_whole_job(project):
     after = results(project)
     assert {path: after[path] for path in before} == before
     jobs = json.loads((project.root / "artifacts" / "jobs.json").read_text())
-    assert len(jobs) == 27
+    assert len(jobs) == 20
+    keys = {job["key"] for job in jobs}  # the search's winner, estimated again, is a job of its own
+    after, before = ({path: when for path, when in part.items() if path.parts[-3] in keys} for part in (after, before))
     assert len(after) == sum(2 if job["stage"] in ("stage-1", "stage-2", "stage-3", "stage-4") else 1 for job in jobs)
     of_jobs = "run_uuid in (select run_uuid from tags where key = 'osteo.stage')"
     keys = rows(project, f"select value, count(*) from tags where key = 'osteo.job' and {of_jobs} group by value")
@@ -55,7 +57,7 @@ def test_the_whole_job(project):
     # Everything that was promised is there.
     explained = (project.root / "artifacts" / "explain" / "cases.csv").read_text().splitlines()
     assert len(explained) > 7 and all(
-        f"osteo-{name}," in "\n".join(explained) for name in ("multimodal", "unimodal-ct")
+        f"osteo-{name}," in "\n".join(explained) for name in ("multimodal", "unimodal-mri")
     )
     assert "is champion" in output and "synthetic cohort" in output
     page = (project.root / "artifacts" / "report" / "index.html").read_text()
@@ -64,7 +66,7 @@ def test_the_whole_job(project):
     shown = json.loads(project.dvc("metrics", "show", "--json"))
     assert "artifacts/metrics/stage-1.json" in json.dumps(shown)
 
-    use_and_misuse(project, after)
+    use_and_misuse(project, results(project))
 
 
 def use_and_misuse(project, finished):

@@ -24,8 +24,12 @@ check: setup
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+# The scenarios wait much and compute little: they run beside the rest, and are shown after it.
 test: setup
-	$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest tests/scenarios > .pytest-scenarios.log 2>&1 & scenarios=$$!; \
+	trap "kill $$scenarios" INT TERM; \
+	$(BIN)/python -m pytest --ignore=tests/scenarios; rest=$$?; \
+	wait $$scenarios; beside=$$?; cat .pytest-scenarios.log; exit $$((rest || beside))
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -10,6 +10,7 @@ PS3.3 A.3 (CT), A.4 (MR).
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -18,7 +19,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filewriter import dcmwrite
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from osteo_models.data.clinical import COLUMNS, DATES
@@ -94,14 +96,17 @@ def encode_slice(
         series=pseudonyms.uid("series", series),
         frame=pseudonyms.uid("frame", study),
     )
-    dataset = _make_template(shared)
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(pseudonyms.uid("instance", instance))
-    dataset.ImagePositionPatient = [_decimal(value) for value in plane.position_mm]
-    stored = np.ascontiguousarray(content.pixels, dtype=content.pixels.dtype.newbyteorder("<"))
-    dataset.add_new("PixelData", "OW", stored.tobytes())
-    buffer = io.BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
+    head = _encode_head(shared)
+    uid = pseudonyms.uid("instance", instance).encode()
+    position = "\\".join(_decimal(value) for value in plane.position_mm).encode()
+    meta = head.meta[0] + _element(0x00020003, b"UI", uid) + head.meta[1]
+    pixels = np.ascontiguousarray(content.pixels, dtype=content.pixels.dtype.newbyteorder("<")).tobytes()
+    pixels += b"\0" * (len(pixels) % 2)
+    return b"".join([
+        *(bytes(128), b"DICM", _element(0x00020000, b"UL", struct.pack("<I", len(meta))), meta),
+        *(head.data[0], _element(0x00080018, b"UI", uid), head.data[1], _element(0x00200032, b"DS", position)),
+        *(head.data[2], struct.pack("<HH2sxxI", 0x7FE0, 0x0010, b"OW", len(pixels)), pixels),
+    ])  # fmt: skip
 
 
 def encode_picture(grey: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
@@ -126,20 +131,42 @@ def clean_clinical(table: pd.DataFrame, pseudonyms: Pseudonyms) -> pd.DataFrame:
     return table.sort_values("patient_id").reset_index(drop=True)
 
 
-@lru_cache(maxsize=8)
-def _make_template(shared: _Shared) -> Dataset:
-    """A data set with all but what differs from slice to slice; making it takes longer than the pixels do."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.FileMetaInformationVersion = b"\x00\x01"
-    dataset.file_meta.MediaStorageSOPClassUID = _sop_class(shared)
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.ImplementationClassUID = UID("2.25.2023232116")
-    dataset.file_meta.ImplementationVersionName = IMPLEMENTATION
+@dataclass(frozen=True)
+class _Head:
+    """Encoded elements: of the file meta around the instance, and of the data set around the instance and position."""
+
+    meta: tuple[bytes, bytes]
+    data: tuple[bytes, bytes, bytes]
+
+
+@lru_cache(maxsize=32)
+def _encode_head(shared: _Shared) -> _Head:
+    """All but what differs from slice to slice, encoded once: that takes longer than the pixels do."""
+    dataset, meta = Dataset(), FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = _sop_class(shared)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID("2.25.2023232116")
+    meta.ImplementationVersionName = IMPLEMENTATION
     for values in (_identity(shared), _geometry(shared), _technique(shared), _pixels(shared)):
         for keyword, value in values.items():
             setattr(dataset, keyword, value)
-    return dataset
+    between = (dataset[:0x00080018], dataset[0x00080018:0x00200032], dataset[0x00200032:])  # type: ignore[misc]
+    before, middle, after = (_encode(each) for each in between)
+    return _Head((_encode(meta[:0x00020003]), _encode(meta[0x00020003:])), (before, middle, after))  # type: ignore[misc]
+
+
+def _encode(dataset: Dataset) -> bytes:
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, dataset)
+    return buffer.getvalue()
+
+
+def _element(tag: int, vr: bytes, value: bytes) -> bytes:
+    """An element with a short length (PS3.5 7.1.2), its value padded to an even one."""
+    value += (b"\0" if vr == b"UI" else b" ") * (len(value) % 2)
+    return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
 
 
 def _sop_class(shared: _Shared) -> UID:

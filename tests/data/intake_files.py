@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,16 @@ from osteo_models.data.pseudonyms import Pseudonyms
 SAGITTAL = [0, 1, 0, 0, 0, -1]
 AXIAL = [1, 0, 0, 0, 1, 0]
 KEY = Pseudonyms(bytes(range(32)))
+# A program that imports: source, clinical table, data set.
+IMPORT = """
+import sys
+from pathlib import Path
+from osteo_models.data.intake.importer import import_source
+from osteo_models.data.pseudonyms import Pseudonyms
+if __name__ == "__main__":
+    source, clinical, out = map(Path, sys.argv[1:])
+    import_source(source, clinical, out, Pseudonyms(bytes(range(32))), workers=2)
+"""
 
 
 def make_dicom(modality: str = "MR", *, patient: str = "P1", seed: int = 0, **changes: object) -> Dataset:
@@ -46,6 +57,11 @@ def make_dicom(modality: str = "MR", *, patient: str = "P1", seed: int = 0, **ch
         else:
             setattr(dataset, name, value)
     return dataset
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, by name."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def as_bytes(dataset: Dataset) -> bytes:

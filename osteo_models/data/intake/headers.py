@@ -8,6 +8,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import pydicom
@@ -169,13 +170,16 @@ def _check_pixels(dataset: pydicom.Dataset, frames: int) -> None:
         raise Refusal("too_large")
     if not all(SIDE_PIXELS[0] <= side <= SIDE_PIXELS[1] for side in (rows, columns)):
         raise Refusal("implausible")
-    syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID") or ""))
-    try:
-        known = get_decoder(syntax).is_available if syntax else True
-    except (NotImplementedError, ValueError):
-        known = False
-    if not known:
+    if not _has_decoder(str(dataset.file_meta.get("TransferSyntaxUID") or "")):
         raise Refusal("unknown_encoding")
+
+
+@lru_cache(maxsize=64)
+def _has_decoder(syntax: str) -> bool:
+    try:
+        return get_decoder(UID(syntax)).is_available if syntax else True
+    except (NotImplementedError, ValueError):
+        return False
 
 
 def group_value(dataset: pydicom.Dataset, frame: int, group: str, name: str) -> Any:

@@ -73,7 +73,7 @@ def import_source(
             ledger.list_inputs((pseudonyms.name(item.name), item) for item in list_inputs(source))
             people = _people(table, pseudonyms)
             with open_workers(workers) as pool:
-                _judge(pool, ledger, source, workers, on_judged)
+                _judge(pool, ledger, source, pseudonyms, workers, on_judged)
                 _assign(ledger, people, listed, withdrawn)
                 _write(pool, ledger, source, people, pseudonyms, staging.images, workers, on_written)
             cleaned = clean_clinical(table, pseudonyms)
@@ -108,26 +108,22 @@ def _input(row: Mapping[str, Any], source: Path) -> Input:
     return Input(row["name"], row["size"], row["stamp"], source, row["entry"])
 
 
-def _judge(pool: ProcessPool, ledger: Ledger, source: Path, workers: int, progress: Progress) -> None:
+def _judge(
+    pool: ProcessPool, ledger: Ledger, source: Path, pseudonyms: Pseudonyms, workers: int, progress: Progress
+) -> None:
     """Every header, in workers; results are entered in the order they come."""
     total = ledger.count()
     done = total - ledger.count("new")
-    rows = ((row["id"], _input(row, source)) for row in ledger.rows("state = 'new'"))
-    identifiers: dict[Input, str] = {}
-
-    def inputs() -> Iterator[Input]:
-        for identifier, item in rows:
-            identifiers[item] = identifier
-            yield item
-
-    batches = batch_by_size(inputs(), lambda item: item.size)
-    for item, result in run_batches(pool, judge_headers, batches, ahead=2 * workers):
-        identifier = identifiers.pop(item)
-        if isinstance(result, Refusal):
-            ledger.settle([(identifier, "refused", {"reason": result.reason})])
-        else:
-            ledger.settle([(identifier, "readable", result)])
-        done += 1
+    rows = (_input(row, source) for row in ledger.rows("state = 'new'"))
+    batches = batch_by_size(rows, lambda item: item.size)
+    for results in run_batches(pool, judge_headers, batches, ahead=2 * workers):
+        ledger.settle(
+            (pseudonyms.name(item.name), "refused", {"reason": result.reason})
+            if isinstance(result, Refusal)
+            else (pseudonyms.name(item.name), "readable", result)
+            for item, result in results
+        )
+        done += len(results)
         progress(done, total)
 
 
@@ -138,12 +134,17 @@ def _assign(
     withdrawn: set[str],
 ) -> None:
     """Refuse what no person or no sagittal view can be found for, before any pixel is decoded."""
-    for row in ledger.rows("state = 'readable'"):
-        if row["plane"] == "picture":
-            row["patient"], row["modality"] = listed.get(row["name"], (None, None))
-            ledger.settle([(row["id"], "readable", {"patient": row["patient"], "modality": row["modality"]})])
-        if reason := _why_not(row, ledger, people, withdrawn):
-            ledger.settle([(row["id"], "refused", {"reason": reason})])
+
+    def settled() -> Iterator[tuple[str, str, dict[str, Any]]]:
+        for row in ledger.rows("state = 'readable'"):
+            if row["plane"] == "picture":
+                row["patient"], row["modality"] = listed.get(row["name"], (None, None))
+            if reason := _why_not(row, ledger, people, withdrawn):
+                yield row["id"], "refused", {"reason": reason}
+            elif row["plane"] == "picture":
+                yield row["id"], "readable", {"patient": row["patient"], "modality": row["modality"]}
+
+    ledger.settle(settled())
     for stack in ledger.stacks():
         rows = list(ledger.rows("stack = ? and state = 'readable'", (stack,)))
         if not is_even([row["height"] for row in rows]):
@@ -193,9 +194,9 @@ def _write(
         for stack in ledger.stacks():
             yield Batch([make(list(ledger.rows("stack = ? and state = 'readable'", (stack,))))], SERIES_SECONDS)
 
-    for task, result in run_batches(pool, write_images, batches(), ahead=2 * workers):
-        ledger.settle(_settled(task, result, pseudonyms))
-        done += len(task.inputs)
+    for results in run_batches(pool, write_images, batches(), ahead=2 * workers):
+        ledger.settle(each for task, result in results for each in _settled(task, result, pseudonyms))
+        done += sum(len(task.inputs) for task, _ in results)
         progress(done, total)
 
 

@@ -19,8 +19,10 @@ create table if not exists inputs (
     state text, reason text, patient text, study text, series text, modality text, plane text, stack text,
     height real, images text
 );
-create index if not exists by_state on inputs (state);
-create index if not exists by_stack on inputs (stack);
+create index if not exists by_name on inputs (name);
+create index if not exists by_state_and_name on inputs (state, name);
+create index if not exists by_stack_and_name on inputs (stack, name);
+create index if not exists by_study on inputs (patient, study);
 """
 COLUMNS: Final = ("reason", "patient", "study", "series", "modality", "plane", "stack", "height", "images")
 

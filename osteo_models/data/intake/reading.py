@@ -164,8 +164,8 @@ def _save(task: Task, modality: Modality, data: bytes, ending: str, digest: str,
 
 def look_of(pixels: npt.NDArray[Any]) -> str:
     """A difference hash: whether brightness rises from column to column of the image at 16 x 17 pixels."""
-    low, high = int(pixels.min()), int(pixels.max())
-    scaled = (pixels.astype(np.int32) - low) * 255 // max(high - low, 1)
-    small = Image.fromarray(scaled.astype(np.uint8)).resize((LOOK_SIDE + 1, LOOK_SIDE), Image.Resampling.BOX)
-    grey = np.asarray(small, np.int16)
+    low, high = float(pixels.min()), float(pixels.max())
+    small = Image.fromarray(pixels.astype(np.float32)).resize((LOOK_SIDE + 1, LOOK_SIDE), Image.Resampling.BOX)
+    # In 255 steps, so that noise in the background is no rise.
+    grey = np.rint((np.asarray(small) - low) * (255 / max(high - low, 1.0)))
     return np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes().hex()

@@ -17,6 +17,7 @@ from pydicom.pixels.processing import apply_modality_lut
 
 from osteo_models.data.intake.headers import MAX_PIXELS, SIDE_PIXELS, Header, Plane, group_value
 from osteo_models.data.intake.refusal import Refusal
+from osteo_models.data.intake.streams import check_streams
 from osteo_models.terms import Modality
 
 Pixels = npt.NDArray[np.int16] | npt.NDArray[np.uint16]
@@ -42,8 +43,9 @@ class Slice:
     @property
     def digest(self) -> str:
         """Hash of the pixels."""
-        shape = repr((self.modality, self.pixels.shape)).encode()
-        return hashlib.sha256(shape + np.ascontiguousarray(self.pixels).tobytes()).hexdigest()
+        found = hashlib.sha256(repr((self.modality, self.pixels.shape)).encode())
+        found.update(np.ascontiguousarray(self.pixels))
+        return found.hexdigest()
 
 
 def decode_slices(dataset: pydicom.Dataset, header: Header) -> Iterator[Slice]:
@@ -55,7 +57,10 @@ def decode_slices(dataset: pydicom.Dataset, header: Header) -> Iterator[Slice]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            check_streams(dataset, header.frames)
             stored = np.asarray(dataset.pixel_array)
+    except Refusal:
+        raise
     except Exception:  # noqa: BLE001  damaged pixel data make decoders raise anything
         raise Refusal("damaged" if "PixelData" in dataset else "no_pixels") from None
     frames = stored if stored.ndim == 3 else stored[None]

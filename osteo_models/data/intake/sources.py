@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections import Counter
@@ -41,10 +42,13 @@ def list_inputs(source: Path) -> Iterator[Input]:
     """Every file of a folder or zip archive, in the order of names; links are not followed.
 
     Raises:
-        InputError: There is no such source, or the archive is damaged.
+        InputError: There is no such source, a folder of it cannot be listed, or the archive is damaged.
     """
     if source.is_dir():
-        yield from _list_folder(source)
+        try:
+            yield from _list_folder(source)
+        except OSError as error:  # its own text names the file, and that may be somebody's name
+            raise InputError(f"a folder that cannot be listed ({type(error).__name__})", where=str(source)) from None
     elif zipfile.is_zipfile(source):
         yield from _list_archive(source)
     else:
@@ -52,11 +56,16 @@ def list_inputs(source: Path) -> Iterator[Input]:
         raise InputError(found, where=str(source), allowed="a folder or a zip archive of DICOM, PNG or JPEG files")
 
 
-def _list_folder(folder: Path) -> Iterator[Input]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            seen = path.stat()
-            name = path.relative_to(folder).as_posix()
+def _list_folder(folder: Path, within: str = "") -> Iterator[Input]:
+    """A folder at a time, so that the files of one, not of all, are held."""
+    with os.scandir(folder / within) as entries:
+        held = sorted(entries, key=lambda entry: entry.name)
+    for entry in held:
+        name = within + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from _list_folder(folder, f"{name}/")
+        elif entry.is_file(follow_symlinks=False):
+            seen = entry.stat(follow_symlinks=False)
             yield Input(name, seen.st_size, f"{seen.st_size}-{seen.st_mtime_ns}", folder)
 
 

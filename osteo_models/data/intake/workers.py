@@ -56,7 +56,7 @@ def _limit() -> None:
 
 def run_batches(
     pool: ProcessPool, function: Callable[[list[Item]], list[Result]], batches: Iterable[Batch[Item]], *, ahead: int
-) -> Iterator[tuple[Item, Result | Refusal]]:
+) -> Iterator[list[tuple[Item, Result | Refusal]]]:
     """Run batches, a bounded number ahead; a batch that fails is tried again item by item to find the one at fault.
 
     Args:
@@ -78,12 +78,12 @@ def run_batches(
             return
         batch, future = waiting.popleft()
         try:
-            yield from zip(batch.items, future.result(), strict=True)
+            yield list(zip(batch.items, future.result(), strict=True))
         except (TimeoutError, ProcessExpired, MemoryError) as error:
             if len(batch.items) > 1:
                 retries.extend(Batch([item], batch.seconds) for item in batch.items)
             else:
-                yield batch.items[0], Refusal("timeout" if isinstance(error, TimeoutError) else "crashed")
+                yield [(batch.items[0], Refusal("timeout" if isinstance(error, TimeoutError) else "crashed"))]
 
 
 def batch_by_size(

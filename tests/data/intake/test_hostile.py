@@ -1,128 +1,88 @@
 """Broken and hostile files: every one gets its row, and nothing else happens."""
 
+from __future__ import annotations
+
 import io
 import random
 import struct
 import time
 import zlib
+from collections import Counter
+from itertools import chain
 
+import click
 import numpy as np
 import pandas as pd
-import pydicom
 import pytest
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEGBaseline8Bit,
-    RLELossless,
-)
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
-from osteo_models.data.intake import workers
-from osteo_models.data.intake.reading import judge_headers
+from osteo_models.data.deidentify import Person
+from osteo_models.data.dicom import read_image
+from osteo_models.data.identity_check import find_identity
+from osteo_models.data.intake import importer, workers
+from osteo_models.data.intake.reading import Task, judge_headers, write_images
 from osteo_models.data.intake.refusal import REASONS, Refusal
-from osteo_models.data.intake.sources import list_inputs
+from osteo_models.data.intake.sources import Input, list_inputs
 from osteo_models.data.intake.workers import Batch, open_workers, run_batches
-from tests.data.intake_files import as_bytes, make_dicom
-
-# Attributes that say how pixels are read, or what is taken over: a mutant of these may differ from its original.
-USED = {
-    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation",
-    "RescaleSlope", "RescaleIntercept", "SamplesPerPixel", "PixelData", "NumberOfFrames", "Modality",
-}  # fmt: skip
-
-
-def encode(syntax: str, seed: int) -> bytes:
-    """One slice in a transfer syntax."""
-    dataset = make_dicom("CT", seed=seed)
-    inner = pydicom.Dataset()
-    inner.CodeValue = "1"
-    for _ in range(4):
-        outer = pydicom.Dataset()
-        outer.ConceptNameCodeSequence = pydicom.Sequence([inner])
-        inner = outer
-    dataset.ProcedureCodeSequence = pydicom.Sequence([inner])
-    if syntax == RLELossless:
-        dataset.compress(RLELossless, generate_instance_uid=False)
-    elif syntax == JPEGBaseline8Bit:
-        picture = io.BytesIO()
-        grey = np.random.default_rng(seed).integers(0, 255, (64, 48), dtype=np.uint8)
-        Image.fromarray(grey).save(picture, format="JPEG")
-        dataset.PixelData = encapsulate([picture.getvalue()])
-        dataset.BitsAllocated = dataset.BitsStored = 8
-        dataset.HighBit = 7
-        dataset["PixelData"].VR = "OB"
-        dataset["PixelData"].is_undefined_length = True
-    elif syntax == ExplicitVRBigEndian:
-        dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
-    return as_bytes(dataset)
-
-
-SYNTAXES = (
-    *(ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian),
-    *(DeflatedExplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit),
+from tests.data.intake_files import KEY, as_bytes, make_dicom
+from tests.data.intake_mutants import (
+    ATTRIBUTES,
+    DECIDED_BY,
+    SYNTAXES,
+    encode,
+    explain,
+    grey_pixels,
+    list_elements,
+    mutate,
+    reach_of,
 )
+from tests.data.intake_watch import Watch
 
-
-def mutate(data: bytes, rng: random.Random) -> tuple[bytes, list[int]]:
-    """Flip, overwrite, cut or double some bytes; gives where, or nothing where all offsets moved."""
-    kind = rng.random()
-    if kind < 0.1:
-        return data[: rng.randrange(len(data))], []
-    if kind < 0.15:
-        at = rng.randrange(132, len(data))
-        return data[:at] + data[at : at + rng.randrange(1, 64)] + data[at:], []
-    changed = bytearray(data)
-    header = kind < 0.8
-    places = [rng.randrange(132, 1300) if header else rng.randrange(len(data)) for _ in range(rng.choice((1, 1, 2, 8)))]
-    for place in places:
-        changed[place] = rng.randrange(256)
-    return bytes(changed), places
-
-
-def elements(data: bytes) -> list[tuple[int, str]]:
-    """Where each element's value starts, in an uncompressed file."""
-    dataset = pydicom.dcmread(io.BytesIO(data))
-    both = [*dataset.file_meta, *dataset]
-    return sorted((element.file_tell, element.keyword) for element in both if element.file_tell is not None)
+WORKERS = 2
 
 
 def check_mutants(count: int, source, run_import, tmp_path) -> None:
     rng = random.Random(11)
     originals = [encode(syntax, seed) for seed, syntax in enumerate(SYNTAXES)]
-    starts = elements(originals[1])
-    untouched: set[str] = set()
+    elements = [[] if syntax == DeflatedExplicitVRLittleEndian else list_elements(data)
+                for syntax, data in zip(SYNTAXES, originals, strict=True)]  # fmt: skip
+    mutants: dict[str, tuple[int, bytes, frozenset[str]]] = {}
     for number in range(count):
         kind = number % len(SYNTAXES)
-        data, places = mutate(originals[kind], rng)
+        data, change = mutate(originals[kind], rng)
         name = f"{number:05d}.dcm"
+        mutants[name] = kind, data, reach_of(change, elements[kind]) if elements[kind] else ATTRIBUTES
         (source / name).write_bytes(data)
-        # The element that holds a place, or whose header comes right before its value.
-        hit = {next((word for start, word in starts if start + 8 > place), "PixelData") for place in places}
-        hit |= {next((word for start, word in reversed(starts) if start <= place), "") for place in places}
-        if kind == 1 and places and not hit & USED:
-            untouched.add(name)
     for seed, data in enumerate(originals):
         (source / f"original-{seed}.dcm").write_bytes(data)
-    started = time.monotonic()
-    outcome, reasons = run_import(workers=2)
-    seconds = time.monotonic() - started
+    with Watch() as watch:
+        outcome, reasons = run_import(workers=WORKERS)
     assert outcome.inputs == len(reasons) == count + len(originals)
     assert set(reasons.values()) <= set(REASONS) | {"accepted"}
-    assert {"accepted", "damaged"} <= set(reasons.values())
-    assert not {"timeout", "crashed"} & set(reasons.values()), outcome.reasons
-    assert seconds < 60 + 0.05 * count
-    # An accepted mutant that touched nothing of use is the original's double; it may not be an image of its own.
-    images = pd.read_csv(tmp_path / "data" / "images.csv", keep_default_na=False)
-    own = set(images["input"])
-    names = pd.read_csv(tmp_path / "key.names.csv", dtype=str).set_index("file")["input"]
-    same = [name for name in untouched if names[name] in own and reasons[name] == "accepted"]
-    assert len(same) <= 1, same  # the first of the doubles stands for the original
-    assert len(untouched) > count / 60
+    assert {"accepted", "damaged", "duplicate"} <= set(reasons.values())
+    assert not {"timeout", "crashed"} & set(reasons.values()), outcome.reasons  # no hang over 5 s, no death
+    assert len(watch.grandchildren) == WORKERS, "a worker died and was replaced"
+    assert watch.peak_bytes < workers.MEMORY_BYTES
+    assert find_identity(tmp_path / "data" / "dicom") == []
+    check_what_was_accepted(originals, mutants, reasons)
+    click.echo(f"\n{count} mutants: {Counter(reasons.values())}; most memory {watch.peak_bytes >> 20} MiB")
+
+
+def check_what_was_accepted(originals, mutants, reasons) -> None:
+    """An accepted mutant equals its original in what is used, or a rule says why it may differ."""
+    found: Counter[str] = Counter()
+    for name, (kind, data, reach) in mutants.items():
+        if reasons[name] not in ("accepted", "duplicate"):
+            continue
+        ruled, unruled = explain(originals[kind], data, reach)
+        assert not unruled, (name, SYNTAXES[kind].name, unruled)
+        found.update(ruled or {"nothing"})
+        found["narrow"] += reach != ATTRIBUTES and not ruled
+    assert {"nothing", "pixels"} <= set(found) <= {"nothing", "narrow", *DECIDED_BY}
+    assert found["narrow"] > len(mutants) / 50  # where all could be reached, nothing would have been shown
+    click.echo(f"\naccepted mutants that differ in {dict(found.most_common())}")
 
 
 def test_mutated_files_get_a_row_each(source, run_import, tmp_path):
@@ -130,16 +90,21 @@ def test_mutated_files_get_a_row_each(source, run_import, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_ten_thousand_mutated_files_get_a_row_each(source, run_import, tmp_path):
     check_mutants(10_000, source, run_import, tmp_path)
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda uid: uid.keyword)
-def test_every_transfer_syntax_is_read(syntax, source, run_import):
+def test_every_transfer_syntax_is_read(syntax, source, run_import, tmp_path):
     (source / "a.dcm").write_bytes(encode(syntax, 3))
     outcome, _ = run_import()
     assert outcome.accepted == 1, outcome.reasons
+    (path,) = (tmp_path / "data" / "dicom").rglob("*.dcm")
+    stored = np.frombuffer(make_dicom("CT", seed=3).PixelData, np.uint16).reshape(64, 48)
+    meant = grey_pixels(3) if syntax == JPEGBaseline8Bit else stored
+    apart = np.abs(read_image(path.read_bytes(), where="x").pixels - (meant.astype(np.float32) - 1024))
+    assert apart.max() <= (8 if syntax == JPEGBaseline8Bit else 0)
 
 
 def bombs() -> dict[str, bytes]:
@@ -161,7 +126,24 @@ def bombs() -> dict[str, bytes]:
         "frames.dcm": as_bytes(frames),
         "deflated.dcm": plain[:140] + deflated + plain[144:] + packed,
         "picture.png": picture.getvalue(),
+        "jpeg.dcm": swollen(JPEGBaseline8Bit, "JPEG", b"\xff\xc0\x00\x0b\x08", struct.pack(">HH", 65000, 65000)),
+        "jpeg2000.dcm": swollen(
+            JPEG2000Lossless, "JPEG2000", b"\xff\x51\x00\x29\x00\x00", struct.pack(">II", 60000, 60000)
+        ),
     }
+
+
+def swollen(syntax, kind: str, before: bytes, size: bytes) -> bytes:
+    """A file whose header is small and whose stream says that it is huge."""
+    picture = io.BytesIO()
+    Image.fromarray(grey_pixels(1)).save(picture, format=kind, **({"no_jp2": True} if kind == "JPEG2000" else {}))
+    stream = picture.getvalue()
+    at = stream.index(before) + len(before)
+    dataset = make_dicom("CT", BitsAllocated=8, BitsStored=8, HighBit=7)
+    dataset.PixelData = encapsulate([stream[:at] + size + stream[at + len(size) :]])
+    dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return as_bytes(dataset)
 
 
 def test_bombs_are_refused_at_once(source, run_import, tmp_path):
@@ -172,10 +154,38 @@ def test_bombs_are_refused_at_once(source, run_import, tmp_path):
     table.to_csv(tmp_path / "pictures.csv", index=False)
     _, reasons = run_import(pictures=tmp_path / "pictures.csv")
     assert reasons == dict.fromkeys(bombs(), "too_large")
-    for item in list_inputs(source):
-        started = time.perf_counter()
-        judge_headers([item])
-        assert time.perf_counter() - started < 0.5, item.name  # generous: the machine may be busy
+    seconds = {item.name: seconds_to_refuse(item, tmp_path) for item in list_inputs(source)}
+    click.echo({name: f"{1000 * value:.1f} ms" for name, value in seconds.items()})
+    assert max(seconds.values()) < 0.1, seconds
+
+
+def seconds_to_refuse(item: Input, folder) -> float:
+    """CPU seconds, since a busy machine would be measured otherwise; the second time, when all is imported."""
+    person = Person("0123456789ab", "F", 60)
+    for _ in range(2):
+        started = time.process_time()
+        (found,) = judge_headers([item])
+        if not isinstance(found, Refusal):
+            picture = "mri" if found["plane"] == "picture" else None
+            (found,) = write_images([Task((item,), person, KEY, folder / "none", picture)])
+        seconds = time.process_time() - started
+        assert isinstance(found, Refusal)
+    return seconds
+
+
+def judge_or_fail(items: list[Input]) -> list[object]:
+    """The judge, with a decoder that hangs or dies on some files."""
+    hang_or_die([item.name.removesuffix(".dcm") for item in items])
+    return judge_headers(items)
+
+
+def test_what_hangs_or_dies_has_its_row_and_the_rest_is_imported(source, run_import, monkeypatch):
+    for seed, name in enumerate(("die", "good", "hang")):
+        (source / f"{name}.dcm").write_bytes(as_bytes(make_dicom(seed=seed)))
+    monkeypatch.setattr(importer, "judge_headers", judge_or_fail)
+    monkeypatch.setattr(importer, "batch_by_size", lambda items, size: iter([Batch(list(items), 2.0)]))
+    outcome, reasons = run_import()
+    assert reasons == {"die.dcm": "crashed", "good.dcm": "accepted", "hang.dcm": "timeout"} and outcome.images == 1
 
 
 def hang_or_die(items: list[str]) -> list[str]:
@@ -197,7 +207,7 @@ def test_what_hangs_dies_or_eats_memory_is_found_and_the_rest_goes_on():
     batches = [Batch(["good 0", "hang", "good 1"], 2.0), Batch(["good 2", "die"], 2.0), Batch(["eat", "good 3"], 2.0)]
     started = time.monotonic()
     with open_workers(2) as pool:
-        results = dict(run_batches(pool, hang_or_die, [*batches, Batch(items[4:], 2.0)], ahead=2))
+        results = dict(chain.from_iterable(run_batches(pool, hang_or_die, [*batches, Batch(items[4:], 2.0)], ahead=2)))
     assert time.monotonic() - started < 40
     refused = {item: result.reason for item, result in results.items() if isinstance(result, Refusal)}
     assert refused == {"hang": "timeout", "die": "crashed", "eat": "crashed"}

@@ -1,32 +1,21 @@
-import io
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pydicom
 import pytest
 from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import MPEG2MPML
 
 from osteo_models.data.clinical import read_clinical
 from osteo_models.data.dicom import read_image
 from osteo_models.data.identity_check import find_identity
 from osteo_models.data.intake.importer import import_source
+from osteo_models.data.intake.refusal import REASONS
 from osteo_models.data.withdrawal import withdraw_patient
 from osteo_models.errors import InputError, TableError
-from tests.data.intake_files import AXIAL, KEY, as_bytes, clinical_table, make_dicom
-
-CANARY = "CANARYXQZ"
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+from tests.data.intake_files import AXIAL, KEY, as_bytes, clinical_table, make_dicom, tree
 
 
 def test_every_input_has_one_row_with_its_reason(source, run_import):
@@ -49,7 +38,14 @@ def test_every_input_has_one_row_with_its_reason(source, run_import):
         "unscaled.dcm": make_dicom("CT", patient="P2", seed=3, RescaleSlope=None),
         "colour.dcm": make_dicom(SamplesPerPixel=3),
         "screen.dcm": make_dicom(SOPClassUID="1.2.840.10008.5.1.4.1.1.7"),
+        "headless.dcm": make_dicom(Rows=None, PixelData=None),
+        "empty.dcm": make_dicom(seed=6, PixelData=None),
+        "film.dcm": make_dicom(seed=7),
+        "long-series.dcm": make_dicom(NumberOfFrames=100_000),
     }
+    film = files["film.dcm"]
+    film.PixelData, film.file_meta.TransferSyntaxUID = encapsulate([film.PixelData]), MPEG2MPML
+    film["PixelData"].is_undefined_length = True
     for name, dataset in files.items():
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_bytes(as_bytes(dataset))
@@ -75,10 +71,16 @@ def test_every_input_has_one_row_with_its_reason(source, run_import):
         "unscaled.dcm": "no_scale",
         "colour.dcm": "colour",
         "screen.dcm": "secondary_capture",
+        "headless.dcm": "no_pixels",
+        "empty.dcm": "no_pixels",
+        "film.dcm": "unknown_encoding",
+        "long-series.dcm": "too_large",
         "notes.txt": "not_an_image",
         "cut.dcm": "damaged",
     }
-    assert (outcome.inputs, outcome.accepted, outcome.images, outcome.added) == (20, 2, 2, 2)
+    assert (outcome.inputs, outcome.accepted, outcome.images, outcome.added) == (24, 2, 2, 2)
+    elsewhere = {"not_listed", "withdrawn", "timeout", "crashed"}  # below, and in test_hostile
+    assert set(reasons.values()) - {"accepted"} == set(REASONS) - elsewhere
 
 
 def test_what_modelling_uses_comes_through(source, run_import, tmp_path):
@@ -103,6 +105,37 @@ def test_monochrome1_padding_and_fractional_rescale(source, run_import, tmp_path
     (path,) = (tmp_path / "data" / "dicom").rglob("*.dcm")
     pixels = read_image(path.read_bytes(), where="x").pixels
     assert (pixels[0, 0], pixels[0, 1], pixels[0, 2]) == (4000, 100, 4000)  # padding became the background
+
+
+def test_the_modality_table_is_applied_and_the_table_for_looking_is_not(source, run_import, tmp_path):
+    stored = (np.arange(64 * 48) % 16).astype(np.uint16).reshape(64, 48)
+    dataset = make_dicom("CT", patient="P2", PixelData=stored.tobytes(), RescaleSlope=None, RescaleIntercept=None)
+    dataset.WindowCenter, dataset.WindowWidth = "40", "80"
+    tables = {"ModalityLUTSequence": np.arange(16) * 100 + 200, "VOILUTSequence": np.full(16, 7)}
+    for name, values in tables.items():
+        item = pydicom.Dataset()
+        item.add_new("LUTDescriptor", "US", [16, 0, 16])
+        item.add_new("LUTData", "US", [int(value) for value in values])
+        item.ModalityLUTType = "HU"
+        setattr(dataset, name, pydicom.Sequence([item]))
+    (source / "ct.dcm").write_bytes(as_bytes(dataset))
+    _, reasons = run_import()
+    assert reasons == {"ct.dcm": "accepted"}
+    (path,) = (tmp_path / "data" / "dicom").rglob("*.dcm")
+    assert np.array_equal(read_image(path.read_bytes(), where="x").pixels, stored * 100.0 + 200)
+
+
+def test_a_range_of_padding_values_becomes_the_background(source, run_import, tmp_path):
+    stored = np.full((64, 48), 100, np.uint16)
+    stored[0, :3], stored[1] = (60000, 60001, 60005), 2000
+    dataset = make_dicom("CT", patient="P2", PixelData=stored.tobytes(), BitsStored=16, HighBit=15)
+    dataset.add_new("PixelPaddingValue", "US", 60000)
+    dataset.add_new("PixelPaddingRangeLimit", "US", 60005)
+    (source / "ct.dcm").write_bytes(as_bytes(dataset))
+    run_import()
+    (path,) = (tmp_path / "data" / "dicom").rglob("*.dcm")
+    pixels = read_image(path.read_bytes(), where="x").pixels
+    assert set(pixels[0].tolist()) == {100 - 1024.0} and set(pixels[1].tolist()) == {2000 - 1024.0}
 
 
 def test_enhanced_multi_frame_gives_a_slice_per_frame(source, run_import, tmp_path):
@@ -171,7 +204,7 @@ def test_pictures_come_by_their_table(source, run_import, tmp_path):
     (path,) = (tmp_path / "data" / "dicom" / KEY.patient("P1")).iterdir()
     assert path.name.startswith("mri-") and np.asarray(Image.open(path))[50, 0] == 10
     table.assign(modality="xray").to_csv(tmp_path / "pictures.csv", index=False)
-    with pytest.raises(TableError, match=r"2 faults: row 2, modality: not mri or ct; row 3"):
+    with pytest.raises(TableError, match=r"2 faults: row 2, modality: the value is not mri or ct; row 3"):
         run_import(pictures=tmp_path / "pictures.csv")
 
 
@@ -239,101 +272,6 @@ def test_look_alikes_of_other_patients_are_named(source, run_import, tmp_path):
     images = pd.read_csv(tmp_path / "data" / "images.csv", keep_default_na=False).set_index("path")
     pair = [path for path in images.index if images.loc[path, "look_alike"]]
     assert [images.loc[path, "look_alike"] for path in pair] == pair[::-1]
-
-
-IMPORT = """
-import sys
-from pathlib import Path
-from osteo_models.data.intake.importer import import_source
-from osteo_models.data.pseudonyms import Pseudonyms
-if __name__ == "__main__":
-    source, clinical, out = map(Path, sys.argv[1:])
-    found = import_source(source, clinical, out, Pseudonyms(bytes(range(32))))
-    print(found.inputs, found.accepted)
-"""
-
-
-def kill_and_go_on(source, tmp_path, moments: list[float]) -> None:
-    """SIGKILL an import at moments after its start; then let it end, and compare with one that nobody disturbed."""
-    script = tmp_path / "run.py"
-    script.write_text(IMPORT)
-    command = [sys.executable, str(script), str(source), str(tmp_path / "clinical.csv")]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
-    whole = tree(tmp_path / "whole")
-    for moment in moments:
-        process = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, start_new_session=True)
-        time.sleep(moment)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if (tmp_path / "killed").exists():
-            assert tree(tmp_path / "killed") == whole  # not there, or whole
-    subprocess.run([*command, str(tmp_path / "killed")], check=True, env=environment, capture_output=True)
-    assert tree(tmp_path / "killed") == whole
-
-
-def fill(source, count: int) -> None:
-    for number in range(count):
-        (source / f"{number:03d}.dcm").write_bytes(as_bytes(make_dicom(seed=number, patient=f"P{number % 3 + 1}")))
-
-
-def test_nothing_is_half_imported_after_a_kill(source, tmp_path):
-    fill(source, 40)
-    kill_and_go_on(source, tmp_path, [1.2, 1.6])
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_nothing_is_half_imported_after_twenty_kills(source, tmp_path):
-    fill(source, 400)
-    rng = random.Random(7)
-    kill_and_go_on(source, tmp_path, [rng.uniform(0.2, 4.0) for _ in range(20)])
-
-
-def test_canaries_of_every_attribute_are_gone(source, run_import, tmp_path, capfd):
-    from pydicom.datadict import DicomDictionary
-
-    dataset = make_dicom(PatientID=f"{CANARY}1")
-    kept = {element.keyword for element in dataset}
-    kept |= {
-        "BodyPartExamined",
-        "BurnedInAnnotation",
-        "SpecificCharacterSet",
-    }  # a canary here is refused, or unreadable
-    values = {"PN": CANARY, "LO": CANARY, "SH": CANARY, "ST": CANARY, "LT": CANARY, "UT": CANARY, "UC": CANARY,
-              "CS": CANARY, "DA": "19770707", "DT": "19770707070707", "UR": f"http://{CANARY}"}  # fmt: skip
-    count = 0
-    for tag, (vr, vm, _, retired, keyword) in DicomDictionary.items():
-        if vr in values and keyword and keyword not in kept and not retired and vm.startswith("1") and tag > 0x00080000:
-            dataset.add_new(tag, vr, values[vr])
-            count += 1
-    assert count > 1000
-    dataset.add_new(0x60000022, "LO", CANARY)  # overlay
-    block = dataset.private_block(0x0099, CANARY, create=True)
-    block.add_new(1, "LO", CANARY)
-    inner = pydicom.Dataset()
-    inner.PatientName = CANARY
-    for _ in range(5):
-        outer = pydicom.Dataset()
-        outer.RequestAttributesSequence = pydicom.Sequence([inner])
-        inner = outer
-    dataset.RequestAttributesSequence = pydicom.Sequence([inner])
-    dataset.file_meta.SourceApplicationEntityTitle = CANARY
-    dataset.preamble = (CANARY * 20).encode()[:128]
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, dataset)
-    (source / f"{CANARY}.dcm").write_bytes(buffer.getvalue() + CANARY.encode())
-    (source / f"{CANARY}-broken.dcm").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    clinical_table(f"{CANARY}1").to_csv(tmp_path / "clinical.csv", index=False)
-    outcome, _ = run_import()
-    assert outcome.accepted == 1
-    written = tree(tmp_path / "data")
-    assert len(written) == 4
-    for name, content in written.items():
-        assert CANARY not in name and CANARY.encode() not in content and b"19770707" not in content
-    assert not find_identity(tmp_path / "data" / "dicom")
-    shown = capfd.readouterr()
-    assert CANARY not in shown.out + shown.err
 
 
 def test_a_withdrawn_person_is_refused(source, run_import, tmp_path):

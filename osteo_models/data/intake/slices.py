@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from PIL import Image
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut
 
 from osteo_models.data.intake.headers import MAX_PIXELS, SIDE_PIXELS, Header, Plane, group_value
@@ -58,7 +59,7 @@ def decode_slices(dataset: pydicom.Dataset, header: Header) -> Iterator[Slice]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             check_streams(dataset, header.frames)
-            stored = np.asarray(dataset.pixel_array)
+            stored, _ = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset)
     except Refusal:
         raise
     except Exception:  # noqa: BLE001  damaged pixel data make decoders raise anything
@@ -109,13 +110,14 @@ def _scale(dataset: pydicom.Dataset, modality: Modality, frame: int, stored: npt
 
 def _clip(values: npt.NDArray[Any], modality: Modality) -> Pixels:
     """16 bits: Hounsfield units; MR has no unit, so whole numbers stay as they are and others are spread."""
+    rounded = values if values.dtype.kind == "i" else np.rint(values)
     if modality == "ct":
-        return np.clip(np.rint(values), *HU).astype(np.int16)
+        return np.clip(rounded, *HU).astype(np.int16)
     low, high = float(values.min()), float(values.max())
-    whole = values.dtype.kind == "i" or bool((values == np.rint(values)).all())
+    whole = rounded is values or bool((values == rounded).all())
     if not (whole and low >= 0 and high <= MR_MAXIMUM):
-        values = (values - low) * (MR_MAXIMUM / (high - low) if high > low else 0.0)
-    return np.rint(values).astype(np.uint16)
+        rounded = np.rint((values - low) * (MR_MAXIMUM / (high - low) if high > low else 0.0))
+    return rounded.astype(np.uint16)
 
 
 def _padding(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:

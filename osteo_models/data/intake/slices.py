@@ -45,7 +45,7 @@ class Slice:
     def digest(self) -> str:
         """Hash of the pixels."""
         found = hashlib.sha256(repr((self.modality, self.pixels.shape)).encode())
-        found.update(np.ascontiguousarray(self.pixels))
+        found.update(np.ascontiguousarray(self.pixels).data)
         return found.hexdigest()
 
 

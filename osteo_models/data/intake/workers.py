@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -49,7 +50,12 @@ def open_workers(count: int) -> Iterator[ProcessPool]:
 
 def _limit() -> None:
     die_with_parent()
-    logging.disable(logging.CRITICAL)  # the DICOM library logs odd values, and they may name somebody
+    # The DICOM library logs odd values, decoders print, and either may name somebody.
+    logging.disable(logging.CRITICAL)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
     # Data, not address space: libraries map far more than they use.
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
 

@@ -116,7 +116,7 @@ def finish_dataset(staging: Staging, ledger: Ledger, clinical: pd.DataFrame) -> 
         shutil.copytree(staging.out, staging.building, copy_function=_link, symlinks=True)
     (staging.building / IMAGES).mkdir(parents=True, exist_ok=True)
     known = {row["path"]: ImageRow(**row) for row in _read(staging.building / "images.csv")}
-    seen = {row.pixels: row.path for row in known.values()}
+    seen = {row.pixels: (row.path, row.input) for row in known.values()}
     inputs, fresh = _collect(ledger, seen)
     for path in fresh:
         target = staging.building / IMAGES / path
@@ -140,14 +140,14 @@ def finish_dataset(staging: Staging, ledger: Ledger, clinical: pd.DataFrame) -> 
     )
 
 
-def _collect(ledger: Ledger, seen: dict[str, str]) -> tuple[list[InputRow], dict[str, ImageRow]]:
-    """Every input's row, and the images that are no second copy of one known or earlier in the source."""
+def _collect(ledger: Ledger, seen: dict[str, tuple[str, str]]) -> tuple[list[InputRow], dict[str, ImageRow]]:
+    """Every input's row, and the images that are no second copy of another input's, known or earlier in the source."""
     inputs: list[InputRow] = []
     fresh: dict[str, ImageRow] = {}
     for row in ledger.rows():
         status, reason, kept = row["state"], row["reason"] or "", 0
         for path, pixels, look in row["images"]:
-            if seen.setdefault(pixels, path) == path:
+            if seen.setdefault(pixels, (path, row["id"])) == (path, row["id"]):
                 fresh[path] = ImageRow(path, row["id"], pixels, look)
                 kept += 1
         if row["images"] and not kept:

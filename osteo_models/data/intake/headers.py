@@ -26,7 +26,7 @@ DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
 SPACING_MM: Final = (0.05, 10.0)
 FURTHEST_MM: Final = 10_000
 SIDE_PIXELS: Final = (32, 8192)
-NEVER_IMAGES: Final = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.1.1.104")
+CAPTURES: Final = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.104")  # screens; documents in a DICOM file
 LUMBAR_WORDS: Final = ("LSPINE", "LUMBAR", "LWS", "SPINE", "VERTEBRA", "WHOLESPINE", "TLSPINE", "ABDOMEN", "PELVIS")
 OTHER_SPINE_WORDS: Final = ("CSPINE", "CERVICAL", "HWS", "TSPINE", "THORACIC", "BWS")
 TECHNIQUE: Final = ("RepetitionTime", "EchoTime", "MagneticFieldStrength", "KVP")
@@ -143,7 +143,7 @@ def _check_kind(dataset: pydicom.Dataset) -> Modality:
     code = dataset.get("Modality")
     kind = str(dataset.get("SOPClassUID") or "")
     image_type = [str(part).upper() for part in _listed(dataset.get("ImageType"))]
-    if any(kind == each or kind.startswith(each + ".") for each in NEVER_IMAGES):
+    if any(kind == each or kind.startswith(each + ".") for each in CAPTURES):
         raise Refusal("secondary_capture")
     if code not in DICOM_MODALITY:
         raise Refusal("other_modality")

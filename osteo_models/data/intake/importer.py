@@ -70,7 +70,7 @@ def import_source(
     with staging.lock():
         ledger = Ledger(staging.ledger, _describe(source, clinical, pictures, pseudonyms))
         try:
-            ledger.list_inputs((pseudonyms.name(item.name), item) for item in list_inputs(source))
+            ledger.list_inputs((_identify(item, pseudonyms), item) for item in list_inputs(source))
             people = _people(table, pseudonyms)
             with open_workers(workers) as pool:
                 _judge(pool, ledger, source, pseudonyms, workers, on_judged)
@@ -79,7 +79,7 @@ def import_source(
             cleaned = clean_clinical(table, pseudonyms)
             cleaned = cleaned[~cleaned["patient_id"].isin(withdrawn)]
             found = finish_dataset(staging, ledger, cleaned)
-            _keep_names(ledger, names)
+            _keep_names(ledger, source, names)
         finally:
             ledger.close()
         staging.exchange()
@@ -108,6 +108,11 @@ def _input(row: Mapping[str, Any], source: Path) -> Input:
     return Input(row["name"], row["size"], row["stamp"], source, row["entry"])
 
 
+def _identify(item: Input, pseudonyms: Pseudonyms) -> str:
+    """What stands for an input: two exports may both have a file IM0001."""
+    return pseudonyms.name(f"{item.source.name}/{item.name}")
+
+
 def _judge(
     pool: ProcessPool, ledger: Ledger, source: Path, pseudonyms: Pseudonyms, workers: int, progress: Progress
 ) -> None:
@@ -118,9 +123,9 @@ def _judge(
     batches = batch_by_size(rows, lambda item: item.size)
     for results in run_batches(pool, judge_headers, batches, ahead=2 * workers):
         ledger.settle(
-            (pseudonyms.name(item.name), "refused", {"reason": result.reason})
+            (_identify(item, pseudonyms), "refused", {"reason": result.reason})
             if isinstance(result, Refusal)
-            else (pseudonyms.name(item.name), "readable", result)
+            else (_identify(item, pseudonyms), "readable", result)
             for item, result in results
         )
         done += len(results)
@@ -205,7 +210,7 @@ def _settled(
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """A series' images are entered with its first file; the other files gave them too."""
     for number, item in enumerate(task.inputs):
-        identifier = pseudonyms.name(item.name)
+        identifier = _identify(item, pseudonyms)
         if isinstance(result, Refusal):
             yield identifier, "refused", {"reason": result.reason}
         else:
@@ -213,19 +218,19 @@ def _settled(
             yield identifier, "accepted", {"images": images}
 
 
-def _keep_names(ledger: Ledger, path: Path | None) -> None:
+def _keep_names(ledger: Ledger, source: Path, path: Path | None) -> None:
     """Add this import's names to the private table."""
     if path is None:
         return
-    known: dict[str, str] = {}
+    known: dict[str, tuple[str, str]] = {}
     if path.exists():
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            known = {row["input"]: row["file"] for row in csv.DictReader(file)}
-    known |= {row["id"]: row["name"] for row in ledger.rows()}
+            known = {row["input"]: (row["source"], row["file"]) for row in csv.DictReader(file)}
+    known |= {row["id"]: (source.name, row["name"]) for row in ledger.rows()}
     partial = path.with_suffix(".partial")
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("input", "file"))
-        writer.writerows(sorted(known.items()))
+        writer.writerow(("input", "source", "file"))
+        writer.writerows((name, *of) for name, of in sorted(known.items()))
     partial.replace(path)

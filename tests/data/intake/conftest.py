@@ -29,7 +29,7 @@ def run_import(source: Path, tmp_path: Path):
         options = {"workers": 1, "names": names} | options
         outcome = import_source(source, tmp_path / "clinical.csv", tmp_path / "data", KEY, **options)
         rows = pd.read_csv(tmp_path / "data" / "intake.csv", dtype=str, keep_default_na=False)
-        named = dict(pd.read_csv(names, dtype=str).to_records(index=False).tolist())
+        named = pd.read_csv(names, dtype=str).set_index("input")["file"]
         return outcome, {named[row["input"]]: row["reason"] or row["status"] for row in rows.to_dict("records")}
 
     return run

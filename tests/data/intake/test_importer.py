@@ -221,6 +221,18 @@ def test_the_same_source_twice_adds_nothing_and_a_second_one_adds(source, run_im
     assert set(before) <= set(tree(tmp_path / "data"))
 
 
+def test_two_exports_may_have_files_of_one_name(source, tmp_path):
+    files = {"first": make_dicom(), "second": make_dicom(seed=1), "third": make_dicom()}
+    for name, dataset in files.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "IM0001").write_bytes(as_bytes(dataset))
+        import_source(tmp_path / name, tmp_path / "clinical.csv", tmp_path / "data", KEY, names=tmp_path / "names.csv")
+    rows = pd.read_csv(tmp_path / "data" / "intake.csv", keep_default_na=False).set_index("input")
+    names = pd.read_csv(tmp_path / "names.csv").set_index("source")["input"]
+    reasons = {source: rows.loc[name, "reason"] or "accepted" for source, name in names.items()}
+    assert reasons == {"first": "accepted", "second": "accepted", "third": "duplicate"}
+
+
 def test_zip_entries_write_nothing_outside_and_doubles_are_counted(source, tmp_path):
     archive = tmp_path / "export.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened, pytest.warns(UserWarning, match="Duplicate"):

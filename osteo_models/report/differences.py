@@ -69,7 +69,7 @@ def as_lines(found: Difference, stale: Sequence[str]) -> list[str]:
             f"osteoporosis {100 * row['osteoporosis_share']:.1f} %, female {100 * row['female_share']:.1f} %, "
             f"age {row['age_mean_years']} +- {row['age_sd_years']}"
         )
-    lines += [f"made from other data: {version}" for version in stale]
+    lines += [f"stale: {version}" for version in stale]
     return lines
 
 

@@ -165,7 +165,9 @@ def withdraw(patient: str, as_json: bool) -> None:
         click.echo(json.dumps(asdict(taken) | {"md5": digest, "versions": seen}))
         return
     click.echo(f"{taken.patient_id}: {taken.images} images and {taken.rows} table rows taken out")
-    click.echo(f"new revision: md5 {digest}; next: commit {params.data.path}.dvc, `dvc repro`, commit dvc.lock, `dvc push`")
+    click.echo(
+        f"new revision: md5 {digest}; next: commit {params.data.path}.dvc, `dvc repro`, commit dvc.lock, `dvc push`"
+    )
     for version in seen:
         click.echo(f"  retrain {version}")
     click.echo(STILL_HELD)

@@ -26,7 +26,7 @@ def label_people(revision: Revision, cohort: Cohort) -> pd.DataFrame | None:
         cohort: The rules, the same for all revisions: what changed is the data.
 
     Returns:
-        The columns `LABEL_COLUMNS`; None where the revision has no clinical table that can be read.
+        The columns `LABEL_COLUMNS`; None where the revision has no clinical table that can be read, or nobody in it.
 
     Raises:
         StoreError: The table is not in the DVC cache.
@@ -37,6 +37,8 @@ def label_people(revision: Revision, cohort: Cohort) -> pd.DataFrame | None:
         people = read_clinical(revision.locate(CLINICAL))
     except TableError:
         return None
+    if people.empty:
+        return None
     counts = pd.Series([_owner(path) for path in list_images(revision)], dtype=object).value_counts()
     found: list[pd.DataFrame] = []
     for modality in MODALITIES:
@@ -44,10 +46,10 @@ def label_people(revision: Revision, cohort: Cohort) -> pd.DataFrame | None:
             (CONTROL, "control_candidate", CONTROL_RULES),
             (OSTEOPOROSIS, "dxa", STUDY_RULES),
         ):
-            group = people[people["source"] == source]
+            keep = people["source"] == source
             for rule in rules:
-                group = group[rule.keep(group, cohort, modality).astype(bool)]
-            found.append(group.assign(modality=modality, target=target))
+                keep &= rule.keep(people, cohort, modality)
+            found.append(people[keep].assign(modality=modality, target=target))
     table = pd.concat(found)
     owners = list(zip(table["patient_id"], table["modality"], strict=True))
     table["images"] = [int(counts.get(owner, 0)) for owner in owners]

@@ -17,7 +17,16 @@ from tests.conftest import ROOT
 from tests.data.intake_files import as_bytes, make_dicom
 from tests.data.storage_server import BUCKET, Storage, serve_storage
 
-CODE = ("osteo_models", "pipelines", "dvc.yaml", "params.yaml", ".dvcignore", ".dvc/config", ".dvc/.gitignore", ".gitignore")
+CODE = (
+    "osteo_models",
+    "pipelines",
+    "dvc.yaml",
+    "params.yaml",
+    ".dvcignore",
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".gitignore",
+)
 IMAGES = 24
 
 

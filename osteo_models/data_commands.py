@@ -57,6 +57,7 @@ def import_(
 
     Killed, it goes on when the command is given again; the same source twice adds nothing.
     """
+    from osteo_models.data.history import require_splits
     from osteo_models.data.intake.importer import import_source
     from osteo_models.data.intake.refusal import REASONS
     from osteo_models.data.pseudonyms import load_key
@@ -64,6 +65,7 @@ def import_(
     from osteo_models.progress import Progress
 
     settings = load_settings()
+    require_splits(settings.root, out)
     key = key or settings.key_file
     quiet = {"on_judged": _silent, "on_written": _silent} if as_json else {}
     shown = quiet or {"on_judged": Progress("headers judged"), "on_written": Progress("images written")}
@@ -148,6 +150,7 @@ def diff(before: str, after: str | None, html: Path | None, as_json: bool) -> No
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def withdraw(patient: str, as_json: bool) -> None:
     """Take PATIENT out of the data set, record the next revision, and list the versions to retrain."""
+    from osteo_models.data.history import require_splits
     from osteo_models.data.revisions import read_data_digest, run_dvc
     from osteo_models.data.splits import keep_places
     from osteo_models.data.withdrawal import withdraw_patient
@@ -156,6 +159,7 @@ def withdraw(patient: str, as_json: bool) -> None:
     settings = load_settings()
     params = load_params(settings.root / "params.yaml")
     folder = settings.root / params.data.path
+    require_splits(settings.root, folder)
     taken = withdraw_patient(folder, patient)
     keep_places(settings.artifacts / "splits" / "splits.csv", folder)
     run_dvc(settings.root, ["add", "--quiet", params.data.path])

@@ -74,6 +74,23 @@ def load_revision(root: Path, data: str, name: str | None = None) -> Revision:
     return Revision(name or "workspace", digest, files, _read_splits(root, data, digest, name, cache), cache)
 
 
+def require_splits(root: Path, data: Path) -> None:
+    """Make sure that a data set about to grow or shrink has its splits on disk: without them everybody would move.
+
+    Raises:
+        InputError: `dvc.lock` records splits, and they are not there.
+    """
+    if not (data / "dicom").is_dir() or (root / SPLITS).is_file():
+        return
+    try:
+        outs = [entry["path"] for entry in _read_yaml(root, "dvc.lock", None)["stages"]["splits"]["outs"]]
+    except (InputError, KeyError, TypeError):
+        return
+    if SPLITS in outs:
+        remedy = f"get them with `dvc pull {SPLITS}`, or delete dvc.lock to deal everybody anew"
+        raise InputError("the splits that dvc.lock records are not on disk", where=SPLITS, remedy=remedy)
+
+
 def _read_yaml(root: Path, path: str, name: str | None) -> Any:
     if name is None:
         try:

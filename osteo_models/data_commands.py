@@ -109,7 +109,13 @@ def check(folder: Path, as_json: bool) -> None:
     if not (folder / "dicom").is_dir():
         raise InputError("no folder `dicom` of images", where=str(folder))
     found = find_identity(folder / "dicom")
-    click.echo(json.dumps(found)) if as_json else [click.echo(line) for line in found]
+    if as_json:
+        click.echo(json.dumps(found))
+    kinds: dict[str, list[str]] = {}
+    for line in found:
+        kinds.setdefault(line.split(": ", 1)[-1], []).append(line)
+    for first, *others in [] if as_json else kinds.values():
+        click.echo(first + (f" (and {len(others):,} more)" if others else ""))
     if found:
         raise OsteoError(f"{len(found)} places could name a person", where=str(folder), remedy="import the source anew")
     if not as_json:

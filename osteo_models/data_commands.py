@@ -196,7 +196,7 @@ def _versions_that_saw(patient: str) -> list[str]:
 
     found: list[str] = []
     for each in find_patient(_tracking(), patient):
-        tested = sum(each.tested.values())
+        tested = max(each.tested.values(), default=0)  # the stages test the same images
         what = [f"trained on {each.trained} images"] * bool(each.trained) + [f"tested on {tested}"] * bool(tested)
         if each.unknown or what:
             aliases = "".join(f" @{alias}" for alias in each.aliases)
@@ -225,6 +225,7 @@ def _stale_versions(found: Difference) -> list[str]:
             tested = {patient for seen in exposure.tested.values() for patient in seen}
             counts = (len(touched & people) for people in (set(exposure.trained), tested))
             saw = "of the people who changed, trained on {}, tested on {}".format(*counts)
+            saw = saw if any(counts) else "it saw nobody who changed"
         aliases = "".join(f" @{alias}" for alias in version.aliases)
         stale.append(f"{version.name} version {version.version}{aliases}: made from {made_from}; {saw}")
     return stale

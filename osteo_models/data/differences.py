@@ -26,7 +26,8 @@ class Difference:
         labels_flipped: People in both whose class changed, or who came into or left the study: `ID (mri): from -> to`.
         pixels_changed: Images whose pixels differ, by their newer name.
         header_only: Images of which only the header differs, likewise.
-        moved: Images that changed sides: {column: [image ids]}; `into_holdout` are those that nothing may train on now.
+        moved: Images that changed sides: {column: [image ids]}, empty where the splits of either are not known.
+        into_holdout: Those of them that nothing may train on now.
         shift: Class, sex and age before and after, for each modality.
         people_touched: Everybody known before whose images or labels are others now: models that saw them are stale.
     """
@@ -76,7 +77,8 @@ def compare_revisions(before: Revision, after: Revision, cohort: Cohort) -> Diff
     splits = {each.name: each.splits for each in (before, after)}
     old, new = labels[before.name], labels[after.name]
     flipped = {} if old is None or new is None else _flipped(old, new, people_before & people_after)
-    moved, into = {column: [] for column in PLACES}, []
+    moved: dict[str, list[str]] = {}
+    into: list[str] = []
     if before.splits is not None and after.splits is not None:
         moved, into = _moved(before.splits, after.splits)
     changed = (*images.removed, *images.pixels)

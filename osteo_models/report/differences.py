@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from osteo_models.data.differences import Difference
 
 MOST_SHOWN = 10
-MOST_ON_PAGE = 6
+MOST_ON_PAGE = 4
 PLACES = {
     "holdout": "moved into or out of the hold-out",
     "patient_test": "moved into or out of the patient test set",
@@ -49,7 +49,7 @@ def list_changes(found: Difference) -> list[tuple[str, list[str]]]:
         ("pixels changed", found.pixels_changed),
         ("header only changed", found.header_only),
         *((PLACES[column], images) for column, images in found.moved.items()),
-        ("moved into the hold-out", found.into_holdout),
+        *([("moved into the hold-out", found.into_holdout)] if found.moved else []),
         ("tables changed", found.tables_changed),
     ]
 
@@ -66,10 +66,10 @@ def describe_shift(found: Difference) -> list[Group]:
                 [
                     _row("patients", old, new, "patients", 1, 0),
                     _row("images", old, new, "images", 1, 0),
-                    _row("osteoporosis, %", old, new, "osteoporosis_share", 100, 1),
-                    _row("women, %", old, new, "female_share", 100, 1),
-                    _row("mean age, years", old, new, "age_mean_years", 1, 1),
-                    _row("SD of age, years", old, new, "age_sd_years", 1, 1),
+                    _row("osteoporosis (%)", old, new, "osteoporosis_share", 100, 1),
+                    _row("women (%)", old, new, "female_share", 100, 1),
+                    _row("mean age (years)", old, new, "age_mean_years", 1, 1),
+                    _row("SD of age (years)", old, new, "age_sd_years", 1, 1),
                 ],
             )
         )

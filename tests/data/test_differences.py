@@ -112,10 +112,12 @@ def test_a_difference_says_what_a_team_asks(repository, params):
     ]
     assert [row["osteoporosis_share"] for row in found.shift] == [1.0, 0.6667] and found.notes == []
     lines = "\n".join(as_lines(found, ["osteo-unimodal-mri version 1 @champion"]))
-    assert f"patients added: 1 ({third})" in lines
+    assert f"patients added: 1 ({third})" in lines and "moved to another fold of patients: 1" in lines
+    assert "mri: patients 3 -> 3, images 6 -> 5, osteoporosis (%) 100.0 -> 66.7" in lines
     assert "stale: osteo-unimodal-mri version 1 @champion" in lines
     page = as_html(found, ["<script>"])
     assert "<script>" not in page and "&lt;script&gt;" in page and "http" not in page
+    assert ">-33.3</td>" in page and "From <strong>one</strong>" in page
     assert json.loads(json.dumps(found.as_dict()))["digest_before"] != found.digest_after
 
 
@@ -129,7 +131,7 @@ def test_splits_of_another_revision_are_not_compared(repository, params, tmp_pat
     assert found.notes == [
         "places in the splits of workspace are not known: run `dvc repro splits` and commit dvc.lock"
     ]
-    assert not any(found.moved.values()) and found.into_holdout == []
+    assert found.moved == {} and found.into_holdout == [] and "moved" not in as_html(found, [])
     assert len(found.labels_flipped) == 2 and len(found.shift) == 2  # the clinical table says it
 
 

@@ -61,7 +61,10 @@ def test_import_check_withdraw_and_diff(project):
     taken = osteo("data", "withdraw", patient)
     assert f"{patient}: 2 images and 5 table rows taken out" in taken
     assert "Earlier revisions, and outputs of the stages until `dvc repro` has run, still hold the person" in taken
-    assert "  dvc gc --workspace            in every clone" in taken and "  dvc gc --workspace --cloud    once for" in taken
+    assert (
+        "  dvc gc --workspace            in every clone" in taken
+        and "  dvc gc --workspace --cloud    once for" in taken
+    )
     found = json.loads(osteo("data", "diff", "one", "--html", "diff.html", "--json"))
     assert found["patients_removed"] == [patient] and len(found["images_removed"]) == 2
     assert "withdrawn.csv" in found["tables_changed"] and found["stale_versions"] == []

@@ -43,9 +43,7 @@ def test_withdrawal_lists_the_versions_to_retrain_and_the_difference_the_stale_o
     assert found["patients_removed"] == found["people_touched"] == [PATIENT]
     (stale,) = found["stale_versions"]
     counts = "trained on 0, tested on 1" if place["holdout"] else "trained on 1, tested on 1"
-    assert stale == (
-        "osteo-unimodal-mri version 1 @challenger: made from HEAD; of the people who changed, " + counts
-    )
+    assert stale == ("osteo-unimodal-mri version 1 @challenger: made from HEAD; of the people who changed, " + counts)
     assert f"stale: {stale}" in osteo("data", "diff", "HEAD")
 
     again = osteo("data", "withdraw", PATIENT)  # killed on the way, it is given again

@@ -6,13 +6,21 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from osteo_models.settings import load_settings
 
+if TYPE_CHECKING:
+    from osteo_models.data.differences import Difference
+
 FOLDER = click.Path(path_type=Path)
+STILL_HELD = """\
+Earlier revisions, and outputs of the stages until `dvc repro` has run, still hold the person: in DVC's cache of every
+clone and on every remote. When the new revision is committed and its outputs are made:
+  dvc gc --workspace            in every clone: removes all earlier revisions from its cache
+  dvc gc --workspace --cloud    once for every remote (--remote NAME): removes them there, too"""
 
 
 @click.group()
@@ -49,6 +57,7 @@ def import_(
 
     Killed, it goes on when the command is given again; the same source twice adds nothing.
     """
+    from osteo_models.data.history import require_splits
     from osteo_models.data.intake.importer import import_source
     from osteo_models.data.intake.refusal import REASONS
     from osteo_models.data.pseudonyms import load_key
@@ -56,6 +65,7 @@ def import_(
     from osteo_models.progress import Progress
 
     settings = load_settings()
+    require_splits(settings.root, out)
     key = key or settings.key_file
     quiet = {"on_judged": _silent, "on_written": _silent} if as_json else {}
     shown = quiet or {"on_judged": Progress("headers judged"), "on_written": Progress("images written")}
@@ -99,7 +109,13 @@ def check(folder: Path, as_json: bool) -> None:
     if not (folder / "dicom").is_dir():
         raise InputError("no folder `dicom` of images", where=str(folder))
     found = find_identity(folder / "dicom")
-    click.echo(json.dumps(found)) if as_json else [click.echo(line) for line in found]
+    if as_json:
+        click.echo(json.dumps(found))
+    kinds: dict[str, list[str]] = {}
+    for line in found:
+        kinds.setdefault(line.split(": ", 1)[-1], []).append(line)
+    for first, *others in [] if as_json else kinds.values():
+        click.echo(first + (f" (and {len(others):,} more)" if others else ""))
     if found:
         raise OsteoError(f"{len(found)} places could name a person", where=str(folder), remedy="import the source anew")
     if not as_json:
@@ -122,9 +138,10 @@ def diff(before: str, after: str | None, html: Path | None, as_json: bool) -> No
     from osteo_models.report.differences import as_html, as_lines
 
     settings = load_settings()
-    name = load_params(settings.root / "params.yaml").data.path
-    found = compare_revisions(load_revision(settings.root, name, before), load_revision(settings.root, name, after))
-    stale = _versions_of_other_data(found.digest_after)
+    params = load_params(settings.root / "params.yaml")
+    old, new = (load_revision(settings.root, params.data.path, name) for name in (before, after))
+    found = compare_revisions(old, new, params.cohort)
+    stale = _stale_versions(found)
     if html:
         html.write_text(as_html(found, stale), encoding="utf-8")
     if as_json:
@@ -139,6 +156,7 @@ def diff(before: str, after: str | None, html: Path | None, as_json: bool) -> No
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def withdraw(patient: str, as_json: bool) -> None:
     """Take PATIENT out of the data set, record the next revision, and list the versions to retrain."""
+    from osteo_models.data.history import require_splits
     from osteo_models.data.revisions import read_data_digest, run_dvc
     from osteo_models.data.splits import keep_places
     from osteo_models.data.withdrawal import withdraw_patient
@@ -147,6 +165,7 @@ def withdraw(patient: str, as_json: bool) -> None:
     settings = load_settings()
     params = load_params(settings.root / "params.yaml")
     folder = settings.root / params.data.path
+    require_splits(settings.root, folder)
     taken = withdraw_patient(folder, patient)
     keep_places(settings.artifacts / "splits" / "splits.csv", folder)
     run_dvc(settings.root, ["add", "--quiet", params.data.path])
@@ -156,10 +175,12 @@ def withdraw(patient: str, as_json: bool) -> None:
         click.echo(json.dumps(asdict(taken) | {"md5": digest, "versions": seen}))
         return
     click.echo(f"{taken.patient_id}: {taken.images} images and {taken.rows} table rows taken out")
-    click.echo(f"new revision: md5 {digest}; commit {params.data.path}.dvc")
+    click.echo(
+        f"new revision: md5 {digest}; next: commit {params.data.path}.dvc, `dvc repro`, commit dvc.lock, `dvc push`"
+    )
     for version in seen:
         click.echo(f"  retrain {version}")
-    click.echo("earlier revisions still hold the person: `dvc gc --workspace` (and `--cloud`) removes them from caches")
+    click.echo(STILL_HELD)
 
 
 def _tracking() -> Any:
@@ -175,7 +196,7 @@ def _versions_that_saw(patient: str) -> list[str]:
 
     found: list[str] = []
     for each in find_patient(_tracking(), patient):
-        tested = sum(each.tested.values())
+        tested = max(each.tested.values(), default=0)  # the stages test the same images
         what = [f"trained on {each.trained} images"] * bool(each.trained) + [f"tested on {tested}"] * bool(tested)
         if each.unknown or what:
             aliases = "".join(f" @{alias}" for alias in each.aliases)
@@ -183,12 +204,28 @@ def _versions_that_saw(patient: str) -> list[str]:
     return found
 
 
-def _versions_of_other_data(digest: str) -> list[str]:
-    """Registered versions that were made from another revision than this."""
+def _stale_versions(found: Difference) -> list[str]:
+    """Registered versions that were made from another revision than the later one, and how much of it they saw."""
+    from osteo_models.errors import OsteoError
+    from osteo_models.registry.exposure import read_exposure
     from osteo_models.registry.versions import list_versions
 
-    return [
-        f"{version.name} version {version.version}" + "".join(f" @{alias}" for alias in version.aliases)
-        for version in list_versions(_tracking())
-        if version.tags.get("dvc.data") != digest
-    ]
+    touched, tracking = set(found.people_touched), _tracking()
+    stale: list[str] = []
+    for version in list_versions(tracking):
+        digest = version.tags.get("dvc.data", "")
+        if digest == found.digest_after:
+            continue
+        made_from = found.before if digest == found.digest_before else f"another revision ({digest or 'unknown'})"
+        try:
+            exposure = read_exposure(tracking, version)
+        except OsteoError as error:
+            saw = f"whom it saw is not known: {error.found}"
+        else:
+            tested = {patient for seen in exposure.tested.values() for patient in seen}
+            counts = (len(touched & people) for people in (set(exposure.trained), tested))
+            saw = "of the people who changed, trained on {}, tested on {}".format(*counts)
+            saw = saw if any(counts) else "it saw nobody who changed"
+        aliases = "".join(f" @{alias}" for alias in version.aliases)
+        stale.append(f"{version.name} version {version.version}{aliases}: made from {made_from}; {saw}")
+    return stale

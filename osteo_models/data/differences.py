@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from osteo_models.data.dicom import read_image
+from osteo_models.data.changes import IMAGES, compare_images, find_patient, list_images
 from osteo_models.data.history import Revision
-from osteo_models.errors import ImageError
+from osteo_models.data.labels import label_people
+from osteo_models.params import Cohort
 from osteo_models.terms import CLASS_NAMES
 
-IMAGES = "dicom/"
 PLACES = ("holdout", "patient_test", "fold_image", "fold_patient")
 
 
@@ -24,11 +23,13 @@ class Difference:
 
     Attributes:
         patients_added: Pseudonyms.
-        labels_flipped: People whose class changed: {patient, modality: from -> to}.
-        pixels_changed: Images whose pixels differ.
-        header_only: Images of which only the header differs.
-        moved: Images that changed sides: {column: [image ids]}; `into_holdout` are those that nothing may train on now.
+        labels_flipped: People in both whose class changed, or who came into or left the study: `ID (mri): from -> to`.
+        pixels_changed: Images whose pixels differ, by their newer name.
+        header_only: Images of which only the header differs, likewise.
+        moved: Images that changed sides: {column: [image ids]}, empty where the splits of either are not known.
+        into_holdout: Those of them that nothing may train on now.
         shift: Class, sex and age before and after, for each modality.
+        people_touched: Everybody known before whose images or labels are others now: models that saw them are stale.
     """
 
     before: str
@@ -47,6 +48,7 @@ class Difference:
     tables_changed: list[str]
     shift: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
+    people_touched: list[str] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
@@ -58,26 +60,28 @@ class Difference:
         return asdict(self)
 
 
-def compare_revisions(before: Revision, after: Revision) -> Difference:
+def compare_revisions(before: Revision, after: Revision, cohort: Cohort) -> Difference:
     """Compare two revisions; only images whose bytes differ are read.
+
+    Args:
+        before: The earlier revision.
+        after: The later one.
+        cohort: The rules that say who has which class.
 
     Raises:
         StoreError: A changed file is not in the DVC cache.
     """
-    old, new = (_images(revision.files) for revision in (before, after))
-    changed = sorted(path for path in old.keys() & new.keys() if old[path] != new[path])
-    pixels = [path for path in changed if _pixels_differ(before.read(path), after.read(path))]
-    people_before, people_after = (_people(revision) for revision in (before, after))
-    notes: list[str] = []
+    images = compare_images(before, after)
+    people_before, people_after = ({find_patient(path) for path in list_images(each)} for each in (before, after))
+    labels = {each.name: label_people(each, cohort) for each in (before, after)}
+    splits = {each.name: each.splits for each in (before, after)}
+    old, new = labels[before.name], labels[after.name]
+    flipped = {} if old is None or new is None else _flipped(old, new, people_before & people_after)
     moved: dict[str, list[str]] = {}
     into: list[str] = []
-    flipped: list[str] = []
-    if before.splits is None or after.splits is None:
-        lacking = " and ".join(revision.name for revision in (before, after) if revision.splits is None)
-        notes.append(f"no splits are recorded for {lacking}: labels and places cannot be compared")
-    else:
+    if before.splits is not None and after.splits is not None:
         moved, into = _moved(before.splits, after.splits)
-        flipped = _flipped(before.splits, after.splits)
+    changed = (*images.removed, *images.pixels)
     return Difference(
         before=before.name,
         after=after.name,
@@ -85,38 +89,30 @@ def compare_revisions(before: Revision, after: Revision) -> Difference:
         digest_after=after.digest,
         patients_added=sorted(people_after - people_before),
         patients_removed=sorted(people_before - people_after),
-        images_added=sorted(new.keys() - old.keys()),
-        images_removed=sorted(old.keys() - new.keys()),
-        labels_flipped=flipped,
-        pixels_changed=pixels,
-        header_only=sorted(set(changed) - set(pixels)),
+        images_added=images.added,
+        images_removed=images.removed,
+        labels_flipped=sorted(flipped),
+        pixels_changed=images.pixels,
+        header_only=images.header,
         moved=moved,
         into_holdout=into,
         tables_changed=_tables_changed(before.files, after.files),
-        shift=_shift(before.splits, after.splits),
-        notes=notes,
+        shift=[row for side, table in (("before", old), ("after", new)) for row in _describe(side, table)],
+        notes=[
+            *_lacking(labels, "labels", "it has no clinical.csv that can be read"),
+            *_lacking(splits, "places in the splits", "run `dvc repro splits` and commit dvc.lock"),
+        ],
+        people_touched=sorted({find_patient(path) for path in changed} | set(flipped.values())),
     )
 
 
-def _images(files: Mapping[str, str]) -> dict[str, str]:
-    return {path: digest for path, digest in files.items() if path.startswith(IMAGES)}
-
-
-def _people(revision: Revision) -> set[str]:
-    return {path.split("/")[1] for path in _images(revision.files)}
+def _lacking(tables: Mapping[str, pd.DataFrame | None], what: str, why: str) -> list[str]:
+    return [f"{what} of {name} are not known: {why}" for name, table in tables.items() if table is None]
 
 
 def _tables_changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     names = {path for path in (*before, *after) if not path.startswith(IMAGES)}
     return sorted(name for name in names if before.get(name) != after.get(name))
-
-
-def _pixels_differ(before: bytes, after: bytes) -> bool:
-    try:
-        first, second = (read_image(data, where="image") for data in (before, after))
-    except ImageError:
-        return True
-    return first.spacing_mm != second.spacing_mm or not np.array_equal(first.pixels, second.pixels)
 
 
 def _moved(before: pd.DataFrame, after: pd.DataFrame) -> tuple[dict[str, list[str]], list[str]]:
@@ -129,31 +125,36 @@ def _moved(before: pd.DataFrame, after: pd.DataFrame) -> tuple[dict[str, list[st
     return moved, sorted(both.loc[entered, "image_id"].astype(str))
 
 
-def _flipped(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
-    keys = ["patient_id", "modality"]
-    old, new = (table.drop_duplicates(keys)[[*keys, "target"]] for table in (before, after))
-    both = old.merge(new, on=keys, suffixes=("_before", "_after"))
-    both = both[both["target_before"] != both["target_after"]]
-    classes = [[CLASS_NAMES[int(code)] for code in both[f"target_{side}"]] for side in ("before", "after")]
-    names = zip(both["patient_id"], both["modality"], *classes, strict=True)
-    return sorted(f"{patient} ({modality}): {old} -> {new}" for patient, modality, old, new in names)
+def _flipped(before: pd.DataFrame, after: pd.DataFrame, people: set[str]) -> dict[str, str]:
+    """Whose class is another one, by a line that says so."""
+    old, new = (_classes(table, people) for table in (before, after))
+    flipped: dict[str, str] = {}
+    for patient, modality in old.keys() | new.keys():
+        was, now = (classes.get((patient, modality), "not in the study") for classes in (old, new))
+        if was != now:
+            flipped[f"{patient} ({modality}): {was} -> {now}"] = patient
+    return flipped
 
 
-def _shift(before: pd.DataFrame | None, after: pd.DataFrame | None) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for name, table in (("before", before), ("after", after)):
-        if table is None:
-            continue
-        for modality, group in table.groupby("modality"):
-            people = group.drop_duplicates("patient_id")
-            rows.append({
-                "revision": name,
-                "modality": str(modality),
-                "images": len(group),
-                "patients": len(people),
-                "osteoporosis_share": round(float(people["target"].mean()), 4),
-                "female_share": round(float((people["sex"] == "F").mean()), 4),
-                "age_mean_years": round(float(people["age_years"].mean()), 2),
-                "age_sd_years": round(float(people["age_years"].std(ddof=1)), 2) if len(people) > 1 else None,
-            })  # fmt: skip
-    return rows
+def _classes(table: pd.DataFrame, people: set[str]) -> dict[tuple[str, str], str]:
+    rows = zip(table["patient_id"], table["modality"], table["target"], strict=True)
+    return {(patient, modality): CLASS_NAMES[int(target)] for patient, modality, target in rows if patient in people}
+
+
+def _describe(revision: str, table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Class, sex and age of each modality's people."""
+    if table is None:
+        return []
+    return [
+        {
+            "revision": revision,
+            "modality": str(modality),
+            "images": int(people["images"].sum()),
+            "patients": len(people),
+            "osteoporosis_share": round(float(people["target"].mean()), 4),
+            "female_share": round(float((people["sex"] == "F").mean()), 4),
+            "age_mean_years": round(float(people["age_years"].mean()), 2),
+            "age_sd_years": round(float(people["age_years"].std(ddof=1)), 2) if len(people) > 1 else None,
+        }
+        for modality, people in table.groupby("modality")
+    ]

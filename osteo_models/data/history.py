@@ -29,6 +29,7 @@ class Revision:
         digest: MD5 of the data set.
         files: MD5 of every file, by its path in the data set.
         splits: The splits made from it, where `dvc.lock` records some; else None.
+        cache: DVC's cache.
     """
 
     name: str
@@ -43,13 +44,15 @@ class Revision:
         Raises:
             StoreError: It is not in the DVC cache.
         """
-        return _read_object(self.cache, self.files[path], f"{self.name}: {path}")
+        return self.locate(path).read_bytes()
 
-    def table(self, path: str) -> pd.DataFrame:
-        """A CSV table of this revision, all text; empty where there is none."""
-        if path not in self.files:
-            return pd.DataFrame()
-        return pd.read_csv(io.BytesIO(self.read(path)), dtype=str, keep_default_na=False)
+    def locate(self, path: str) -> Path:
+        """Where a file of this revision lies, to be read only.
+
+        Raises:
+            StoreError: It is not in the DVC cache.
+        """
+        return _locate_object(self.cache, self.files[path], f"{self.name}: {path}")
 
 
 def load_revision(root: Path, data: str, name: str | None = None) -> Revision:
@@ -66,9 +69,26 @@ def load_revision(root: Path, data: str, name: str | None = None) -> Revision:
         found = f"{data}.dvc records no data set"
         raise InputError(found, where=name or "workspace", allowed="a revision made after `dvc add`") from None
     cache = Path(run_dvc(root, ["cache", "dir"]).stdout.strip())
-    listed = json.loads(_read_object(cache, digest, f"{name or 'workspace'}: {data}"))
+    listed = json.loads(_locate_object(cache, digest, f"{name or 'workspace'}: {data}").read_bytes())
     files = {str(entry["relpath"]): str(entry["md5"]) for entry in listed}
-    return Revision(name or "workspace", digest, files, _read_splits(root, name, cache), cache)
+    return Revision(name or "workspace", digest, files, _read_splits(root, data, digest, name, cache), cache)
+
+
+def require_splits(root: Path, data: Path) -> None:
+    """Make sure that a data set about to grow or shrink has its splits on disk: without them everybody would move.
+
+    Raises:
+        InputError: `dvc.lock` records splits, and they are not there.
+    """
+    if not (data / "dicom").is_dir() or (root / SPLITS).is_file():
+        return
+    try:
+        outs = [entry["path"] for entry in _read_yaml(root, "dvc.lock", None)["stages"]["splits"]["outs"]]
+    except (InputError, KeyError, TypeError):
+        return
+    if SPLITS in outs:
+        remedy = f"get them with `dvc pull {SPLITS}`, or delete dvc.lock to deal everybody anew"
+        raise InputError("the splits that dvc.lock records are not on disk", where=SPLITS, remedy=remedy)
 
 
 def _read_yaml(root: Path, path: str, name: str | None) -> Any:
@@ -85,20 +105,22 @@ def _read_yaml(root: Path, path: str, name: str | None) -> Any:
     return yaml.safe_load(shown.stdout)
 
 
-def _read_splits(root: Path, name: str | None, cache: Path) -> pd.DataFrame | None:
+def _read_splits(root: Path, data: str, digest: str, name: str | None, cache: Path) -> pd.DataFrame | None:
+    """The splits that `dvc.lock` records, unless they were made from another revision than this."""
     try:
-        lock = _read_yaml(root, "dvc.lock", name)
-        outs = {entry["path"]: entry["md5"] for entry in lock["stages"]["splits"]["outs"]}
-        content = _read_object(cache, str(outs[SPLITS]), SPLITS)
+        stage = _read_yaml(root, "dvc.lock", name)["stages"]["splits"]
+        made_from, outs = ({entry["path"]: str(entry["md5"]) for entry in stage[kind]} for kind in ("deps", "outs"))
+        if made_from[data] != digest:
+            return None
+        content = _locate_object(cache, outs[SPLITS], SPLITS).read_bytes()
     except (InputError, StoreError, KeyError, TypeError):
         return None
     return read_frame(io.BytesIO(content))
 
 
-def _read_object(cache: Path, digest: str, what: str) -> bytes:
+def _locate_object(cache: Path, digest: str, what: str) -> Path:
     path = cache / "files" / "md5" / digest[:2] / digest[2:]
-    try:
-        return path.read_bytes()
-    except OSError:
+    if not path.is_file():
         remedy = "get it with `dvc fetch --all-commits`"
-        raise StoreError("not in the DVC cache", where=what, remedy=remedy) from None
+        raise StoreError("not in the DVC cache", where=what, remedy=remedy)
+    return path

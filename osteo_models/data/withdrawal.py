@@ -1,13 +1,18 @@
-"""Taking a person out of the data set, whose consent is withdrawn: images, rows, and no way back in."""
+"""Taking a person out of the data set, whose consent is withdrawn: images, rows, and no way back in.
+
+The data set without the person is built beside the old one and exchanged for it, so that none is ever half withdrawn.
+"""
 
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from osteo_models.data.intake.dataset import Staging
 from osteo_models.errors import InputError
 
 WITHDRAWN = "withdrawn.csv"
@@ -28,26 +33,55 @@ class Withdrawal:
 def withdraw_patient(data: Path, patient_id: str) -> Withdrawal:
     """Take a person out of the data set on disk; a later import refuses the person's images.
 
+    An import that was killed on the way starts anew next time: what it holds ready may be the person's.
+
     Args:
         data: The data set.
         patient_id: The pseudonym.
 
+    Returns:
+        What was taken out: nothing, where it was done before.
+
     Raises:
         InputError: The data set does not know this person; nothing was changed.
+        OsteoError: An import is at work.
     """
-    folder = data / "dicom" / patient_id
-    named = patient_id and patient_id not in (".", "..") and Path(patient_id).name == patient_id
-    tables = [data / name for name in TABLES if (data / name).exists()]
-    rows = sum(_count(path, patient_id) for path in tables) if named else 0
-    if not named or not (rows or folder.is_dir()):
+    staging = Staging(data)
+    staging.recover()
+    rows, images = _find(data, patient_id)
+    known = read_withdrawn(data)
+    if not rows and images is None:
+        if patient_id in known:
+            return Withdrawal(patient_id, 0, 0)
         raise InputError(f"no person {patient_id!r}", where=str(data), remedy="see patient_id in clinical.csv")
-    known = read_withdrawn(data)  # entered first: killed from here on, the command can be given again
-    _write(data / WITHDRAWN, ["patient_id"], [{"patient_id": name} for name in sorted(known | {patient_id})])
-    for path in tables:
-        _rewrite(path, lambda row: not _is_of(row, patient_id))
-    images = sum(1 for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
-    shutil.rmtree(folder, ignore_errors=True)
-    return Withdrawal(patient_id, images, rows)
+    with staging.lock():
+        for folder in (staging.building, staging.ready):
+            shutil.rmtree(folder, ignore_errors=True)
+        gone = data / "dicom" / patient_id
+        shutil.copytree(
+            data,
+            staging.building,
+            copy_function=_link,
+            symlinks=True,
+            ignore=lambda folder, names: {gone.name} & set(names) if Path(folder) == gone.parent else set(),
+        )
+        withdrawn = [{"patient_id": name} for name in sorted(known | {patient_id})]
+        _write(staging.building / WITHDRAWN, ["patient_id"], withdrawn)
+        for path in (staging.building / name for name in TABLES):
+            if path.exists():
+                _rewrite(path, lambda row: not _is_of(row, patient_id))
+        staging.building.rename(staging.ready)
+        staging.exchange()
+    return Withdrawal(patient_id, images or 0, rows)
+
+
+def _find(data: Path, patient_id: str) -> tuple[int, int | None]:
+    """How many table rows and image files of a person there are; None where there is no folder of images."""
+    if not patient_id or patient_id in (".", "..") or Path(patient_id).name != patient_id:
+        return 0, None
+    folder = data / "dicom" / patient_id
+    rows = sum(_count(data / name, patient_id) for name in TABLES if (data / name).exists())
+    return rows, sum(1 for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else None
 
 
 def read_withdrawn(data: Path) -> set[str]:
@@ -76,10 +110,19 @@ def _rewrite(path: Path, keep: Callable[[Row], bool]) -> None:
 
 
 def _write(path: Path, fields: list[str], rows: list[Row]) -> None:
-    """A new file in the old one's place, never through a link into the DVC cache."""
+    """A new file in the old one's place: that one has other names, in the old data set or in DVC's cache."""
     partial = path.with_name(f".{path.name}")
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     partial.replace(path)
+
+
+def _link(source: str, target: str) -> str:
+    """A second name for a file; a copy where the file system has none."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+    return target

@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from osteo_models.data.differences import Difference
 
 MOST_SHOWN = 10
+MOST_ON_PAGE = 4
+PLACES = {
+    "holdout": "moved into or out of the hold-out",
+    "patient_test": "moved into or out of the patient test set",
+    "fold_image": "moved to another fold of images",
+    "fold_patient": "moved to another fold of patients",
+}
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Data set: {{ found.before }} to {{ found.after }}</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c1f24; }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse } td, th { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top;
-border-bottom: 1px solid #d5d9e0 } code { font-size: .85em; overflow-wrap: anywhere }
-@media (max-width: 40rem) { .wide { overflow-x: auto } }
-</style></head><body>
-<h1>Data set, from {{ found.before }} to {{ found.after }}</h1>
-<p>md5 <code>{{ found.digest_before }}</code> to <code>{{ found.digest_after }}</code></p>
-{% for note in found.notes %}<p><strong>{{ note }}</strong></p>{% endfor %}
-<h2>Changes</h2>
-<div class="wide"><table><tr><th>what</th><th>number</th><th>which</th></tr>
-{% for name, items in changes %}<tr><td>{{ name }}</td><td>{{ items|length }}</td><td>{{ items|join(", ") }}</td></tr>
-{% endfor %}</table></div>
-{% if found.shift %}<h2>People</h2><div class="wide"><table>
-<tr>{% for name in found.shift[0] %}<th>{{ name.replace("_", " ") }}</th>{% endfor %}</tr>
-{% for row in found.shift %}<tr>{% for value in row.values() %}<td>{{ value }}</td>{% endfor %}</tr>{% endfor %}
-</table></div>{% endif %}
-<h2>Model versions made from other data</h2>
-{% if stale %}<ul>{% for version in stale %}<li>{{ version }}</li>{% endfor %}</ul>{% else %}<p>None.</p>{% endif %}
-</body></html>
-"""
+
+@dataclass(frozen=True)
+class Row:
+    """A figure before and after, as it is shown."""
+
+    name: str
+    before: str
+    after: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """The figures of one modality."""
+
+    modality: str
+    rows: Sequence[Row]
 
 
 def list_changes(found: Difference) -> list[tuple[str, list[str]]]:
@@ -47,10 +48,39 @@ def list_changes(found: Difference) -> list[tuple[str, list[str]]]:
         ("labels flipped", found.labels_flipped),
         ("pixels changed", found.pixels_changed),
         ("header only changed", found.header_only),
-        *((f"moved: {column}", images) for column, images in found.moved.items()),
-        ("moved into the hold-out", found.into_holdout),
+        *((PLACES[column], images) for column, images in found.moved.items()),
+        *([("moved into the hold-out", found.into_holdout)] if found.moved else []),
         ("tables changed", found.tables_changed),
     ]
+
+
+def describe_shift(found: Difference) -> list[Group]:
+    """Class, sex and age of those in the study, before and after, for each modality that either has."""
+    sides = {(row["revision"], row["modality"]): row for row in found.shift}
+    groups: list[Group] = []
+    for modality in sorted({modality for _, modality in sides}, reverse=True):
+        old, new = (sides.get((revision, modality), {}) for revision in ("before", "after"))
+        groups.append(
+            Group(
+                modality,
+                [
+                    _row("patients", old, new, "patients", 1, 0),
+                    _row("images", old, new, "images", 1, 0),
+                    _row("osteoporosis (%)", old, new, "osteoporosis_share", 100, 1),
+                    _row("women (%)", old, new, "female_share", 100, 1),
+                    _row("mean age (years)", old, new, "age_mean_years", 1, 1),
+                    _row("SD of age (years)", old, new, "age_sd_years", 1, 1),
+                ],
+            )
+        )
+    return groups
+
+
+def _row(name: str, old: dict[str, Any], new: dict[str, Any], key: str, scale: int, digits: int) -> Row:
+    before, after = (None if side.get(key) is None else scale * side[key] for side in (old, new))
+    shown = ["–" if value is None else f"{value:,.{digits}f}" for value in (before, after)]
+    change = "–" if before is None or after is None else f"{after - before:+,.{digits}f}"
+    return Row(name, *shown, "0" if not change.strip("+-0.,") and change != "–" else change)
 
 
 def as_lines(found: Difference, stale: Sequence[str]) -> list[str]:
@@ -63,17 +93,17 @@ def as_lines(found: Difference, stale: Sequence[str]) -> list[str]:
         if items:
             more = f" and {len(items) - MOST_SHOWN} more" if len(items) > MOST_SHOWN else ""
             lines.append(f"{name}: {len(items)} ({', '.join(items[:MOST_SHOWN])}{more})")
-    for row in found.shift:
-        lines.append(
-            f"{row['revision']:<6} {row['modality']}: {row['patients']} patients, {row['images']} images, "
-            f"osteoporosis {100 * row['osteoporosis_share']:.1f} %, female {100 * row['female_share']:.1f} %, "
-            f"age {row['age_mean_years']} +- {row['age_sd_years']}"
-        )
-    lines += [f"made from other data: {version}" for version in stale]
+    for group in describe_shift(found):
+        figures = ", ".join(f"{row.name} {row.before} -> {row.after}" for row in group.rows)
+        lines.append(f"{group.modality}: {figures}")
+    lines += [f"stale: {version}" for version in stale]
     return lines
 
 
 def as_html(found: Difference, stale: Sequence[str]) -> str:
     """The difference as one self-contained page."""
-    page = Environment(autoescape=True).from_string(PAGE)
-    return page.render(found=found, changes=list_changes(found), stale=stale)
+    loader = PackageLoader("osteo_models.report")
+    page = Environment(autoescape=True, loader=loader, undefined=StrictUndefined).get_template("difference.html.j2")
+    return page.render(
+        found=found, changes=list_changes(found), shift=describe_shift(found), stale=stale, most=MOST_ON_PAGE
+    )

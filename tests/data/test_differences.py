@@ -1,22 +1,27 @@
 """Revisions of a data set in a real git and DVC repository."""
 
+from __future__ import annotations
+
 import json
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from osteo_models.data.differences import compare_revisions
 from osteo_models.data.history import load_revision
-from osteo_models.data.withdrawal import read_withdrawn, withdraw_patient
 from osteo_models.errors import InputError, StoreError
 from osteo_models.report.differences import as_html, as_lines
 from tests.data.intake_files import as_bytes, clinical_table, make_dicom
 
-PEOPLE = ("aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc")
+PEOPLE = ("aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc", "dddddddddddd")
+FIRST = (PEOPLE[0], PEOPLE[1], PEOPLE[3])
+RECORDED = ("data", "splits.csv")
+OTHER_PIXELS = np.full((64, 48), 7, np.uint16).tobytes()
 
 
 def splits_of(people, **changes) -> pd.DataFrame:
@@ -44,21 +49,24 @@ def repository(tmp_path_factory):
 
     def record(splits):
         (root / "splits.csv").write_text(splits.to_csv(index=False))
-        dvc("add", "-q", "data", "splits.csv")
-        digest = yaml.safe_load((root / "splits.csv.dvc").read_text())["outs"][0]["md5"]
-        lock = {"stages": {"splits": {"outs": [{"path": "artifacts/splits/splits.csv", "md5": digest}]}}}
+        dvc("add", "-q", *RECORDED)
+        data, digest = (yaml.safe_load((root / f"{name}.dvc").read_text())["outs"][0]["md5"] for name in RECORDED)
+        outs = [{"path": "artifacts/splits/splits.csv", "md5": digest}]
+        lock = {"stages": {"splits": {"deps": [{"path": "data", "md5": data}], "outs": outs}}}
         (root / "dvc.lock").write_text(yaml.safe_dump(lock))
 
     run("git", "init", "-q")
     dvc("init", "-q")
     dvc("config", "core.analytics", "false")
-    for number, name in enumerate(PEOPLE[:2]):
+    for number, name in enumerate(PEOPLE):
+        if name == PEOPLE[2]:
+            continue
         folder = root / "data" / "dicom" / name
         folder.mkdir(parents=True)
         for image in range(2):
             (folder / f"mri-{image}.dcm").write_bytes(as_bytes(make_dicom(seed=10 * number + image, patient=name)))
-    clinical_table(*PEOPLE[:2]).to_csv(root / "data" / "clinical.csv", index=False)
-    record(splits_of(PEOPLE[:2]))
+    clinical_table(*FIRST).to_csv(root / "data" / "clinical.csv", index=False)
+    record(splits_of(FIRST))
     run("git", "add", "-A")
     run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "one")
     run("git", "tag", "one")
@@ -67,33 +75,69 @@ def repository(tmp_path_factory):
     (images / PEOPLE[0] / "mri-0.dcm").write_bytes(as_bytes(make_dicom(seed=0, patient=PEOPLE[0], StudyID="7")))
     (images / PEOPLE[0] / "mri-1.dcm").write_bytes(as_bytes(make_dicom(seed=99, patient=PEOPLE[0])))
     (images / PEOPLE[1] / "mri-1.dcm").unlink()
-    cells = {(PEOPLE[0], "holdout"): 1, (PEOPLE[0], "target"): 0, (PEOPLE[1], "fold_patient"): 0}
+    # Named by its content: the same instance with other pixels, and the same pixels with another header.
+    (images / PEOPLE[1] / "mri-0.dcm").unlink()
+    (images / PEOPLE[1] / "mri-8.dcm").write_bytes(as_bytes(make_dicom(seed=10, PixelData=OTHER_PIXELS)))
+    (images / PEOPLE[3] / "mri-0.dcm").unlink()
+    (images / PEOPLE[3] / "mri-9.dcm").write_bytes(as_bytes(make_dicom(seed=30, StudyID="7")))
+    people = clinical_table(*PEOPLE)
+    people.loc[0, ["source", "age_years", "postmenopausal"]] = ["control_candidate", "30", "0"]
+    people.loc[3, "t_score_l1"] = "9.5"
+    people.to_csv(root / "data" / "clinical.csv", index=False)
+    cells = {(PEOPLE[0], "holdout"): 1, (PEOPLE[1], "fold_patient"): 0, (PEOPLE[3], "fold_image"): 0}
+    cells[PEOPLE[3], "fold_patient"] = 0
     record(splits_of(PEOPLE, cells=cells))
     return root
 
 
-def test_a_difference_says_what_a_team_asks(repository):
-    found = compare_revisions(load_revision(repository, "data", "one"), load_revision(repository, "data"))
-    assert found.patients_added == [PEOPLE[2]] and found.patients_removed == []
-    assert found.images_added == [f"dicom/{PEOPLE[2]}/mri-{number}.dcm" for number in range(2)]
-    assert found.images_removed == [f"dicom/{PEOPLE[1]}/mri-1.dcm"]
-    assert found.header_only == [f"dicom/{PEOPLE[0]}/mri-0.dcm"]
-    assert found.pixels_changed == [f"dicom/{PEOPLE[0]}/mri-1.dcm"]
-    assert found.labels_flipped == [f"{PEOPLE[0]} (mri): osteoporosis -> control"]
-    assert found.into_holdout == [f"{PEOPLE[0]}-mri-0"]
-    assert found.moved["fold_patient"] == [f"{PEOPLE[1]}-mri-0"] and found.moved["fold_image"] == []
-    assert [row["patients"] for row in found.shift] == [2, 3]
+def test_a_difference_says_what_a_team_asks(repository, params):
+    one = load_revision(repository, "data", "one")
+    found = compare_revisions(one, load_revision(repository, "data"), params.cohort)
+    first, second, third, fourth = PEOPLE
+    assert found.patients_added == [third] and found.patients_removed == []
+    assert found.images_added == [f"dicom/{third}/mri-{number}.dcm" for number in range(2)]
+    assert found.images_removed == [f"dicom/{second}/mri-1.dcm"]
+    assert found.header_only == [f"dicom/{first}/mri-0.dcm", f"dicom/{fourth}/mri-9.dcm"]
+    assert found.pixels_changed == [f"dicom/{first}/mri-1.dcm", f"dicom/{second}/mri-8.dcm"]
+    assert found.labels_flipped == [
+        f"{first} (mri): osteoporosis -> control",
+        f"{fourth} (mri): osteoporosis -> not in the study",
+    ]
+    assert found.people_touched == [first, second, fourth]
+    assert found.into_holdout == [f"{first}-mri-0"] and found.tables_changed == ["clinical.csv"]
+    assert found.moved["fold_patient"] == [f"{second}-mri-0"] and found.moved["fold_image"] == []
+    assert [(row["revision"], row["patients"], row["images"]) for row in found.shift] == [
+        ("before", 3, 6),
+        ("after", 3, 5),
+    ]
+    assert [row["osteoporosis_share"] for row in found.shift] == [1.0, 0.6667] and found.notes == []
     lines = "\n".join(as_lines(found, ["osteo-unimodal-mri version 1 @champion"]))
-    assert "patients added: 1 (cccccccccccc)" in lines
-    assert "made from other data: osteo-unimodal-mri version 1 @champion" in lines
+    assert f"patients added: 1 ({third})" in lines and "moved to another fold of patients: 1" in lines
+    assert "mri: patients 3 -> 3, images 6 -> 5, osteoporosis (%) 100.0 -> 66.7" in lines
+    assert "stale: osteo-unimodal-mri version 1 @champion" in lines
     page = as_html(found, ["<script>"])
     assert "<script>" not in page and "&lt;script&gt;" in page and "http" not in page
+    assert ">-33.3</td>" in page and "From <strong>one</strong>" in page
     assert json.loads(json.dumps(found.as_dict()))["digest_before"] != found.digest_after
 
 
-def test_the_same_revision_has_no_difference(repository):
+def test_splits_of_another_revision_are_not_compared(repository, params, tmp_path):
+    """After `dvc add`, dvc.lock still holds the splits of the data set before."""
+    root = tmp_path / "later"
+    shutil.copytree(repository, root)
+    (root / "data" / "dicom" / PEOPLE[2] / "mri-1.dcm").unlink()
+    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data"], cwd=root, check=True, capture_output=True)
+    found = compare_revisions(load_revision(root, "data", "one"), load_revision(root, "data"), params.cohort)
+    assert found.notes == [
+        "places in the splits of workspace are not known: run `dvc repro splits` and commit dvc.lock"
+    ]
+    assert found.moved == {} and found.into_holdout == [] and "moved" not in as_html(found, [])
+    assert len(found.labels_flipped) == 2 and len(found.shift) == 2  # the clinical table says it
+
+
+def test_the_same_revision_has_no_difference(repository, params):
     one = load_revision(repository, "data", "one")
-    found = compare_revisions(one, one)
+    found = compare_revisions(one, one, params.cohort)
     assert found.is_empty and "the same data set" in as_lines(found, [])
 
 
@@ -104,23 +148,3 @@ def test_a_revision_that_is_not_there_is_told(repository, tmp_path):
     subprocess.run(["git", "clone", "-q", str(repository), str(clone)], check=True)
     with pytest.raises(StoreError, match="not in the DVC cache; get it with `dvc fetch --all-commits`"):
         load_revision(clone, "data", "one")
-
-
-def test_a_withdrawn_person_leaves_nothing_and_cannot_come_back(tmp_path):
-    data = tmp_path / "data"
-    for name in PEOPLE[:2]:
-        (data / "dicom" / name).mkdir(parents=True)
-        (data / "dicom" / name / "mri-0.dcm").write_bytes(b"x")
-    clinical_table(*PEOPLE[:2]).to_csv(data / "clinical.csv", index=False)
-    (data / "images.csv").write_text(f"path,input\n{PEOPLE[0]}/mri-0.dcm,1\n{PEOPLE[1]}/mri-0.dcm,2\n")
-    taken = withdraw_patient(data, PEOPLE[0])
-    assert (taken.images, taken.rows) == (1, 2)
-    left = {path.name: path.read_text() for path in data.rglob("*.csv") if path.name != "withdrawn.csv"}
-    assert not any(PEOPLE[0] in text for text in left.values())
-    assert all(PEOPLE[1] in text for text in left.values())
-    assert not (data / "dicom" / PEOPLE[0]).exists() and (data / "dicom" / PEOPLE[1]).exists()
-    assert read_withdrawn(data) == {PEOPLE[0]}
-    for wrong in (PEOPLE[0], "../data", "", "."):
-        with pytest.raises(InputError, match="no person"):
-            withdraw_patient(data, wrong)
-    assert (data / "dicom").exists()

@@ -59,7 +59,12 @@ def test_import_check_withdraw_and_diff(project):
     commit(project, "one")
     patient = sorted(path.name for path in (project / "data" / "dicom").iterdir())[0]
     taken = osteo("data", "withdraw", patient)
-    assert f"{patient}: 2 images and 5 table rows taken out" in taken and "`dvc gc --workspace`" in taken
+    assert f"{patient}: 2 images and 5 table rows taken out" in taken
+    assert "Earlier revisions, and outputs of the stages until `dvc repro` has run, still hold the person" in taken
+    assert (
+        "  dvc gc --workspace            in every clone" in taken
+        and "  dvc gc --workspace --cloud    once for" in taken
+    )
     found = json.loads(osteo("data", "diff", "one", "--html", "diff.html", "--json"))
     assert found["patients_removed"] == [patient] and len(found["images_removed"]) == 2
     assert "withdrawn.csv" in found["tables_changed"] and found["stale_versions"] == []
@@ -81,3 +86,41 @@ def test_wrong_input_is_one_line_and_exit_2(project):
     (project / "data" / "dicom" / "x" / "Doe.dcm").write_bytes(as_bytes(make_dicom(PatientName="Doe^J")))
     said = osteo("data", "check", code=1)
     assert "file 1: its name is no pseudonym" in said and "(0010,0010): a name" in said and "Doe^J" not in said
+
+
+def test_nobody_is_moved_where_the_splits_are_only_recorded(project):
+    """A fresh clone has dvc.lock, and not yet what it records."""
+    osteo("data", "import", "../export", "--clinical", "../people.csv", "--workers", "1")
+    (project / "dvc.lock").write_text("stages:\n  splits:\n    outs: [{path: artifacts/splits/splits.csv, md5: '0'}]\n")
+    lost = "the splits that dvc.lock records are not on disk; get them with `dvc pull artifacts/splits/splits.csv`"
+    assert lost in osteo("data", "import", "../export", "--clinical", "../people.csv", code=2)
+    (patient, *_) = (path.name for path in (project / "data" / "dicom").iterdir())
+    assert lost in osteo("data", "withdraw", patient, code=2)
+    assert (project / "data" / "dicom" / patient).is_dir()
+
+
+def files_under(*folders):
+    """Every file's bytes."""
+    return [path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_a_withdrawn_person_is_gone_from_cache_and_remote_as_the_command_says(project):
+    dvc = [sys.executable, "-m", "dvc"]
+    osteo("data", "import", "../export", "--clinical", "../people.csv", "--workers", "1")
+    for command in (["add", "-q", "data"], ["remote", "add", "-q", "-d", "store", "../store"], ["push", "-q"]):
+        subprocess.run([*dvc, *command], check=True, capture_output=True)
+    commit(project, "one")
+    patient = sorted(path.name for path in (project / "data" / "dicom").iterdir())[0]
+    images = files_under(project / "data" / "dicom" / patient)
+    osteo("data", "withdraw", patient)
+    commit(project, "two")
+    places = (project / ".dvc" / "cache", project.parent / "store")
+    assert all(sum(image in files_under(place) for image in images) == 2 for place in places)
+    subprocess.run([*dvc, "push", "-q"], check=True, capture_output=True)
+    subprocess.run([*dvc, "gc", "--force", "--workspace", "--cloud"], check=True, capture_output=True)
+    for place in places:
+        left = files_under(place)
+        assert not any(image in left for image in images)
+        assert len(left) > 4
+    subprocess.run([*dvc, "status"], check=True, capture_output=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -113,7 +113,7 @@ class Tracking:
             if run.info.status != "FINISHED":  # its end stays where it was
                 self.client.set_terminated(run_id, "FINISHED")
                 run = self.client.get_run(run_id)
-            return run.info.start_time / 1000, run.info.end_time / 1000
+            return run.info.start_time / 1000, cast(int, run.info.end_time) / 1000
 
     def fail_job(self, run_id: str, reason: str) -> None:
         """End the run as FAILED; the reason stays visible until the job is begun again."""

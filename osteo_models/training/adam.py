@@ -25,9 +25,9 @@ def bind_step(optimizer: torch.optim.Adam) -> Callable[[], None]:
     settings = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}
 
     def step() -> None:
-        torch._foreach_add_(steps, 1)
+        torch._foreach_add_(steps, 1)  # pyright: ignore[reportPrivateImportUsage]
         # What torch.optim.Adam calls in the end; its public functional form costs half of what is saved here.
-        torch._fused_adam_(
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
             parameters,
             gradients,
             means,

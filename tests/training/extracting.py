@@ -17,7 +17,7 @@ from osteo_models.training.trial import Arrays
 from osteo_models.training.tune import Cluster, open_cluster
 
 START = Start("test_efficientnet.r160_in1k", "random", "frozen", seed=3, features="f" * 32)
-CHUNKS = 12
+CHUNKS = 6
 
 
 def make_images() -> Arrays:

@@ -67,7 +67,7 @@ def search(status: bool, as_json: bool) -> None:
 
     Runs the DVC stages up to `search`, then prints its candidates and its winner.
     """
-    from osteo_models.search import as_lines, read_status, run_search
+    from osteo_models.search import as_lines, read_status, run_search, tell_dashboard
 
     settings = load_settings()
     if status:
@@ -76,7 +76,7 @@ def search(status: bool, as_json: bool) -> None:
         found = run_search(settings, say=partial(click.echo, err=True), output=sys.stderr.fileno())
     else:
         found = run_search(settings, say=click.echo)
-    for line in [json.dumps(found)] if as_json else as_lines(found):
+    for line in [json.dumps(found)] if as_json else [*as_lines(found), tell_dashboard(settings)]:
         click.echo(line)
 
 

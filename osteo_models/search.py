@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
+from sqlalchemy.engine import make_url
 
 from osteo_models.demo import ensure_data, only_one, reproduce
 from osteo_models.params import load_params
@@ -77,12 +80,22 @@ def read_status(settings: Settings) -> Found:
     return {"study": study.study_name, "candidates": tabulate(records), "summary": summary}
 
 
+def tell_dashboard(settings: Settings) -> str:
+    """How to look at all studies in the browser."""
+    url = make_url(storage_url(settings.state, load_params(settings.root / "params.yaml").search.storage))
+    here, file = Path.cwd(), url.database or ""
+    if url.get_backend_name() == "sqlite" and Path(file).is_relative_to(here):
+        url = url.set(database=str(Path(file).relative_to(here)))  # shorter
+    return f"Look at it in the browser: optuna-dashboard {shlex.quote(url.render_as_string(hide_password=True))}"
+
+
 def as_lines(found: Found) -> list[str]:
     """A table of the candidates, the best one first, and the winner with both its numbers."""
     summary = found["summary"]
     rows = sorted(found["candidates"], key=lambda row: (row["status"] != "finished", -(row["balanced_accuracy"] or 0)))
     lines = ["  candidate  status    bal. acc.  million MACs  parameters  s/epoch  epochs  network"]
     lines += [_line(row) for row in rows]
+    lines += [f"  candidate {row['candidate']} failed: {row['reason']}" for row in rows if row["status"] == "failed"]
     counts = ", ".join(f"{summary[name]} {name}" for name in ("finished", "pruned", "failed") if summary[name])
     names = {"rejected_shapes": "impossible", "rejected_costs": "too costly", "rejected_repeats": "tried before"}
     refused = ", ".join(f"{summary[name]} {text}" for name, text in names.items() if summary[name])

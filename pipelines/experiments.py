@@ -118,8 +118,8 @@ def run(job: Job, bench: Bench) -> dict:
             weights_dir=settings.weights_dir,
         )
     predictions = settings.artifacts / predictions_file(job)
-    tracking.finish_job(run_id, {name: entry[name] for name in COSTS}, [predictions])
-    return entry | {"profile": bench.params.profile}
+    started, ended = tracking.finish_job(run_id, {name: entry[name] for name in COSTS}, [predictions])
+    return entry | {"profile": bench.params.profile, "started": started, "ended": ended}
 
 
 def _describe(job: Job, bench: Bench) -> JobRun:

@@ -119,8 +119,7 @@ def search(params: Params, settings: Settings) -> None:
     """Design the search of the profile in force and run it on the cluster."""
     if faults := list_space_faults(params):
         raise ParamsError("; ".join(faults), where=PARAMS_FILE)
-    tables = load_tables(settings.artifacts)
-    development = select_development(tables.splits, tables.images, "mri")
+    development, splits = _load_development(settings)
     item, url = params.experiments, storage_url(settings.state, params.search.storage)
     resources = (item.resources.cpu, item.resources.gpu)
     with (
@@ -132,14 +131,23 @@ def search(params: Params, settings: Settings) -> None:
         design = _design(params, development, cluster)
         study = Study(open_study(url, design.key), design)
         tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-        run_id = begin_search(tracking, design.key, *_tell(params, settings, design, tables.digests["splits.csv"]))
+        run_id = begin_search(tracking, design.key, *_tell(params, settings, design, splits))
         bench = Bench(design, study, development, cluster, settings, tracking, run_id, resources)
         budget, images = design.budget, len(development.patient)
         say(f"  profile {params.profile}: {budget.candidates} candidates, {budget.folds} folds, {budget.epochs} epochs")
         say(f"  {images:,} MRI images outside the hold-out, {cluster.slots} at a time, {cluster.precision}")
         summary = run(bench)
+        for record in study.records():
+            if record.status == "failed":
+                say(f"  candidate {record.number} failed: {record.reason}")
     say(f"  best: candidate {summary['best_candidate']}, balanced accuracy {summary['best_balanced_accuracy']:.3f}")
     say(f"  on fresh folds: {summary['reestimated_balanced_accuracy']:.3f}")
+
+
+def _load_development(settings: Settings) -> tuple[Development, str]:
+    """What a search may see, and the hash of splits.csv; the tables end here, and the hold-out's images with them."""
+    tables = load_tables(settings.artifacts)
+    return select_development(tables.splits, tables.images, "mri"), tables.digests["splits.csv"]
 
 
 def _design(params: Params, development: Development, cluster: Cluster) -> Design:

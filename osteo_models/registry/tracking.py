@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -97,8 +97,14 @@ class Tracking:
             self.client.set_terminated(child_id, "FINISHED")
             return child_id
 
-    def finish_job(self, run_id: str, metrics: Mapping[str, float], artifacts: Iterable[Path] = ()) -> None:
-        """Log what the folds gave together, and end the run."""
+    def finish_job(
+        self, run_id: str, metrics: Mapping[str, float], artifacts: Iterable[Path] = ()
+    ) -> tuple[float, float]:
+        """Log what the folds gave together, and end the run.
+
+        Returns:
+            When the run began and when it ended, in seconds since 1970.
+        """
         for path in artifacts:
             self.log_artifact(run_id, path)
         with self.writing():
@@ -106,6 +112,8 @@ class Tracking:
             self.log_changes(run, metrics)
             if run.info.status != "FINISHED":  # its end stays where it was
                 self.client.set_terminated(run_id, "FINISHED")
+                run = self.client.get_run(run_id)
+            return run.info.start_time / 1000, cast(int, run.info.end_time) / 1000
 
     def fail_job(self, run_id: str, reason: str) -> None:
         """End the run as FAILED; the reason stays visible until the job is begun again."""

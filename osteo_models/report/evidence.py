@@ -37,7 +37,7 @@ Records = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Curve:
-    """The learning curve of one job: fold, epoch, train_loss, test_loss, test_balanced_accuracy."""
+    """The learning curve of one job: fold, epoch, train_loss, test_loss, test_balanced_accuracy, seconds."""
 
     stage: str
     job: str

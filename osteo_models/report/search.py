@@ -133,7 +133,7 @@ def build_candidates(search: Search) -> Table:
         Row(
             [
                 Cell(f"{row['candidate']}{' (winner)' if row['candidate'] == best else ''}", key=row["candidate"]),
-                word(row["status"]),
+                word(row["status"], detail=row["reason"] if isinstance(row.get("reason"), str) else ""),
                 measure("accuracy", row["balanced_accuracy"]),
                 count(row["parameters"]),
                 number(row["macs"] / 1e6 if is_number(row["macs"]) else None, 2),

@@ -54,12 +54,15 @@ def build_stage_tables(evidence: Evidence) -> dict[str, Table]:
         Column("Images"),
         Column("Patients"),
     ]
+    random = {
+        (job["stage"], job["architecture"], job["images"]) for job in evidence.jobs if job.get("weights") == "random"
+    }
     tables: dict[str, Table] = {}
     for stage in STAGES:
         printed = {(row["architecture"], row["images"]): row for row in paper if row["stage"] == stage}
         wanted = set(printed) | {(key[1], key[2]) for key in ours if key[0] == stage}
         groups = [
-            _network_group(ours, chosen, stage, network, printed.get(network))
+            _network_group(ours, chosen, stage, network, printed.get(network), (stage, *network) in random)
             for network in sorted(wanted, key=order_networks)
         ]
         caption = f"Stage {stage[-1]} beside table {PAPER_TABLE[stage]}; second lines: 95 % intervals."
@@ -85,13 +88,15 @@ def _job(row: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _network_group(
-    ours: Index, chosen: dict[tuple[str, ...], Any], stage: str, network: tuple[str, str], printed: Any
+    ours: Index, chosen: dict[tuple[str, ...], Any], stage: str, network: tuple[str, str], printed: Any, random: bool
 ) -> Group:
     rows = list(_own_rows(ours, chosen, stage, *network))
     if printed is not None:
         rows.append((_paper_row(printed), ""))
     files = list(dict.fromkeys(file for _, file in rows if file))
-    return Group(name_network(*network), [row for row, _ in rows], files, "" if files else "not run")
+    # The paper's figures below such a network are of ImageNet weights.
+    title = name_network(*network) + (", from random weights" if random else "")
+    return Group(title, [row for row, _ in rows], files, "" if files else "not run")
 
 
 def _own_rows(

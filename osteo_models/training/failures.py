@@ -10,6 +10,8 @@ from osteo_models.errors import OsteoError
 MOST_FAILURES: Final = 2  # a trial whose worker dies is started again, from its checkpoint
 # Of Python, PyTorch on a CPU and on a GPU, and Ray's memory monitor.
 OUT_OF_MEMORY: Final = ("MemoryError", "out of memory", "can't allocate memory", "running low on memory")
+NO_MEMORY: Final = "out of memory on a worker"
+DEATH: Final = "its worker process died"
 DIED: Final = ("ActorDiedError", "WorkerCrashedError", "died unexpectedly", "crashed", "SIGKILL")
 
 
@@ -21,16 +23,25 @@ def explain_failures(errors: Sequence[BaseException], tasks: int, where: str) ->
         tasks: How many there were.
         where: The job.
     """
-    text = str(errors[0]).strip()
-    found = f"{len(errors)} of {tasks} trials failed: "
+    reason = name_reason(str(errors[0]))
     relief = "give the workers more memory, or fewer trials at once (`experiments.resources`), or lower `batch_size`"
+    remedies = {NO_MEMORY: relief, DEATH: f"if memory ran out, {relief}"}
+    remedy = next((text for head, text in remedies.items() if reason.startswith(head)), "")
+    return OsteoError(f"{len(errors)} of {tasks} trials failed: {reason}", where=where, remedy=remedy)
+
+
+def name_reason(text: str) -> str:
+    """Why a trial failed, in one line: want of memory and a worker's death by name, all else by the last line.
+
+    Args:
+        text: As Ray tells it; of several failures of one trial, one after the other.
+    """
+    text = text.strip()
     if any(mark.lower() in text.lower() for mark in OUT_OF_MEMORY):
-        found += f"out of memory on a worker ({_last_line(text, OUT_OF_MEMORY)})"
-        return OsteoError(found, where=where, remedy=relief)
+        return f"{NO_MEMORY} ({_last_line(text, OUT_OF_MEMORY)})"
     if any(mark in text for mark in DIED):
-        found += f"its worker process died, {MOST_FAILURES + 1} times"
-        return OsteoError(found, where=where, remedy=f"if memory ran out, {relief}")
-    return OsteoError(found + _last_line(text, ()), where=where)
+        return f"{DEATH}, {MOST_FAILURES + 1} times"
+    return _last_line(text, ())
 
 
 def _last_line(text: str, marks: Sequence[str]) -> str:

@@ -107,6 +107,8 @@ def join_chunks(folder: Path, name: str, chunks: Sequence[Chunk]) -> Features:
     write_atomically(folder / f"{name}.npy", content)
     write_atomically(folder / f"{name}.json", json.dumps(facts).encode())
     shutil.rmtree(folder / name, ignore_errors=True)
+    for half in folder.glob(f".{name}.*"):  # left by a process that was killed while it wrote the whole
+        half.unlink(missing_ok=True)
     return features
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Final
@@ -22,6 +22,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from osteo_models.errors import InputError, StaleDataError
 from osteo_models.models.head import Head
+from osteo_models.training.adam import bind_step
 from osteo_models.training.epoch import EpochResult, judge_scores, lost_loss, mean_loss
 from osteo_models.training.fold import FoldData
 from osteo_models.training.memory import hold_freed_memory
@@ -77,6 +78,7 @@ class Fit:
         self._optimizer = torch.optim.Adam(
             self._trained.values(), lr=recipe.learning_rate, eps=ADAM_EPSILON, fused=self.device.type in ("cpu", "cuda")
         )
+        self._step_head: Callable[[], None] | None = None
         # Only float16 has gradients that vanish; disabled, the scaler passes everything through.
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.arithmetic == "float16")
         self._images = as_tensor(data.images).to(self.device)
@@ -147,6 +149,7 @@ class Fit:
         weights = {name.removeprefix("network."): each for name, each in tensors.items() if name.startswith("network.")}
         self.network.load_state_dict(weights)
         self._optimizer.state.clear()
+        self._step_head = None
         for name, parameter in self._trained.items():
             keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"adam.{key}.{name}" in tensors]
             state = {key: _laid_out_as(parameter, tensors[f"adam.{key}.{name}"]) for key in keys}
@@ -162,7 +165,11 @@ class Fit:
         target = self._target[rows[:, 0] if self._fusion else rows]
         if isinstance(self.network, Head):
             loss = self.network.backpropagate(self._batch(rows), target)
-            self._optimizer.step()
+            if self._step_head is None:
+                self._optimizer.step()  # makes its state
+                self._step_head = bind_step(self._optimizer)
+            else:
+                self._step_head()
             return loss
         with arithmetic_of(self.arithmetic, self.device):
             if self._fusion:

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from osteo_models.errors import InputError, OsteoError
 from osteo_models.training.candidate import Course, Step, candidate_folder
+from osteo_models.training.failures import MOST_FAILURES, name_reason
 from osteo_models.training.leaderboard import Timing
 from osteo_models.training.study import Study
-from osteo_models.training.tune import MOST_FAILURES, Cluster
+from osteo_models.training.tune import Cluster
 from osteo_models.training.worker import CandidateTrial
 
 OnChange = Callable[[], None]
@@ -118,10 +118,9 @@ class _Mourn(tune.Callback):
         self._conductor = conductor
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        error = trial.get_error()
-        lines = str(error or "the worker died").strip().splitlines()
-        # The head of what Ray says of a dead worker, the end of a traceback.
-        self._conductor.fail(trial.config["candidate"], lines[-1 if isinstance(error, RayTaskError) else 0])
+        # All failures of the trial; the copy in Tune's storage, which `get_error` reads, comes later.
+        text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "no reason was given"
+        self._conductor.fail(trial.config["candidate"], name_reason(text))
 
 
 def run_search(study: Study, course: Course, cluster: Cluster, *, name: str, on_change: OnChange) -> None:

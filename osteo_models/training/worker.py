@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+import traceback
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +15,7 @@ from ray import tune
 
 from osteo_models.errors import OsteoError
 from osteo_models.training.candidate import Candidate, Course, Step, warm_up
+from osteo_models.training.failures import name_reason
 from osteo_models.training.leaderboard import Timing
 from osteo_models.training.trial import Arrays
 
@@ -44,9 +46,10 @@ class CandidateTrial(tune.Trainable):
             step = self._advance()
             self._seconds += step.seconds
             found |= asdict(step)
-        except (OsteoError, RuntimeError, MemoryError) as error:  # PyTorch tells of missing memory as a RuntimeError
-            self._candidate = None
-            found["failed"] = " ".join(str(error).split()) or type(error).__name__
+        except OsteoError as error:
+            self._candidate, found["failed"] = None, str(error)
+        except (RuntimeError, MemoryError) as error:  # PyTorch tells of missing memory as a RuntimeError
+            self._candidate, found["failed"] = None, name_reason("".join(traceback.format_exception_only(error)))
         worker = f"{platform.node()}-{os.getpid()}"
         timing = Timing(self._next["session"], worker, self._started, time.time(), self._seconds)
         return {"candidate": self._next["candidate"], **asdict(timing), **found}

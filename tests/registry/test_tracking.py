@@ -67,7 +67,8 @@ def test_a_finished_job_is_left_as_it_is(tracking, make_job) -> None:
     tracking.finish_job(run_id, {"seconds_per_epoch": 1.5})
     before = tracking.client.get_run(run_id)
     assert tracking.begin_job(dataclasses.replace(job, params={"late": 1}, tags={"late": "1"})) == run_id
-    tracking.finish_job(run_id, {"seconds_per_epoch": 1.5})
+    times = tracking.finish_job(run_id, {"seconds_per_epoch": 1.5})
+    assert times == (before.info.start_time / 1000, before.info.end_time / 1000)
     after = tracking.client.get_run(run_id)
     assert before.info.status == "FINISHED"
     assert after.to_dictionary() == before.to_dictionary()

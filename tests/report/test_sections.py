@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -97,6 +98,15 @@ def test_flow_counts_what_each_rule_took_out(evidence):
     assert sum(one["images"] for one in group.sets[:2]) == group.counts["images"]
 
 
+def test_random_weights_are_told_where_a_baseline_stands(evidence):
+    job = {"stage": "stage-1", "architecture": "resnet50", "images": "mri", "protocol": "patient", "weights": "random"}
+    unlike = [job | {"stage": "stage-2", "images": "ct", "weights": "imagenet"}]
+    tables = stages.build_stage_tables(replace(evidence, jobs=[*evidence.jobs, job, *unlike]))
+    titles = {stage: [group.title for group in tables[stage].groups] for stage in ("stage-1", "stage-2")}
+    assert [title for title in titles["stage-1"] if "random" in title] == ["ResNet50 MRI, from random weights"]
+    assert not any("random" in title for title in titles["stage-2"])
+
+
 def test_costs_are_medians_beside_the_papers(evidence):
     rows = {row.cells[0].text: row.cells for row in costs.build_costs(evidence).rows}
     seconds = sorted(
@@ -110,7 +120,26 @@ def test_costs_are_medians_beside_the_papers(evidence):
     assert columns["MACs, millions"].text == "21.0"
     assert columns["Paper, s/epoch"].key == 1.2
     absent = dict(zip(costs.COLUMNS, rows["ResNet50"], strict=True))
+    assert absent["Time, min"].text == "–"
     assert (absent["<Weights"].text, absent["Paper, s/epoch"].text, absent["Jobs"].key) == ("not run", "76.0", 0)
+
+
+def test_times_are_of_all_workers_and_by_the_clock(evidence):
+    """Each made-up epoch takes 1.4 s; of jobs side by side a minute is counted once, and none between them."""
+    jobs, minutes = evidence.jobs, 1.4 * sum(len(curve.rows) for curve in evidence.curves) / 60
+    cells = [row.cells[-1] for row in costs.build_costs(evidence).rows]
+    assert sum(cell.key or 0 for cell in cells) == pytest.approx(minutes)
+    assert costs.tell_total(evidence) == f"The {len(jobs)} jobs took {minutes:.1f} min of the workers' time."
+
+    together = [job | {"started": 1000.0, "ended": 1060.0 if index else 1030.0} for index, job in enumerate(jobs)]
+    together[0] |= {"feature_seconds": 120.0}
+    changed = replace(evidence, jobs=together)
+    assert f"{minutes + 2:.1f} min of the workers' time; by the clock 1.0 min" in costs.tell_total(changed)
+    first = next(row.cells[-1] for row in costs.build_costs(changed).rows if row.cells[0].text == "Unimodal")
+    assert first.detail == "1.0 by the clock" and 0 < first.key < minutes
+
+    apart = [job | {"started": 5000.0 * index, "ended": 5000.0 * index + 6} for index, job in enumerate(jobs)]
+    assert f"by the clock {len(jobs) / 10:.1f} min" in costs.tell_total(replace(evidence, jobs=apart))
 
 
 def test_learning_curves_pair_the_protocols(evidence):
@@ -174,3 +203,4 @@ def test_an_empty_table_with_columns_is_no_fault(artifacts, tmp_path):
     assert paper.build_delong(read_evidence(root).tables["table9"]).rows == []
     (root / "jobs.json").write_text(json.dumps([]))
     assert costs.build_costs(read_evidence(root)).rows == []
+    assert costs.tell_total(read_evidence(root)) == ""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import re
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 
@@ -18,6 +27,8 @@ with warnings.catch_warnings():  # MLflow uses what its own dependencies depreca
 
 from osteo_models.errors import OsteoError
 from osteo_models.training.leaderboard import find_best, summarize_timing
+from osteo_models.training.storage import open_study, storage_url
+from osteo_models.training.study import Study
 from osteo_models.training.winner import estimate_again
 from pipelines.search import explore
 from tests.conftest import ROOT
@@ -108,6 +119,82 @@ def test_killed_once_and_its_winner(tmp_path):
         assert all(record.timing for record in wild.study.records())  # no worker died of it
 
 
+class Killer(Study):
+    """Kills the worker of one candidate whenever it reports, as Ray's memory monitor does: with SIGKILL."""
+
+    victim, deaths = 0, ()
+
+    def take(self, number, step, timing):
+        self.victim = self.victim or number  # the paper's network, number 0, is spared
+        if not number or number != self.victim:
+            return super().take(number, step, timing)
+        worker = int(timing.worker.rpartition("-")[2])
+        os.kill(worker, signal.SIGKILL)
+        self.deaths = (*self.deaths, worker)
+        return False
+
+
+def want_memory(bench):
+    """The bench with a space in which some networks are larger than any memory, and with a killer."""
+    lists = {"layers": (2,), "filters": (64, 32), "kernels": (3,), "strides": (1,), "pools": (2,)}
+    space = bench.design.space.model_copy(update=lists | {"dense_layers": (2,), "dense": (128, 64, 32, 10**12)})
+    budget = bench.design.budget.model_copy(update={"million_macs": 1e30, "million_parameters": 1e30})
+    changed = repeat(bench, space=space, budget=budget)
+    study = open_study(storage_url(bench.settings.state, None), changed.design.key)
+    return replace(changed, study=Killer(study, changed.design))
+
+
+@pytest.mark.slow
+def test_without_memory_a_candidate_fails_with_that_reason_and_the_search_goes_on(tmp_path):
+    with open_bench(tmp_path, 5) as whole:
+        bench = want_memory(whole)
+        records = explore.fn(bench)
+    assert len(set(bench.study.deaths)) == len(bench.study.deaths) == 3  # its first worker, and two further tries
+    large = {record.number for record in records if 10**12 in record.spec.get("dense", [])}
+    reasons = {record.number: record.reason for record in records if record.status == "failed"}
+    assert large and set(reasons) == large | {bench.study.victim}
+    assert reasons.pop(bench.study.victim) == "its worker process died, 3 times"
+    for reason in reasons.values():
+        assert re.fullmatch(r"out of memory on a worker \(RuntimeError: .*can't allocate memory.*\)", reason)
+    others = [record for record in records if record.status != "failed"]
+    assert len(others) == 5 - len(large) - 1 >= 2 and {record.status for record in others} <= {"finished", "pruned"}
+    assert records[0].epochs == EPOCHS
+
+    tracking = bench.tracking
+    children = tracking.find_runs([tracking.find_experiment("osteo/search")], {"mlflow.parentRunId": bench.run_id})
+    status = {int(run.data.tags["osteo.candidate"]): run.info.status for run in children}
+    assert {number for number, each in status.items() if each == "FAILED"} == large | {bench.study.victim}
+    assert len(status) == 5
+
+
+def ask_dashboard(folder, study):
+    """What optuna-dashboard, opened as `osteo search` says, tells of a study."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    tool = str(Path(sys.executable).with_name("optuna-dashboard"))
+    command = [tool, "sqlite:///.osteo/search.db", "--host", "127.0.0.1", "--port", str(port)]
+
+    def get(path):
+        with urlopen(f"http://127.0.0.1:{port}/api/{path}", timeout=30) as answer:
+            return json.load(answer)
+
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline, "no answer in time"
+                with suppress(URLError):
+                    studies = get("studies")["study_summaries"]
+                    break
+                time.sleep(0.2)
+            (number,) = [each["study_id"] for each in studies if each["study_name"] == study]
+            return get(f"studies/{number}")
+        finally:
+            process.terminate()
+
+
 @pytest.mark.slow
 def test_killed_three_times_at_random(tmp_path):
     moments = random.Random(11)
@@ -117,4 +204,10 @@ def test_killed_three_times_at_random(tmp_path):
         explore.fn(bench)
         check_books(tmp_path, bench, 8)
         explore.fn(bench)  # nothing is left to do
-        check_books(tmp_path, bench, 8)
+        records = check_books(tmp_path, bench, 8)
+        name = f"traditional_cnn-{bench.design.key}"
+    trials = {trial["number"]: trial for trial in ask_dashboard(tmp_path, name)["trials"]}
+    for record in records:
+        shown = trials[record.number]
+        assert shown["state"] == {"finished": "Complete", "pruned": "Pruned"}[record.status]
+        assert {each["step"]: each["value"] for each in shown["intermediate_values"]} == dict(record.values)

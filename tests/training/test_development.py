@@ -1,10 +1,20 @@
 """The search sees the MRI development set and nothing else."""
 
+import warnings
+import weakref
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from osteo_models.errors import SplitError
+with warnings.catch_warnings():  # MLflow uses what its own dependencies deprecate
+    warnings.simplefilter("ignore")
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+from osteo_models.errors import OsteoError, SplitError
+from osteo_models.settings import load_settings
 from osteo_models.training.development import select_development
+from pipelines.search import search
 
 
 class Guard:
@@ -62,3 +72,28 @@ def test_folds_keep_patients_together_and_cover_all_images(tables):
 def test_an_empty_development_set_is_refused(tables):
     with pytest.raises(SplitError, match=r"splits\.csv: no mri image outside the hold-out"):
         select_development(tables.splits.assign(holdout=1), tables.images, "mri")
+
+
+def test_the_pipeline_hands_on_the_development_set_and_nothing_else(tables, small_params, tmp_path, monkeypatch):
+    """Before anything is searched the tables are gone, and until then no image of the hold-out can be read."""
+    forbidden = (tables.splits["holdout"] == 1).to_numpy() | (tables.splits["modality"] == "ct").to_numpy()
+    made, found = [], []
+
+    def load(artifacts):
+        guarded = replace(tables, images=Guard(tables.images, forbidden))
+        made.append(weakref.ref(guarded))
+        return guarded
+
+    def stop_there(address, arrays, **_):
+        found.append((arrays, made[0]()))
+        raise OsteoError("far enough")
+
+    monkeypatch.setattr("pipelines.search.load_tables", load)
+    monkeypatch.setattr("pipelines.search.open_cluster", stop_there)
+    with pytest.raises(OsteoError, match="far enough"):
+        search(small_params, load_settings(tmp_path))
+    expected = select_development(tables.splits, tables.images, "mri").arrays
+    ((arrays, left),) = found
+    assert left is None
+    for name in ("images", "target", "is_ct"):
+        assert np.array_equal(getattr(arrays, name), getattr(expected, name))

@@ -1,6 +1,6 @@
 import pytest
 
-from osteo_models.training.failures import explain_failures
+from osteo_models.training.failures import explain_failures, name_reason
 
 RELIEF = "give the workers more memory, or fewer trials at once (`experiments.resources`), or lower `batch_size`"
 PYTORCH = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 384 bytes. Error code 12"
@@ -30,3 +30,10 @@ def test_a_worker_that_died_may_have_wanted_memory() -> None:
 def test_any_other_reason_is_the_last_line() -> None:
     error = explain_failures([RuntimeError("Traceback\n  File x\nValueError: no\n")], 1, "a")
     assert str(error) == "a: 1 of 1 trials failed: ValueError: no"
+
+
+def test_of_several_failures_of_a_trial_want_of_memory_is_the_reason() -> None:
+    text = f"Failure # 1 (occurred at x)\n{RAY}\nFailure # 2 (occurred at y)\nThe actor died unexpectedly.\nNode: z\n"
+    assert name_reason(text) == f"out of memory on a worker ({RAY})"
+    assert name_reason(text.replace(RAY, "The actor died unexpectedly.")) == "its worker process died, 3 times"
+    assert name_reason("MemoryError\n") == "out of memory on a worker (MemoryError)"

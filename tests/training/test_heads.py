@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +16,17 @@ from osteo_models.errors import OsteoError
 from osteo_models.models import build
 from osteo_models.params import parse_params
 from osteo_models.registry.network import read_network
-from osteo_models.training.features import CHUNK, read_features
+from osteo_models.training.features import CHUNK, extract_rows, read_features
 from osteo_models.training.heads import Starters, run_tasks
 from osteo_models.training.jobs import FoldRows, plan_jobs
 from osteo_models.training.outputs import write_model
 from osteo_models.training.recipe import Recipe
+from osteo_models.training.starts import load_start
 from osteo_models.training.tables import as_arrays, select_rows
 from osteo_models.training.trial import Arrays
 from osteo_models.training.tune import open_cluster, run_job
+from tests.conftest import ROOT
+from tests.training.extracting import CHUNKS, START, extract, make_images
 
 # Ray leaves a socket and a log file open when it shuts down.
 pytestmark = pytest.mark.filterwarnings(
@@ -147,6 +153,40 @@ def test_a_task_that_dies_is_tried_again_and_the_others_go_on(cluster_of, tables
     assert done == {0: 0, 1: 10, 4: 40}
     assert sorted(type(error).__name__ for error in errors) == ["RayTaskError(MemoryError)", "WorkerCrashedError"]
     assert len(list(tmp_path.glob("2-*"))) == 3
+
+
+def test_a_killed_extraction_leaves_whole_chunks_and_goes_on(cluster_of, tables, tmp_path):
+    """The driver dies of SIGKILL with some chunks done, on the cluster that then finishes the work."""
+    cluster_of(as_arrays(tables))
+    arrays, chunks = make_images(), tmp_path / START.features
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-m", "tests.training.extracting", str(tmp_path), address]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 100
+        while not list(chunks.glob("[0-9]*.npz")):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline, "no chunk was finished in time"
+            time.sleep(0.005)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    kept = {path: np.load(path)["values"] for path in chunks.glob("[0-9]*.npz")}  # each can be read
+    assert 0 < len(kept) < CHUNKS and {len(values) for values in kept.values()} == {CHUNK}
+    assert read_features(tmp_path, START.features) is None
+    (tmp_path / f".{START.features}.npy.1").write_bytes(b"half of a file")  # killed a moment later
+
+    steps, cluster = [], replace(cluster_of(as_arrays(tables)), arrays=ray.put(arrays))
+    extract(cluster, arrays, tmp_path, lambda _, done, total: steps.append((done, total)))
+    assert steps[0] == (len(kept) * CHUNK, CHUNKS * CHUNK)
+    assert len(steps) == 1 + CHUNKS - len(kept) and steps[-1][0] == CHUNKS * CHUNK
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{START.features}.json", f"{START.features}.npy"]
+    values = read_features(tmp_path, START.features).values
+    for path, before in kept.items():
+        first = int(path.name.partition("-")[0])
+        assert np.array_equal(values[first : first + CHUNK], before)
+    network = build("tiny", backbone=START.backbone, weights="random").eval()
+    network.backbone.load_state_dict(load_start(START, None))
+    last = extract_rows(network, arrays.images[-CHUNK:], arithmetic="float32", device="cpu")
+    np.testing.assert_allclose(values[-CHUNK:], last, atol=1e-5)
 
 
 @pytest.mark.slow

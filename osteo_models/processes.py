@@ -19,7 +19,7 @@ from osteo_models.errors import StoreError
 
 HOST: Final = "127.0.0.1"
 PORTS_TRIED: Final = 100
-STOP_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 20.0  # SeaweedFS takes 15 to put everything down
 LOCK_SECONDS: Final = 180.0  # longer than a server or a migration may take on a busy machine
 NOT_RUNNING: Final = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 

@@ -6,9 +6,8 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from osteo_models.errors import StoreError
 from osteo_models.processes import HOST, find_port
@@ -101,8 +100,8 @@ def make_bucket(port: int, found: Credentials) -> None:
             client.close()
 
 
-def _inner_ports() -> Mapping[str, Any]:
-    ports: dict[str, int] = {}
+def _inner_ports() -> dict[str, str | int]:
+    ports: dict[str, str | int] = {}
     taken: set[str] = set()
     for name in (f"{part}.port{kind}" for part in (*PARTS, "s3") for kind in ("", ".grpc")):
         if name != "s3.port":

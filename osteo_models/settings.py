@@ -35,6 +35,7 @@ class Settings:
         key_file: The key of pseudonyms, outside the data and git.
         die_with_parent: Whether a stage ends when the command that started it is killed.
         weights_dir: Folder of weights that pretrained networks start from; None: there is none.
+        search_storage: Database of architecture searches, where params.yaml names none; None: a local file.
         jobs_uri: Where checkpoints and results of jobs lie that all machines share; None: in a local folder.
     """
 
@@ -48,6 +49,7 @@ class Settings:
     die_with_parent: bool
     weights_dir: Path | None = None
     jobs_uri: str | None = None
+    search_storage: str | None = None
 
     @property
     def artifacts(self) -> Path:
@@ -92,6 +94,7 @@ def load_settings(root: Path | None = None) -> Settings:
         die_with_parent=os.environ.get("OSTEO_DIE_WITH_PARENT") == "1",
         weights_dir=Path(weights_dir).resolve() if weights_dir else None,
         jobs_uri=os.environ.get("OSTEO_JOBS_URI") or None,
+        search_storage=os.environ.get("OSTEO_SEARCH_STORAGE") or None,
     )
 
 

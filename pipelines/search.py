@@ -123,7 +123,7 @@ def search(params: Params, settings: Settings) -> None:
         raise ParamsError("; ".join(faults), where=PARAMS_FILE)
     tables = load_tables(settings.artifacts)
     development = select_development(tables.splits, tables.images, "mri")
-    item, url = params.experiments, storage_url(settings.state, params.search.storage)
+    item, url = params.experiments, storage_url(settings.state, params.search.storage or settings.search_storage)
     resources = (item.resources.cpu, item.resources.gpu)
     with (
         explain_storage(url),

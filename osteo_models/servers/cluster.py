@@ -10,7 +10,7 @@ import importlib.util
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -127,9 +127,12 @@ def _servers(site: Site, ports: Mapping[str, int]) -> list[Service]:
 
 def _workers(site: Site, workers: int, ports: Mapping[str, int]) -> list[Service]:
     token = site.secrets / "ray"
-    return [
+    nodes = [
         ray_nodes.worker(site.folder, number, workers, ports["ray-head"], token) for number in range(1, workers + 1)
     ]
+    # What trials leave goes to the S3 store; a driver sends no keys along.
+    keys = object_store.client_environment(ports[object_store.NAME], site.found)
+    return [replace(node, environment={**node.environment, **keys}) for node in nodes]
 
 
 def _mlflow(site: Site, ports: Mapping[str, int]) -> Service:

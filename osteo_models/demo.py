@@ -107,6 +107,8 @@ def only_one(state: Path) -> Iterator[None]:
 def _start_servers(settings: Settings, say: Say) -> list[str]:
     from osteo_models.servers import start_servers
 
+    if settings.tracking_uri.startswith("http"):  # somebody's servers, and these would show an empty store
+        return [f"{'mlflow:':<10} {settings.tracking_uri}"]
     say("Starting the MLflow and Prefect servers")
     return [f"{server.name + ':':<10} {server.url}" for server in start_servers(settings.state)]
 

@@ -72,7 +72,7 @@ def read_status(settings: Settings) -> Found:
         InputError: There is none.
     """
     params = load_params(settings.root / "params.yaml")
-    url = storage_url(settings.state, params.search.storage)
+    url = storage_url(settings.state, params.search.storage or settings.search_storage)
     with explain_storage(url):
         study = find_latest(url)
         records = [read_record(trial) for trial in list_candidates(study)]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 ERROR_FILE = "OSTEO_ERROR_FILE"  # set, a stage leaves its error there instead of printing it
 TELEMETRY_OFF = {
@@ -34,6 +35,8 @@ class Settings:
         key_file: The key of pseudonyms, outside the data and git.
         die_with_parent: Whether a stage ends when the command that started it is killed.
         weights_dir: Folder of weights that pretrained networks start from; None: there is none.
+        search_storage: Database of architecture searches, where params.yaml names none; None: a local file.
+        jobs_uri: Where checkpoints and results of jobs lie that all machines share; None: in a local folder.
     """
 
     root: Path
@@ -45,6 +48,8 @@ class Settings:
     key_file: Path
     die_with_parent: bool
     weights_dir: Path | None = None
+    jobs_uri: str | None = None
+    search_storage: str | None = None
 
     @property
     def artifacts(self) -> Path:
@@ -53,13 +58,19 @@ class Settings:
 
     @property
     def jobs(self) -> Path:
-        """Checkpoints and results of jobs, one folder per key; workers must reach it."""
-        return self.state / "jobs"
+        """Results of jobs, one folder per key; without a shared store workers must reach it, for checkpoints too."""
+        parts = urlsplit(self.jobs_uri or "")
+        return Path(unquote(parts.path)) if parts.scheme == "file" else self.state / "jobs"
+
+    @property
+    def jobs_store(self) -> str | None:
+        """The address of a store that has the jobs, in the place of a folder."""
+        return None if self.jobs_uri is None or self.jobs_uri.startswith("file:") else self.jobs_uri
 
     @property
     def features(self) -> Path:
         """What frozen networks make of the images, one file per network and data set."""
-        return self.state / "features"
+        return self.state / "features" if self.jobs == self.state / "jobs" else self.jobs / "features"
 
 
 def load_settings(root: Path | None = None) -> Settings:
@@ -82,6 +93,8 @@ def load_settings(root: Path | None = None) -> Settings:
         key_file=Path(os.environ.get("OSTEO_KEY_FILE") or Path.home() / ".config" / "osteo-models" / "pseudonyms.key"),
         die_with_parent=os.environ.get("OSTEO_DIE_WITH_PARENT") == "1",
         weights_dir=Path(weights_dir).resolve() if weights_dir else None,
+        jobs_uri=os.environ.get("OSTEO_JOBS_URI") or None,
+        search_storage=os.environ.get("OSTEO_SEARCH_STORAGE") or None,
     )
 
 

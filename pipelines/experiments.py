@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,10 +22,11 @@ from osteo_models.training.jobs import Job, describe_left_out, plan_jobs
 from osteo_models.training.outputs import describe_start, predictions_file, write_jobs, write_model, write_outputs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import FoldResult
+from osteo_models.training.shelf import open_shelf
 from osteo_models.training.starts import Start
 from osteo_models.training.tables import Tables, as_arrays, load_tables, select_rows
 from osteo_models.training.trial import Arrays, count_threads
-from osteo_models.training.tune import Cluster, open_cluster, run_job
+from osteo_models.training.tune import Cluster, open_cluster, run_job, share_slots
 from osteo_models.training.winner import put_in_place, read_winner
 from pipelines.entry import main, say
 
@@ -56,7 +56,7 @@ class Bench:
             "synthetic": str(params.data.synthetic is not None).lower(),
         }
         self._progress = Progress("epochs")
-        self.folds = sum(job.folds for job in jobs)
+        self.folds, self.finished = sum(job.folds for job in jobs), 0
         self._total = sum(job.folds * job.recipe.epochs for job in jobs)
         self._epochs: dict[tuple[str, int], int] = {}
         self._images: dict[str, Progress] = {}
@@ -74,6 +74,17 @@ class Bench:
         with self._lock:
             self._images.setdefault(start.backbone, Progress(f"features by {start.backbone}, images"))(images, total)
 
+    def share(self, job: Job) -> int:
+        """How many folds of a job may run at the same time."""
+        left = self.folds - self.finished if self.cluster.shared else self.folds
+        return share_slots(self.cluster, job.folds, max(left, job.folds))
+
+    def finish(self, job: Job, fold: int) -> None:
+        """Count a fold that has its result."""
+        with self._lock:
+            self.finished += 1
+        self.count(job, fold, job.recipe.epochs)
+
     def count(self, job: Job, fold: int, epochs: int) -> None:
         """Show how many epochs are done."""
         with self._lock:
@@ -89,7 +100,7 @@ def run(job: Job, bench: Bench) -> dict:
 
     def log_fold(result: FoldResult) -> None:
         tracking.log_fold(run_id, FoldRun(result.fold, _fold_params(job, result), list(result.history), {}))
-        bench.count(job, result.fold, job.recipe.epochs)
+        bench.finish(job, result.fold)
 
     try:
         inputs = bench.starters.prepare(job)
@@ -98,7 +109,7 @@ def run(job: Job, bench: Bench) -> dict:
             {fold: select_rows(job, fold, bench.tables) for fold in range(job.folds)},
             bench.cluster,
             folder=settings.jobs,
-            at_once=math.ceil(job.folds * bench.cluster.slots / bench.folds),
+            at_once=bench.share(job),
             inputs=inputs,
             on_epoch=bench.on_epoch,
             on_fold=log_fold,
@@ -167,7 +178,8 @@ def experiments(params: Params, settings: Settings) -> None:
     say(f"  profile {params.profile}" + "".join(f"; left out: {text}" for text in describe_left_out(params)))
     resources = {"cpus": item.resources.cpu, "gpus": item.resources.gpu, "precision": item.precision}
     arrays = as_arrays(tables)
-    with open_cluster(settings.ray_address, arrays, **resources) as cluster:
+    shelf = open_shelf(settings.jobs_store)
+    with open_cluster(settings.ray_address, arrays, shelf=shelf, **resources) as cluster:
         recipe = Recipe(
             params.active_profile.epochs,
             item.batch_size,

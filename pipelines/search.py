@@ -23,6 +23,7 @@ from osteo_models.training.leaderboard import Record, find_best
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.search import run_search
 from osteo_models.training.search_outputs import CANDIDATES, FOLDER, SUMMARY, summarize_search, write_search
+from osteo_models.training.shelf import open_shelf
 from osteo_models.training.space import list_space_faults
 from osteo_models.training.storage import explain_storage, open_study, storage_url
 from osteo_models.training.study import Design, Study
@@ -64,7 +65,8 @@ def explore(bench: Bench) -> list[Record]:
     folds = bench.development.deal(design.budget.folds, design.derive_seed("folds"))
     seeds = [design.derive_seed("weights", fold) for fold in range(len(folds))]
     folder = bench.settings.jobs / f"{design.key}-{bench.study.token}"
-    course = Course(design.recipe, folds, bench.development.patient, seeds, folder, *bench.resources)
+    shelf = bench.cluster.shelf / folder.name if bench.cluster.shelf else None
+    course = Course(design.recipe, folds, bench.development.patient, seeds, folder, *bench.resources, shelf=shelf)
     with ThreadPoolExecutor(1) as writer:  # beside the scheduler, which the workers wait for
 
         def show() -> None:
@@ -120,12 +122,17 @@ def search(params: Params, settings: Settings) -> None:
     if faults := list_space_faults(params):
         raise ParamsError("; ".join(faults), where=PARAMS_FILE)
     development, splits = _load_development(settings)
-    item, url = params.experiments, storage_url(settings.state, params.search.storage)
+    item, url = params.experiments, storage_url(settings.state, params.search.storage or settings.search_storage)
     resources = (item.resources.cpu, item.resources.gpu)
     with (
         explain_storage(url),
         open_cluster(
-            settings.ray_address, development.arrays, cpus=resources[0], gpus=resources[1], precision=item.precision
+            settings.ray_address,
+            development.arrays,
+            cpus=resources[0],
+            gpus=resources[1],
+            precision=item.precision,
+            shelf=open_shelf(settings.jobs_store),
         ) as cluster,
     ):
         design = _design(params, development, cluster)

@@ -11,13 +11,15 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from osteo_models import servers
 from osteo_models.errors import StoreError
-from osteo_models.servers import find_prefect, running_servers, start_servers, stop_servers
+from osteo_models.processes import Server
+from osteo_models.servers import find_prefect, local, running_servers, start_servers, stop_servers
+from osteo_models.servers.launch import Service, answers_at, launch
 
 # A server with a process of its own below it, as the real ones have.
 STAND_IN = """
@@ -31,11 +33,14 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), type("Handler", (http.se
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    def command(state_dir: Path, port: int) -> tuple[list[str], dict[str, str]]:
-        return [sys.executable, "-c", STAND_IN, str(port)], dict(os.environ)
+    monkeypatch.setattr(local, "_mlflow", lambda _, port: service("mlflow", STAND_IN, port))
+    monkeypatch.setattr(local, "_prefect", lambda _, port: service("prefect", STAND_IN, port))
 
-    monkeypatch.setattr(servers, "_mlflow", command)
-    monkeypatch.setattr(servers, "_prefect", command)
+
+def service(name: str, code: str, port: int, **given: Any) -> Service:
+    """A server that runs some code, given its port."""
+    command = [sys.executable, "-c", code, str(port)]
+    return Service(name, command, dict(os.environ), f"http://127.0.0.1:{port}", answers_at(""), **given)
 
 
 @pytest.fixture
@@ -148,7 +153,7 @@ def test_a_process_number_given_to_another_is_not_touched(state: Path) -> None:
 
 def test_a_server_that_ends_shows_its_log(monkeypatch: pytest.MonkeyPatch, state: Path, port: int) -> None:
     fails = "import sys; print('cannot import name min_items'); sys.exit(3)"
-    monkeypatch.setattr(servers, "_prefect", lambda *_: ([sys.executable, "-c", fails], dict(os.environ)))
+    monkeypatch.setattr(local, "_prefect", lambda _, port: service("prefect", fails, port))
     with pytest.raises(StoreError) as caught:
         start_servers(state, ports={"prefect": port})
     assert str(caught.value).startswith("prefect server: ended while starting; run `osteo down` and `osteo up` again")
@@ -159,8 +164,8 @@ def test_a_server_that_ends_shows_its_log(monkeypatch: pytest.MonkeyPatch, state
 def test_a_server_that_never_answers_takes_its_companion_with_it(
     stand_in, monkeypatch: pytest.MonkeyPatch, state: Path, port: int
 ) -> None:
-    sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
-    monkeypatch.setattr(servers, "_prefect", lambda *_: (sleeps, dict(os.environ)))
+    sleeps = "import time; time.sleep(600)"
+    monkeypatch.setattr(local, "_prefect", lambda _, port: service("prefect", sleeps, port))
     before = time.monotonic()
     with pytest.raises(StoreError, match="prefect server: does not answer in time"):
         start_servers(state, ports={"mlflow": port, "prefect": port}, timeout_seconds=1.5)
@@ -185,3 +190,52 @@ def test_prefect_is_found_unless_the_caller_chose_one(stand_in, state: Path, por
     environ: dict[str, str] = {}
     assert find_prefect(state, environ) == environ["PREFECT_API_URL"] == f"{server.url}/api"
     assert find_prefect(state, {"PREFECT_API_URL": "http://chosen"}) == "http://chosen"
+
+
+def test_a_killed_server_keeps_its_port_and_its_followers_start_again_with_it(state: Path, port: int) -> None:
+    def up() -> list[Server]:
+        def step(ports) -> list[Service]:
+            return [
+                service("head", STAND_IN, ports["head"]),
+                service("worker", STAND_IN, ports["worker"], follows="head"),
+            ]
+
+        found = launch(state, {"head": port, "worker": port, "other": port}, [step])
+        return [found["head"], found["worker"]]
+
+    first = up()
+    assert up() == first
+    os.kill(first[0].pid, signal.SIGKILL)
+    os.waitpid(first[0].pid, 0)
+    second = up()
+    assert [server.url for server in second] == [server.url for server in first]
+    assert not {server.pid for server in first} & {server.pid for server in second}
+    assert all(_group(server.pid) == [] for server in first)
+
+
+def test_steps_follow_each_other_and_a_later_failure_stops_the_earlier(state: Path, port: int) -> None:
+    asked: list[str] = []
+
+    def first(ports) -> list[Service]:
+        return [service("first", STAND_IN, ports["first"], prepare=lambda: asked.append("prepared"))]
+
+    def second(ports) -> list[Service]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports['first']}") as reply:
+            asked.append(str(reply.status))
+        raise StoreError("no second step")
+
+    with pytest.raises(StoreError, match="no second step"):
+        launch(state, {"first": port}, [first, second])
+    assert asked == ["prepared", "200"]
+    assert running_servers(state) == []
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}")
+
+
+def test_a_server_is_asked_to_end_by_the_signal_that_it_takes_as_a_wish(state: Path, port: int, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    leave = f"lambda *_: sys.exit(open({str(note)!r}, 'w').write('asked'))"
+    code = f"import signal, sys\nsignal.signal(signal.SIGINT, {leave})"
+    launch(state, {"one": port}, [lambda ports: [service("one", code + STAND_IN, port, stop_signal=signal.SIGINT)]])
+    stop_servers(state)
+    assert note.read_text() == "asked"

@@ -173,7 +173,7 @@ def _name_features(model: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _find_jobs(settings: Settings) -> Iterator[Garbage]:
-    for path in settings.jobs.glob("*"):
+    for path in (settings.state / "jobs").glob("*"):  # a shared place may be others', too
         folds = list(path.glob("fold-*"))
         if KEY.fullmatch(path.name) and folds and all((fold / RESULT).is_file() for fold in folds):
             yield Garbage(f"job {path.name}", f"folds of job {path.name}", path, _size(path))

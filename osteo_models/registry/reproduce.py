@@ -32,6 +32,7 @@ from osteo_models.training.heads import Starters
 from osteo_models.training.jobs import Job, hash_code
 from osteo_models.training.outputs import predictions_file, read_job, write_model
 from osteo_models.training.results import FoldResult
+from osteo_models.training.shelf import Shelf, open_shelf
 from osteo_models.training.tables import Tables, as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.tune import open_cluster, run_job
 
@@ -178,8 +179,9 @@ def reproduce_version(
         )
     # The key hangs on data and code: equal ones give the recorded key, others one of their own.
     job = replace(record.job, digests=tables.digests, code=hash_code()) if differences else record.job
-    settings.state.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="reproduce-", dir=settings.state) as place:
+    near = settings.state if settings.state in settings.jobs.parents else settings.jobs  # which workers reach
+    near.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="reproduce-", dir=near) as place:
         results = _train(job, tables, settings, Path(place), gpus if job.device == "cuda" else 0.0, on_epoch)
         scores = [(item.fold, select_rows(job, item.fold, tables).test, item.scores) for item in results]
         again, weights = (
@@ -201,9 +203,19 @@ def _train(
         on_epoch(sum(done.values()), job.folds * job.recipe.epochs)
 
     arrays = as_arrays(tables)
-    with open_cluster(settings.ray_address, arrays, **resources) as cluster:
+    with open_cluster(settings.ray_address, arrays, shelf=_shelf(settings, place), **resources) as cluster:
         starters = Starters(cluster, arrays, place / "features", settings.weights_dir, lambda *_: None)
-        return run_job(job, rows, cluster, folder=place / "jobs", on_epoch=count, inputs=starters.prepare(job))
+        try:
+            return run_job(job, rows, cluster, folder=place / "jobs", on_epoch=count, inputs=starters.prepare(job))
+        finally:
+            if cluster.shelf:
+                cluster.shelf.clear()
+
+
+def _shelf(settings: Settings, place: Path) -> Shelf | None:
+    """A place of its own, where nothing is finished yet."""
+    shelf = open_shelf(settings.jobs_store)
+    return shelf / place.name if shelf else None
 
 
 def _collect_weights(

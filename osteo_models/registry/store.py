@@ -19,8 +19,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.telemetry import set_telemetry_client
 from mlflow.tracking import MlflowClient
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from osteo_models.errors import StoreError
 from osteo_models.servers import store_lock
@@ -30,6 +32,9 @@ DATABASES: Final = ("sqlite", "postgresql")
 SERVERS: Final = ("http", "https")
 ALLOWED: Final = "sqlite:///FILE, postgresql://..., http://... or https://..."
 SERVER_TIMEOUT_SECONDS: Final = 10.0
+REFUSED: Final = (401, 403)
+SIGN_IN: Final = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account that may do this"
+MIGRATION_LOCK: Final = 0x057E0DB5  # PostgreSQL's advisory locks are numbers; any will do that nobody else has
 # MLflow asks the environment each time.
 HARDENED: Final = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -95,7 +100,10 @@ def explain_mlflow(where: str) -> Iterator[None]:
         if "out-of-date database schema" in found:
             remedy = f"copy the database, then run `mlflow db upgrade {where}`"
             raise StoreError("the database was made by another MLflow release", where=where, remedy=remedy) from error
-        raise StoreError(found, where=where, remedy="check MLFLOW_TRACKING_URI and that the store is up") from error
+        remedy = "check MLFLOW_TRACKING_URI and that the store is up"
+        if isinstance(error, MlflowException) and error.get_http_status_code() in REFUSED:
+            found, remedy = "the server refuses these credentials", SIGN_IN
+        raise StoreError(found, where=where, remedy=remedy) from error
 
 
 def _hide_password(uri: str) -> str:
@@ -112,13 +120,24 @@ def _first_line(error: Exception) -> str:
 
 def _prepare_database(uri: str, artifact_root: Path) -> None:
     file = _sqlite_file(uri) if uri.startswith("sqlite") else None
-    lock_beside = file or artifact_root.absolute()
-    lock_beside.parent.mkdir(parents=True, exist_ok=True)
-    with store_lock(lock_beside):
-        if file:
-            _check_sqlite(file)
-            _follow_move(file, artifact_root.absolute())
+    if file is None:
+        with _migration_lock(uri):
+            SqlAlchemyStore(uri, artifact_root.absolute().as_uri())
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with store_lock(file):
+        _check_sqlite(file)
+        _follow_move(file, artifact_root.absolute())
         SqlAlchemyStore(uri, artifact_root.absolute().as_uri())
+
+
+@contextmanager
+def _migration_lock(uri: str) -> Iterator[None]:
+    """Take turns with processes of every machine: the lock lies in the database, and ends with the connection."""
+    engine = create_engine(uri, poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": MIGRATION_LOCK})
+        yield
 
 
 def _sqlite_file(uri: str) -> Path:

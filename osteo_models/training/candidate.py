@@ -22,6 +22,8 @@ from osteo_models.training.fit import Fit
 from osteo_models.training.fold import FoldData
 from osteo_models.training.jobs import FoldRows
 from osteo_models.training.recipe import Recipe
+from osteo_models.training.results import fold_name
+from osteo_models.training.shelf import Drawer, Shelf
 from osteo_models.training.trial import Arrays, choose_device, count_threads
 
 ARCHITECTURE: Final = "traditional_cnn"
@@ -35,11 +37,12 @@ class Course:
         folds: The rows of each fold.
         patient: (N,), a number per patient.
         seeds: Of initial weights and batch order, per fold: the same for all candidates.
-        folder: Of the candidates' checkpoints; every worker must reach it.
+        folder: Of the candidates' checkpoints; every worker must reach it where there is no shelf.
         cpus: Of one candidate.
         gpus: Of one candidate.
         unsaved_seconds: Of training that a kill may cost a candidate beyond its unfinished epoch: to checkpoint all
             folds of a small network after each epoch can take longer than the epoch.
+        shelf: Shared by all machines, in the place of `folder`.
     """
 
     recipe: Recipe
@@ -50,6 +53,7 @@ class Course:
     cpus: float
     gpus: float
     unsaved_seconds: float = 10.0
+    shelf: Shelf | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,12 @@ class Step:
 
 def candidate_folder(folder: Path, number: int) -> Path:
     """Where a candidate keeps its checkpoints."""
-    return folder / f"candidate-{number}"
+    return folder / candidate_name(number)
+
+
+def candidate_name(number: int) -> str:
+    """The name of that folder."""
+    return f"candidate-{number}"
 
 
 class Candidate:
@@ -82,14 +91,19 @@ class Candidate:
     ) -> None:
         torch.set_num_threads(count_threads(course.cpus))
         self._course, self._arrays = course, arrays
-        self._folder = candidate_folder(course.folder, number)
+        folder = candidate_folder(course.folder, number)
+        shelf = course.shelf / candidate_name(number) if course.shelf else None
+        self._drawers = [
+            Drawer(folder / fold_name(fold), shelf / fold_name(fold) if shelf else None)
+            for fold in range(len(course.folds))
+        ]
         recipe = replace(course.recipe, learning_rate=learning_rate) if learning_rate else course.recipe
         device = choose_device(course.gpus)
         self._fits: list[Fit] = []
         for fold, (rows, seed) in enumerate(zip(course.folds, course.seeds, strict=True)):
             data = FoldData(arrays.images, arrays.target, arrays.is_ct, rows.train, rows.test)
             fit = Fit(build(ARCHITECTURE, seed=seed, **spec), recipe, data, seed=seed, device=device)
-            load_checkpoint(self._fold_folder(fold), fit)
+            load_checkpoint(self._drawers[fold].folder, fit)
             self._fits.append(fit)
         self._kept, self._unsaved = [fit.epoch for fit in self._fits], 0.0
 
@@ -116,12 +130,10 @@ class Candidate:
     def _keep(self) -> None:
         for fold, fit in enumerate(self._fits):
             if fit.epoch > self._kept[fold]:
-                save_checkpoint(self._fold_folder(fold), fit)
+                save_checkpoint(self._drawers[fold].folder, fit)
+                self._drawers[fold].keep()
                 self._kept[fold] = fit.epoch
         self._unsaved = 0.0
-
-    def _fold_folder(self, fold: int) -> Path:
-        return self._folder / f"fold-{fold}"
 
 
 def warm_up(course: Course, arrays: Arrays) -> None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError
 
-from osteo_models.errors import OsteoError
+from osteo_models.errors import InputError, OsteoError
 from osteo_models.terms import Precision
 from osteo_models.training.recipe import Arithmetic, resolve_precision
+from osteo_models.training.shelf import Shelf
 from osteo_models.training.trial import Arrays, choose_device
+
+PACKAGE: Final = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Cluster:
         device: Of its workers, `cpu` or `cuda`.
         cpus: Of one trial.
         gpus: Of one trial.
+        shelf: For what trials leave; None: in a folder that every worker reaches.
+        shared: Whether it ran before and goes on running, and may grow and shrink meanwhile.
     """
 
     slots: int
@@ -38,13 +47,24 @@ class Cluster:
     arrays: ray.ObjectRef
     cpus: float
     gpus: float
+    shelf: Shelf | None = None
+    shared: bool = False
 
 
 @contextmanager
 def open_cluster(
-    address: str | None, arrays: Arrays, *, cpus: float, gpus: float, precision: Precision
+    address: str | None,
+    arrays: Arrays,
+    *,
+    cpus: float,
+    gpus: float,
+    precision: Precision,
+    shelf: Shelf | None = None,
+    device: str | None = None,
 ) -> Iterator[Cluster]:
     """Connect to a cluster, or start a local one, and put the images into its object store.
+
+    A running cluster is sent the code of this process; its workers need the packages alone.
 
     Args:
         address: RAY_ADDRESS; None starts a local cluster that ends with this context.
@@ -52,54 +72,120 @@ def open_cluster(
         cpus: Of one trial.
         gpus: Of one trial, fractions allowed.
         precision: `auto` is resolved on a worker, where the training happens.
+        shelf: Shared by all machines, for what trials leave.
+        device: `cpu` trains there whatever `gpus` says, as on a cluster with pretended GPUs; None: where `gpus` says.
 
     Raises:
+        InputError: The address is one of Ray Client.
         OsteoError: The cluster cannot be reached, or cannot hold one trial.
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # MLflow keeps the curves; no second copy
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is told once, by whoever runs the job
-    # Ray puts sockets below its folder, and their paths must stay under 108 characters.
-    local = {"include_dashboard": False, "_temp_dir": str(Path(tempfile.gettempdir()) / f"osteo-ray-{os.getuid()}")}
+    _connect(address)
     try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **({} if address else local),
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        found = f"no Ray cluster ({error})" if address else f"a local Ray cluster did not start ({error})"
-        raise OsteoError(found, where="RAY_ADDRESS", remedy="unset RAY_ADDRESS to use this machine") from None
-    try:
-        slots = _count_slots(cpus, gpus)
-        asked = ray.remote(num_cpus=cpus, num_gpus=gpus)(_resolve_here).remote(precision, gpus)
+        slots = count_slots(cpus, gpus)
+        if slots < 1:
+            raise _too_small(cpus, gpus)
+        asked = ray.remote(num_cpus=cpus, num_gpus=gpus)(_resolve_here).remote(precision, gpus, device)
         try:
             arithmetic, device = ray.get(asked)
         except RayTaskError as error:
             raise error.cause from None
-        yield Cluster(slots, arithmetic, device, ray.put(arrays), cpus, gpus)
+        except RuntimeEnvSetupError as error:
+            raise _explain(error, address) from None
+        yield Cluster(slots, arithmetic, device, ray.put(arrays), cpus, gpus, shelf, shared=address is not None)
     finally:
         ray.shutdown()
 
 
-def _count_slots(cpus: float, gpus: float) -> int:
+def share_slots(cluster: Cluster, folds: int, left: int) -> int:
+    """How many trials of a job to run at the same time, so that the jobs side by side keep the cluster busy.
+
+    A trial's worker process takes seconds to start and is reused for the job's next fold, so as few as will do. A
+    shared cluster is asked for twice as many: what finds no room waits, for a machine that joins or a job that ends.
+
+    Args:
+        cluster: Its size is looked at anew: machines come and go.
+        folds: Of the job.
+        left: Folds of all jobs that are not finished.
+    """
+    slots = count_slots(cluster.cpus, cluster.gpus) if cluster.shared else cluster.slots
+    return min(folds, (1 + cluster.shared) * max(1, math.ceil(folds * slots / left)))
+
+
+def count_slots(cpus: float, gpus: float) -> int:
+    """How many trials fit at once on the machines that are there now."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    have = ray.cluster_resources()
-    # A trial lies on one node, so what is left over on two nodes holds none.
-    slots = sum(
-        min(int(node.get("CPU", 0) / cpus), int(node.get("GPU", 0) / gpus) if gpus else sys.maxsize) for node in nodes
+    # A trial lies on one machine, and a fraction of a GPU on one GPU: what is left over on two holds none.
+    return sum(
+        min(_fit(node.get("CPU", 0), cpus), _fit(node.get("GPU", 0), gpus) if gpus else sys.maxsize) for node in nodes
     )
-    if slots < 1:
-        raise OsteoError(
-            f"the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs",
-            where="experiments.resources",
-            allowed=f"at least {cpus:g} CPUs and {gpus:g} GPUs for one trial",
-            remedy="lower the resources of a trial in params.yaml",
+
+
+def _fit(have: float, each: float) -> int:
+    tiny = 1e-6  # 1 / 0.1 and the like
+    return int(have + tiny) * int(1 / each + tiny) if each < 1 else int(have / each + tiny)
+
+
+def _connect(address: str | None) -> None:
+    """Connect this process.
+
+    Raises:
+        InputError: The address is one of Ray Client.
+        OsteoError: There is no cluster, or it is another one than this process can work with.
+    """
+    if address and address.startswith("ray://"):
+        remedy = "run the command on a machine of the cluster and set RAY_ADDRESS to host:6379 of its head"
+        raise InputError(f"`{address}` is an address of Ray Client", where="RAY_ADDRESS", remedy=remedy)
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is None:
+            # Ray puts sockets below its folder, and their paths must stay under 108 characters.
+            place = Path(tempfile.gettempdir()) / f"osteo-ray-{os.getuid()}"
+            ray.init("local", include_dashboard=False, _temp_dir=str(place), **settings)
+            return
+        with tempfile.TemporaryDirectory(prefix="osteo-code-") as place:
+            shutil.copytree(PACKAGE, Path(place) / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+            # The working directory comes first on a worker's path, before anything that is installed there.
+            ray.init(address, runtime_env={"working_dir": place}, **settings)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        ray.shutdown()
+        raise _explain(error, address) from None
+
+
+def _explain(error: Exception, address: str | None) -> OsteoError:
+    text = " ".join(str(error).split())
+    if address is None:
+        return OsteoError(f"a local Ray cluster did not start ({text})", where="RAY_ADDRESS")
+    where = f"RAY_ADDRESS {address}"
+    if "uthenticat" in text:
+        remedy = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a file with the cluster's token"
+        return OsteoError("the cluster refuses the token of this process", where=where, remedy=remedy)
+    if "Version mismatch" in text:
+        versions = re.findall(r"Ray: (\S+) Python: (\S+)", text)
+        theirs, ours = (f"Ray {ray_version} and Python {python}" for ray_version, python in versions)
+        return OsteoError(
+            f"the cluster runs {theirs}",
+            where=where,
+            allowed=f"{ours}, as here",
+            remedy="install the same on its machines",
         )
-    return slots
+    if isinstance(error, RuntimeEnvSetupError):
+        return OsteoError(f"the code could not be sent to the cluster ({text})", where=where)
+    return OsteoError(f"no Ray cluster ({text})", where=where, remedy="unset RAY_ADDRESS to use this machine")
 
 
-def _resolve_here(precision: Precision, gpus: float) -> tuple[Arithmetic, str]:
-    device = choose_device(gpus)
+def _too_small(cpus: float, gpus: float) -> OsteoError:
+    have = ray.cluster_resources()
+    return OsteoError(
+        f"the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs",
+        where="experiments.resources",
+        allowed=f"at least {cpus:g} CPUs and {gpus:g} GPUs for one trial",
+        remedy="lower the resources of a trial in params.yaml",
+    )
+
+
+def _resolve_here(precision: Precision, gpus: float, device: str | None) -> tuple[Arithmetic, str]:
+    device = device or choose_device(gpus)
     return resolve_precision(precision, device), device

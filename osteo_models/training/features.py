@@ -63,11 +63,17 @@ def extract_rows(
         return torch.cat([network.features(as_batch(each)).float().cpu() for each in batches]).numpy()
 
 
+def feature_files(name: str) -> tuple[str, str]:
+    """The files of stored features: the values, then the facts that vouch for them."""
+    return f"{name}.npy", f"{name}.json"
+
+
 def read_features(folder: Path, name: str) -> Features | None:
     """Stored features; None where they are not finished, or damaged."""
     try:
-        facts = json.loads((folder / f"{name}.json").read_bytes())
-        content = (folder / f"{name}.npy").read_bytes()
+        values, facts_file = feature_files(name)
+        facts = json.loads((folder / facts_file).read_bytes())
+        content = (folder / values).read_bytes()
         if hashlib.sha256(content).hexdigest() != facts["sha256"]:
             return None
         return Features(np.load(io.BytesIO(content)), float(facts["seconds"]))
@@ -104,8 +110,9 @@ def join_chunks(folder: Path, name: str, chunks: Sequence[Chunk]) -> Features:
     np.save(buffer, features.values)
     content = buffer.getvalue()
     facts = {"sha256": hashlib.sha256(content).hexdigest(), "seconds": features.seconds}
-    write_atomically(folder / f"{name}.npy", content)
-    write_atomically(folder / f"{name}.json", json.dumps(facts).encode())
+    values, facts_file = feature_files(name)
+    write_atomically(folder / values, content)
+    write_atomically(folder / facts_file, json.dumps(facts).encode())
     shutil.rmtree(folder / name, ignore_errors=True)
     for half in folder.glob(f".{name}.*"):  # left by a process that was killed while it wrote the whole
         half.unlink(missing_ok=True)

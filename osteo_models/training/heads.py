@@ -25,6 +25,7 @@ from osteo_models.training.features import (
     Chunk,
     Features,
     extract_rows,
+    feature_files,
     join_chunks,
     list_missing,
     read_features,
@@ -34,9 +35,10 @@ from osteo_models.training.features import (
 from osteo_models.training.jobs import Job
 from osteo_models.training.memory import hold_freed_memory
 from osteo_models.training.recipe import Arithmetic
-from osteo_models.training.results import FoldResult, fold_folder, read_result
+from osteo_models.training.results import FoldResult
+from osteo_models.training.shelf import check_reach, find_result
 from osteo_models.training.starts import Start, load_start
-from osteo_models.training.trial import Arrays, Plan, Trial, choose_device, count_threads
+from osteo_models.training.trial import Arrays, Plan, Trial, check_device, count_threads
 
 OnEpoch = Callable[[Job, int, int], None]  # job, fold, finished epochs
 OnFold = Callable[[FoldResult], None]
@@ -69,7 +71,7 @@ class Starters:
     Args:
         cluster: From `open_cluster`.
         arrays: As the cluster has them.
-        folder: Of stored features.
+        folder: Of stored features; the cluster's shelf has them too.
         weights_dir: OSTEO_WEIGHTS_DIR.
         on_chunk: Called in the driver before the first chunk of images and after each.
     """
@@ -79,6 +81,7 @@ class Starters:
     ) -> None:
         self._cluster, self._arrays, self._folder = cluster, arrays, folder
         self._weights_dir, self._on_chunk = weights_dir, on_chunk
+        self._shelf = cluster.shelf / "features" if cluster.shelf else None
         self._made: dict[Start, Future[Inputs]] = {}
         self._lock = threading.Lock()
 
@@ -105,9 +108,19 @@ class Starters:
     def _make(self, start: Start) -> Inputs:
         if not start.frozen:
             return Inputs(start=ray.put(load_start(start, self._weights_dir)))
-        features = read_features(self._folder, start.features) or self._extract(start)
+        features = self._find(start) or self._extract(start)
         arrays = Arrays(features.values, self._arrays.target, self._arrays.is_ct)
         return Inputs(features=ray.put(arrays), seconds=features.seconds)
+
+    def _find(self, start: Start) -> Features | None:
+        shelf, names = self._shelf, feature_files(start.features)
+        found = read_features(self._folder, start.features)
+        if found is None and shelf and set(names) <= set(shelf.list_names()):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                shelf.fetch(name, self._folder)
+            found = read_features(self._folder, start.features)
+        return found
 
     def _extract(self, start: Start) -> Features:
         cluster, count = self._cluster, len(self._arrays.images)
@@ -124,11 +137,15 @@ class Starters:
             done += chunk[1] - chunk[0]
             self._on_chunk(start, done, count)
 
-        settings = (cluster.precision, cluster.cpus, cluster.gpus)
+        settings = (cluster.precision, cluster.cpus, cluster.device)
         errors = run_tasks(lambda chunk: task.remote(start, inputs, chunk, *settings), missing, keep)
         if errors:
             raise explain_failures(errors, len(missing), f"features of {start.backbone}")
-        return join_chunks(self._folder, start.features, chunks)
+        features = join_chunks(self._folder, start.features, chunks)
+        if self._shelf:
+            for name in feature_files(start.features):
+                self._shelf.put(self._folder / name)
+        return features
 
 
 def train_heads(plan: Plan, cluster: Cluster, features: ray.ObjectRef, on_epoch: OnEpoch, on_fold: OnFold) -> None:
@@ -142,7 +159,7 @@ def train_heads(plan: Plan, cluster: Cluster, features: ray.ObjectRef, on_epoch:
 
     def tell(fold: int, epochs: int) -> None:
         on_epoch(job, fold, epochs)
-        result = read_result(fold_folder(plan.folder, job.key, fold))
+        result = find_result(plan.folder, plan.shelf, job.key, fold)
         if result is not None:
             on_fold(result)
 
@@ -181,11 +198,11 @@ def run_tasks(
 
 
 def _extract_chunk(
-    start: Start, inputs: list[ray.ObjectRef], chunk: Chunk, arithmetic: Arithmetic, cpus: float, gpus: float
+    start: Start, inputs: list[ray.ObjectRef], chunk: Chunk, arithmetic: Arithmetic, cpus: float, device: str
 ) -> tuple[Any, float]:
     """Features of a chunk, and the seconds that they took; on a worker."""
     torch.set_num_threads(count_threads(cpus))
-    device = choose_device(gpus)
+    check_device(device)
     if start.features not in _networks:
         _networks.clear()
         hold_freed_memory()
@@ -202,6 +219,7 @@ def _extract_chunk(
 
 def _train_head(plan: Plan, features: list[ray.ObjectRef], fold: int) -> int:
     """Train one fold to its end; on a worker."""
+    check_reach(plan.folder, plan.shelf)
     trial = Trial(plan, ray.get(features[0]), fold, checkpoint_seconds=CHECKPOINT_SECONDS)
     while not trial.advance():
         pass

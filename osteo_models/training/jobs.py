@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 Rows = npt.NDArray[np.int64]
 KEY_LENGTH = 16
 CODE_OF_RESULTS = ("models", "training", "data/pairs.py", "terms.py")
-CODE_OF_BOOKKEEPING = {"cluster.py", "tune.py", "heads.py", "results.py", "outputs.py", "memory.py", "cost.py"}
+CODE_OF_BOOKKEEPING = {
+    "cluster.py",
+    "tune.py",
+    "heads.py",
+    "results.py",
+    "shelf.py",
+    "outputs.py",
+    "memory.py",
+    "cost.py",
+}
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,12 @@ class FoldResult:
 
 def fold_folder(jobs: Path, key: str, fold: int) -> Path:
     """Where a trial keeps its checkpoints and its result."""
-    return jobs / key / f"fold-{fold}"
+    return jobs / key / fold_name(fold)
+
+
+def fold_name(fold: int) -> str:
+    """The name of that folder."""
+    return f"fold-{fold}"
 
 
 def write_result(folder: Path, result: FoldResult) -> None:

@@ -19,9 +19,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from osteo_models.errors import InputError, OsteoError
-from osteo_models.training.candidate import Course, Step, candidate_folder
+from osteo_models.training.candidate import Course, Step, candidate_folder, candidate_name
 from osteo_models.training.failures import MOST_FAILURES, name_reason
 from osteo_models.training.leaderboard import Timing
+from osteo_models.training.shelf import Shelf
 from osteo_models.training.study import Study
 from osteo_models.training.tune import Cluster
 from osteo_models.training.worker import CandidateTrial
@@ -41,6 +42,7 @@ class Conductor:
     session: float
     folder: Path
     on_change: OnChange
+    shelf: Shelf | None = None
     problem: InputError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,6 +81,8 @@ class Conductor:
         """Clear up after a candidate, and tell of the change."""
         if closed:
             shutil.rmtree(candidate_folder(self.folder, number), ignore_errors=True)
+            if self.shelf:
+                (self.shelf / candidate_name(number)).clear()
         self.on_change()
 
 
@@ -138,9 +142,10 @@ def run_search(study: Study, course: Course, cluster: Cluster, *, name: str, on_
         OsteoError: no candidate could be trained.
     """
     if not study.count_left():
-        shutil.rmtree(course.folder, ignore_errors=True)  # what a kill in the last moment left
+        _clear(course)  # what a kill in the last moment left
         return
-    conductor = Conductor(study, study.begin_session(cluster.slots), course.folder, on_change)
+    course.folder.mkdir(parents=True, exist_ok=True)
+    conductor = Conductor(study, study.begin_session(cluster.slots), course.folder, on_change, course.shelf)
     bound = tune.with_parameters(CandidateTrial, course=course, arrays=[cluster.arrays])
     tuner = tune.Tuner(
         tune.with_resources(bound, {"cpu": course.cpus, "gpu": course.gpus}),
@@ -165,7 +170,13 @@ def run_search(study: Study, course: Course, cluster: Cluster, *, name: str, on_
     tuner.fit()
     if conductor.problem is not None:
         raise conductor.problem
-    shutil.rmtree(course.folder, ignore_errors=True)
+    _clear(course)
     failed = [record for record in study.records() if record.status == "failed"]
     if len(failed) == len(study.records()):
         raise OsteoError(f"all {len(failed)} candidates failed, the first: {failed[0].reason}", where="search")
+
+
+def _clear(course: Course) -> None:
+    shutil.rmtree(course.folder, ignore_errors=True)
+    if course.shelf:
+        course.shelf.clear()

@@ -119,7 +119,7 @@ def explain_storage(url: str) -> Iterator[None]:
     except (OptunaError, SQLAlchemyError, ImportError) as error:
         cause = error.__cause__ or error
         found = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        remedy = "check `search.storage` in params.yaml and that the database is up"
+        remedy = "check `search.storage` in params.yaml, or OSTEO_SEARCH_STORAGE, and that the database is up"
         raise StoreError(found, where=hide_password(url), remedy=remedy) from error
 
 

@@ -22,7 +22,8 @@ from osteo_models.training.checkpoint import load_checkpoint, remove_checkpoints
 from osteo_models.training.fit import Fit
 from osteo_models.training.fold import FoldData
 from osteo_models.training.jobs import FoldRows, Job
-from osteo_models.training.results import WEIGHTS, FoldResult, fold_folder, write_result
+from osteo_models.training.results import WEIGHTS, FoldResult, fold_folder, fold_name, write_result
+from osteo_models.training.shelf import Drawer, Shelf
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ class Plan:
 
     Attributes:
         rows: The rows of each fold.
-        folder: Of all jobs' checkpoints and results; every worker must reach it.
+        folder: Of all jobs' checkpoints and results; every worker must reach it where there is no shelf.
         cpus: Of one trial; at least one thread is used.
-        gpus: Of one trial; a fraction shares a GPU, 0 trains on the CPU.
+        gpus: Of one trial; a fraction shares a GPU.
+        shelf: Shared by all machines, in the place of `folder`.
     """
 
     job: Job
@@ -50,6 +52,7 @@ class Plan:
     folder: Path
     cpus: float
     gpus: float
+    shelf: Shelf | None = None
 
 
 def choose_device(gpus: float) -> str:
@@ -58,10 +61,19 @@ def choose_device(gpus: float) -> str:
     Raises:
         OsteoError: A GPU was asked for and PyTorch sees none here.
     """
-    if gpus and not torch.cuda.is_available():
+    return check_device("cuda" if gpus else "cpu")
+
+
+def check_device(device: str) -> str:
+    """The device that a job was planned for, where this worker has it.
+
+    Raises:
+        OsteoError: It is a GPU and PyTorch sees none here.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
         remedy = "install a CUDA build of PyTorch on the workers, or set `gpu: 0`"
         raise OsteoError("a GPU was asked for, and PyTorch sees none", where="experiments.resources", remedy=remedy)
-    return "cuda" if gpus else "cpu"
+    return device
 
 
 def count_threads(cpus: float) -> int:
@@ -92,8 +104,9 @@ class Trial:
         torch.set_num_threads(count_threads(plan.cpus))
         rows, job = plan.rows[fold], plan.job
         self.fold, self._plan = fold, plan
-        self._folder = fold_folder(plan.folder, job.key, fold)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        shelf = plan.shelf / job.key / fold_name(fold) if plan.shelf else None
+        self._drawer = Drawer(fold_folder(plan.folder, job.key, fold), shelf)
+        self._folder = self._drawer.folder
         seed = job.fold_seed(fold)
         data = FoldData(arrays.images, arrays.target, arrays.is_ct, rows.train, rows.test)
         recipe = job.recipe
@@ -102,7 +115,7 @@ class Trial:
             recipe = replace(recipe, precision="float32")  # as a head computes in any case; saves autocast's overhead
         else:
             network = build(job.architecture, seed=seed, start=start, **job.spec)
-        self._fit = Fit(network, recipe, data, seed=seed, device=choose_device(plan.gpus))
+        self._fit = Fit(network, recipe, data, seed=seed, device=check_device(job.device))
         load_checkpoint(self._folder, self._fit)
         self._checkpoint_seconds, self._checkpointed = checkpoint_seconds, time.monotonic()
 
@@ -118,6 +131,7 @@ class Trial:
             self._fit.run_epoch()
             if time.monotonic() - self._checkpointed >= self._checkpoint_seconds:
                 save_checkpoint(self._folder, self._fit)
+                self._drawer.keep()
                 self._checkpointed = time.monotonic()
         if self._fit.epoch < epochs:
             return False
@@ -136,10 +150,12 @@ class Trial:
                 scores=self._fit.scores(),
                 history=[asdict(epoch) for epoch in self._fit.history],
                 precision=job.recipe.precision if job.frozen else self._fit.arithmetic,
-                device=choose_device(self._plan.gpus),
+                device=job.device,
                 parameters=total,
                 trainable_parameters=trainable,
                 weights=weights,
             ),
         )
+        self._drawer.keep()
         remove_checkpoints(self._folder)  # some 20 MB a fold; the result stands for them now
+        self._drawer.keep()

@@ -15,14 +15,15 @@ import ray
 from ray import tune
 
 from osteo_models.errors import OsteoError
-from osteo_models.training.cluster import Cluster, open_cluster
+from osteo_models.training.cluster import Cluster, open_cluster, share_slots
 from osteo_models.training.failures import MOST_FAILURES, explain_failures
 from osteo_models.training.heads import Inputs, OnEpoch, OnFold, train_heads
 from osteo_models.training.jobs import FoldRows, Job
-from osteo_models.training.results import FoldResult, fold_folder, read_result
+from osteo_models.training.results import FoldResult
+from osteo_models.training.shelf import SETTING, check_reach, find_result
 from osteo_models.training.trial import Plan, Trial
 
-__all__ = ["Cluster", "open_cluster", "run_job"]
+__all__ = ["Cluster", "open_cluster", "run_job", "share_slots"]
 
 _REGISTERING = threading.Lock()
 
@@ -34,6 +35,7 @@ class FoldTrial(tune.Trainable):
         self, config: dict[str, Any], *, plan: Plan, inputs: list[ray.ObjectRef]
     ) -> None:
         """Start or resume the fold that `config` names; `inputs` are the images, and a pretrained network's start."""
+        check_reach(plan.folder, plan.shelf)
         self._plan, (self._arrays, *start) = plan, ray.get(inputs)
         self._start = start[0] if start else None
         self._trial = Trial(plan, self._arrays, config["fold"], start=self._start)
@@ -52,18 +54,19 @@ class FoldTrial(tune.Trainable):
 class _Report(tune.Callback):
     """Tells the driver of epochs and finished folds, while the job runs."""
 
-    def __init__(self, job: Job, folder: Path, on_epoch: OnEpoch, on_fold: OnFold) -> None:
-        self._job, self._folder, self._on_epoch, self._on_fold = job, folder, on_epoch, on_fold
+    def __init__(self, plan: Plan, on_epoch: OnEpoch, on_fold: OnFold) -> None:
+        self._plan, self._on_epoch, self._on_fold = plan, on_epoch, on_fold
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune saves its callbacks with an experiment's state, which is never read again; the driver cannot be saved.
         return {}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        self._on_epoch(self._job, result["fold"], result["epoch"])
+        self._on_epoch(self._plan.job, result["fold"], result["epoch"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        result = read_result(fold_folder(self._folder, self._job.key, trial.config["fold"]))
+        plan = self._plan
+        result = find_result(plan.folder, plan.shelf, plan.job.key, trial.config["fold"])
         if result is not None:
             self._on_fold(result)
 
@@ -87,7 +90,7 @@ def run_job(
         job: What to train.
         rows: The rows of each fold.
         cluster: From `open_cluster`.
-        folder: Of all jobs' checkpoints and results; every worker must reach it.
+        folder: Of all jobs' results; every worker must reach it where the cluster has no shelf.
         at_once: Most trials that run at the same time. Each is a worker process, which costs seconds to start and is
             reused for the job's next fold; where many jobs run side by side, one each keeps the cluster busy.
         inputs: Of a pretrained network, from `Starters`.
@@ -100,21 +103,26 @@ def run_job(
     Raises:
         OsteoError: Trials failed, with the reason of the first.
     """
-    found = {fold: read_result(fold_folder(folder, job.key, fold)) for fold in rows}
+    shelf = cluster.shelf
+    found = {fold: find_result(folder, shelf, job.key, fold) for fold in rows}
     for result in found.values():
         if result is not None:
             on_fold(result)
     missing = {fold: rows[fold] for fold, result in found.items() if result is None}
     if missing:
-        plan = Plan(job, missing, folder, cluster.cpus, cluster.gpus)
+        folder.mkdir(parents=True, exist_ok=True)
+        plan = Plan(job, missing, folder, cluster.cpus, cluster.gpus, shelf)
         if job.frozen and inputs and inputs.features:
             train_heads(plan, cluster, inputs.features, on_epoch, on_fold)
         else:
-            _run_trials(plan, cluster, inputs, at_once, _Report(job, folder, on_epoch, on_fold))
-        found |= {fold: read_result(fold_folder(folder, job.key, fold)) for fold in missing}
+            _run_trials(plan, cluster, inputs, at_once, _Report(plan, on_epoch, on_fold))
+        found |= {fold: find_result(folder, shelf, job.key, fold) for fold in missing}
     whole = [result for result in found.values() if result is not None]
     if len(whole) < len(rows):
-        raise OsteoError(f"{len(rows) - len(whole)} folds left no result", where=f"{job.stage} {job.name}")
+        found = f"{len(rows) - len(whole)} folds left no result in {folder}"
+        raise OsteoError(
+            found, where=f"{job.stage} {job.name}", remedy=f"all machines must see the same: set {SETTING}"
+        )
     return whole
 
 

@@ -17,6 +17,7 @@ from osteo_models.errors import OsteoError
 from osteo_models.training.candidate import Candidate, Course, Step, warm_up
 from osteo_models.training.failures import name_reason
 from osteo_models.training.leaderboard import Timing
+from osteo_models.training.shelf import check_reach
 from osteo_models.training.trial import Arrays
 
 
@@ -27,6 +28,7 @@ class CandidateTrial(tune.Trainable):
         self, config: dict[str, Any], *, course: Course, arrays: list[ray.ObjectRef]
     ) -> None:
         """Take the images out of the store, once for all candidates and folds, and begin."""
+        check_reach(course.folder, course.shelf)
         found = ray.get(arrays[0])
         # The store's arrays are read-only, and each fit would copy such images for itself.
         self._arrays, self._course = Arrays(np.array(found.images), found.target, found.is_ct), course

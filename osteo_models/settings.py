@@ -34,6 +34,7 @@ class Settings:
         key_file: The key of pseudonyms, outside the data and git.
         die_with_parent: Whether a stage ends when the command that started it is killed.
         weights_dir: Folder of weights that pretrained networks start from; None: there is none.
+        allowed_hosts: Names that servers behind the guard go by.
     """
 
     root: Path
@@ -45,6 +46,7 @@ class Settings:
     key_file: Path
     die_with_parent: bool
     weights_dir: Path | None = None
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
 
     @property
     def artifacts(self) -> Path:
@@ -82,6 +84,7 @@ def load_settings(root: Path | None = None) -> Settings:
         key_file=Path(os.environ.get("OSTEO_KEY_FILE") or Path.home() / ".config" / "osteo-models" / "pseudonyms.key"),
         die_with_parent=os.environ.get("OSTEO_DIE_WITH_PARENT") == "1",
         weights_dir=Path(weights_dir).resolve() if weights_dir else None,
+        allowed_hosts=tuple((os.environ.get("OSTEO_ALLOWED_HOSTS") or "127.0.0.1,localhost").split(",")),
     )
 
 

@@ -81,12 +81,29 @@ def search(status: bool, as_json: bool) -> None:
 
 
 @main.command()
-def up() -> None:
-    """Start the MLflow and Prefect servers on loopback."""
-    from osteo_models.servers import start_servers
+@click.option("--profile", type=click.Choice(["laptop", "cluster"]), default="laptop", show_default=True)
+@click.option("--workers", type=click.IntRange(1, 64), help="Of the Ray cluster, beside its head; two by default.")
+def up(profile: str, workers: int | None) -> None:
+    """Start the MLflow and Prefect servers on loopback.
 
-    for server in start_servers(load_settings().state):
+    With --profile cluster they ask for passwords and lie on PostgreSQL and an S3 store, beside a Ray cluster of several
+    nodes; all of them are processes of this machine.
+    """
+    from osteo_models import servers
+
+    settings = load_settings()
+    if profile == "laptop":
+        if workers is not None:
+            raise click.UsageError("--workers goes with --profile cluster")
+        started = servers.start_servers(settings.state)
+    else:
+        from osteo_models.servers.cluster import WORKERS, start_cluster
+
+        started = list(start_cluster(settings.state, workers=workers or WORKERS).values())
+    for server in started:
         click.echo(f"{server.name}: {server.url} (process {server.pid})")
+    if profile == "cluster":
+        click.echo(f"To use them: source {settings.state / 'cluster' / 'env'}")
 
 
 @main.command()
@@ -94,7 +111,8 @@ def down() -> None:
     """Stop the servers that `osteo up` started."""
     from osteo_models.servers import stop_servers
 
-    stopped = stop_servers(load_settings().state)
+    state = load_settings().state
+    stopped = [*stop_servers(state), *stop_servers(state / "cluster")]
     for server in stopped:
         click.echo(f"{server.name}: stopped (process {server.pid})")
     if not stopped:

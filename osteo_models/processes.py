@@ -32,6 +32,7 @@ class Server:
         pid: Of the first process; it leads the group that holds the others.
         started: Start time of every process of the group by its number, in seconds since 1970.
         log: File that its output goes to.
+        stop_signal: What it takes as the wish to end soon.
     """
 
     name: str
@@ -39,6 +40,15 @@ class Server:
     pid: int
     started: Mapping[int, float]
     log: str
+    stop_signal: int = signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class Account:
+    """Numbers of a system account and its group."""
+
+    user: int
+    group: int
 
 
 @contextlib.contextmanager
@@ -102,11 +112,11 @@ def find_living(server: Server) -> dict[int, psutil.Process]:
 def stop_groups(servers: Sequence[Server]) -> None:
     """End the groups politely, then by force."""
     ending = [note_group(server) for server in servers]
-    for sent in (signal.SIGTERM, signal.SIGKILL):
+    for forced in (False, True):
         for server in ending:
             if find_living(server):
                 with contextlib.suppress(ProcessLookupError):  # it ended just now
-                    os.killpg(server.pid, sent)
+                    os.killpg(server.pid, signal.SIGKILL if forced else server.stop_signal)
         deadline = time.monotonic() + STOP_SECONDS
         while any(find_living(server) for server in ending) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -1,0 +1,90 @@
+"""MLflow's and Prefect's servers over the embedded stores: what `osteo up` starts on one machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Final
+
+from osteo_models.processes import HOST, Server, hold_lock
+from osteo_models.servers.launch import (
+    START_SECONDS,
+    Service,
+    answers_at,
+    child_environment,
+    launch,
+    python_module,
+    running_servers,
+)
+
+PREFERRED_PORTS: Final = {"mlflow": 5000, "prefect": 4200}
+MLFLOW_HEALTH: Final = "/health"
+PREFECT_HEALTH: Final = "/api/health"
+
+
+def store_lock(database: Path) -> contextlib.AbstractContextManager[None]:
+    """The lock under which an MLflow store is made or migrated, by whoever comes first."""
+    return hold_lock(database.with_name(f"{database.name}.lock"))
+
+
+def start_servers(
+    state_dir: Path, *, ports: Mapping[str, int] = PREFERRED_PORTS, timeout_seconds: float = START_SECONDS
+) -> list[Server]:
+    """Start what is not running yet, and wait until everything answers.
+
+    Args:
+        state_dir: Holds `mlflow.db`, `mlartifacts`, `prefect`, `logs` and `servers.json`.
+        ports: Preferred port by server name.
+        timeout_seconds: For all of them together.
+
+    Raises:
+        StoreError: A server ended or did not answer in time; it shows the end of its log.
+    """
+    state_dir = state_dir.absolute()
+    state_dir.mkdir(parents=True, exist_ok=True)
+
+    def services(chosen: Mapping[str, int]) -> list[Service]:
+        return [(_mlflow if name == "mlflow" else _prefect)(state_dir, chosen[name]) for name in ports]
+
+    # The server migrates an empty database itself; nobody else may do so meanwhile.
+    with store_lock(state_dir / "mlflow.db"):
+        servers = launch(state_dir, ports, [services], timeout_seconds=timeout_seconds)
+    return [servers[name] for name in ports]
+
+
+def find_prefect(state_dir: Path, environ: MutableMapping[str, str] = os.environ) -> str | None:
+    """Point Prefect at the server that `osteo up` started, unless the caller has chosen one.
+
+    Returns:
+        The address in force; None where Prefect will start a temporary server.
+    """
+    if not environ.get("PREFECT_API_URL"):
+        for server in running_servers(state_dir):
+            if server.name == "prefect" and answers_at(PREFECT_HEALTH)(server):
+                environ["PREFECT_API_URL"] = f"{server.url}/api"
+    return environ.get("PREFECT_API_URL")
+
+
+def _mlflow(state_dir: Path, port: int) -> Service:
+    environment = child_environment("MLFLOW_")
+    environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # evaluation of language models: unused here
+    store, artifacts = f"sqlite:///{state_dir / 'mlflow.db'}", (state_dir / "mlartifacts").as_uri()
+    command = python_module("mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1")
+    command += ["--backend-store-uri", store, "--artifacts-destination", artifacts]
+    return Service("mlflow", command, environment, f"http://{HOST}:{port}", answers_at(MLFLOW_HEALTH))
+
+
+def _prefect(state_dir: Path, port: int) -> Service:
+    environment = child_environment("PREFECT_")
+    environment |= {
+        "PREFECT_HOME": str(state_dir / "prefect"),
+        "PREFECT_API_URL": f"http://{HOST}:{port}/api",  # the page in the browser asks here
+        "PREFECT_SERVER_API_HOST": HOST,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    }
+    command = python_module("prefect", "server", "start", "--host", HOST, "--port", str(port))
+    return Service("prefect", command, environment, f"http://{HOST}:{port}", answers_at(PREFECT_HEALTH))

@@ -1,4 +1,4 @@
-"""Makes the bucket of the artifacts where it is missing: `python bucket.py NAME`; keys and address from AWS's variables."""
+"""Makes the bucket of the artifacts where it is missing: `python bucket.py NAME`; keys come from AWS's variables."""
 
 from __future__ import annotations
 

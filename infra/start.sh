@@ -68,7 +68,7 @@ case $name in
         printf '[mlflow]\ndefault_permission = NO_PERMISSIONS\nadmin_username = admin\ndatabase_uri = %s\n' "$auth" \
             > "$keys/basic_auth.ini"
         export MLFLOW_BACKEND_STORE_URI MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY
-        export MLFLOW_AUTH_CONFIG_PATH="$keys/basic_auth.ini" MLFLOW_BASIC_AUTH_FAIL_CLOSED=true
+        export MLFLOW_AUTH_CONFIG_PATH="$keys/basic_auth.ini"
         export MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
         exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --workers 2 \
             --artifacts-destination s3://osteo/mlflow --allowed-hosts mlflow:5000,127.0.0.1:5000,localhost:5000

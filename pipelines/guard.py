@@ -1,7 +1,8 @@
 """Prefect's server behind a guard: `python -m uvicorn --factory pipelines.guard:create_app`.
 
-Prefect asks for credentials below `/api` alone and looks neither at Host nor at Origin. The guard asks for them at every
-route but the health checks, with the same user and password, and lets no page of a foreign site in, by HTTP or WebSocket.
+Prefect asks for credentials below `/api` alone and looks neither at Host nor at Origin. The guard asks for them at
+every route but the health checks, with the same user and password, and lets no page of a foreign site in, by HTTP or
+WebSocket.
 """
 
 from __future__ import annotations
@@ -53,8 +54,7 @@ def guard(app: ASGIApp, credentials: str, hosts: tuple[str, ...]) -> ASGIApp:
             await app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).hostname not in hosts:
+        if (origin := headers.get("origin")) is not None and _host_of(origin) not in hosts:
             await PlainTextResponse("foreign origin", 403)(scope, receive, send)
         # By WebSocket the credentials come with the first message, and Prefect checks them.
         elif scope["type"] == "websocket" or scope["path"] in HEALTH or _knows(headers, credentials):
@@ -64,6 +64,13 @@ def guard(app: ASGIApp, credentials: str, hosts: tuple[str, ...]) -> ASGIApp:
             await PlainTextResponse("credentials are needed", 401, asked)(scope, receive, send)
 
     return TrustedHostMiddleware(refuse_strangers, allowed_hosts=list(hosts), www_redirect=False)
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).hostname
+    except ValueError:  # no address at all
+        return None
 
 
 def _knows(headers: Headers, credentials: str) -> bool:

@@ -37,6 +37,7 @@ class Settings:
         weights_dir: Folder of weights that pretrained networks start from; None: there is none.
         search_storage: Database of architecture searches, where params.yaml names none; None: a local file.
         jobs_uri: Where checkpoints and results of jobs lie that all machines share; None: in a local folder.
+        allowed_hosts: Names that servers behind the guard go by.
     """
 
     root: Path
@@ -50,6 +51,7 @@ class Settings:
     weights_dir: Path | None = None
     jobs_uri: str | None = None
     search_storage: str | None = None
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
 
     @property
     def artifacts(self) -> Path:
@@ -95,6 +97,7 @@ def load_settings(root: Path | None = None) -> Settings:
         weights_dir=Path(weights_dir).resolve() if weights_dir else None,
         jobs_uri=os.environ.get("OSTEO_JOBS_URI") or None,
         search_storage=os.environ.get("OSTEO_SEARCH_STORAGE") or None,
+        allowed_hosts=tuple((os.environ.get("OSTEO_ALLOWED_HOSTS") or "127.0.0.1,localhost").split(",")),
     )
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import click
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from osteo_models.errors import OsteoError
-from osteo_models.params import Params
+from osteo_models.params import PARAMS_FILE, Params, load_params
 from osteo_models.progress import Progress
 from osteo_models.registry.reproduce import Reproduction, reproduce_version
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.versions import get_version
-from osteo_models.settings import Settings
+from osteo_models.settings import Settings, load_settings
 from pipelines.entry import main, say
 
 
@@ -27,10 +25,16 @@ def build_again(reference: str, anyway: bool, params: Params, settings: Settings
     return reproduce_version(tracking, settings, version, anyway=anyway, gpus=gpus, on_epoch=Progress("epochs"))
 
 
-@flow(name="reproduce", validate_parameters=False)
-def reproduce(params: Params, settings: Settings, reference: str, anyway: bool) -> None:
-    """Build a version again; one that is not equal to the bit is an error."""
-    found = build_again(reference, anyway, params, settings)
+@flow(name="reproduce")
+def reproduce(reference: str, anyway: bool = False) -> None:
+    """Build a version again; one that is not equal to the bit is an error.
+
+    Args:
+        reference: NAME@alias or NAME/version.
+        anyway: Go on where data, splits or code differ from the record.
+    """
+    settings = load_settings()
+    found = build_again(reference, anyway, load_params(settings.root / PARAMS_FILE), settings)
     for line in found.as_lines():
         say(f"  {line}")
     if not found.equal:
@@ -42,7 +46,7 @@ def reproduce(params: Params, settings: Settings, reference: str, anyway: bool) 
 @click.option("--anyway", is_flag=True, help="Go on where data, splits or code differ from the record.")
 def command(reference: str, anyway: bool) -> None:
     """Build the version REFERENCE (NAME@alias or NAME/version) again and compare."""
-    main(partial(reproduce, reference=reference, anyway=anyway))
+    main(lambda *_: reproduce(reference, anyway))
 
 
 if __name__ == "__main__":

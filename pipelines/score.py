@@ -9,27 +9,41 @@ import click
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.params import Params
 from osteo_models.predict import Prediction
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.score import patients_path, score_folder
-from osteo_models.settings import Settings
+from osteo_models.settings import Settings, load_settings
+from osteo_models.terms import Modality
 from pipelines.entry import main, say
 
 
 @task(cache_policy=NO_CACHE)
 def score_images(
-    folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool, settings: Settings
+    folder: Path, model: str, out: Path, modality: Modality | None, accept_unlike: bool, settings: Settings
 ) -> Prediction:
     """Score and write both tables."""
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     return score_folder(tracking, folder, model, out, modality=modality, accept_unlike=accept_unlike)
 
 
-@flow(name="score", validate_parameters=False)
-def score(folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool, settings: Settings) -> None:
-    """Score a folder and say what was written."""
-    said = score_images(folder, model, out, modality, accept_unlike, settings)
+@flow(name="score")
+def score(
+    folder: Path,
+    model: str,
+    out: Path = Path("scores.csv"),
+    modality: Modality | None = None,
+    accept_unlike: bool = False,
+) -> None:
+    """Score a folder and say what was written.
+
+    Args:
+        folder: Folder of images.
+        model: NAME@alias or NAME/version.
+        out: The table of images; that of patients lies beside it.
+        modality: Of PNG and JPEG files, which do not say it.
+        accept_unlike: Score also what does not look like the training images.
+    """
+    said = score_images(folder, model, out, modality, accept_unlike, load_settings())
     say(f"  {said.model} version {said.version}: {len(said.images)} images scored, {len(said.refused)} refused")
     say(f"  {out}, {patients_path(out)}")
 
@@ -42,11 +56,7 @@ def score(folder: Path, model: str, out: Path, modality: Any, accept_unlike: boo
 @click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
 def run(folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool) -> None:
     """Score a folder of images as a Prefect flow."""
-
-    def start(_params: Params, settings: Settings) -> None:
-        score(folder, model, out, modality, accept_unlike, settings)
-
-    main(start)
+    main(lambda *_: score(folder, model, out, modality, accept_unlike))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ test: setup
 	wait $$scenarios; beside=$$?; cat .pytest-scenarios.log; exit $$((rest || beside))
 
 test-faults: setup
-	$(BIN)/python -m pytest -m "fault and not slow"
+	$(BIN)/python -m pytest -rP -m "fault and not slow"
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

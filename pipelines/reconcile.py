@@ -56,7 +56,7 @@ def find_lost(ended: Container[str] = ()) -> list[Lost]:
     """
     found: list[Lost] = []
     for run in _read_unfinished():
-        for process in (tag.removeprefix(PREFIX) for tag in run.tags if tag.startswith(PREFIX)):
+        for process in _list_processes(run):
             if process in ended or is_gone(process):
                 state = (run.state.name if run.state else None) or ""
                 found.append(Lost(str(run.id), run.name, state, process))
@@ -93,13 +93,19 @@ def _read_unfinished() -> Iterator[FlowRun]:
             offset += len(page)
 
 
+def _list_processes(run: FlowRun) -> list[str]:
+    return [tag.removeprefix(PREFIX) for tag in run.tags if tag.startswith(PREFIX)]
+
+
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Say what would be marked, and mark nothing.")
 def command(dry_run: bool) -> None:
-    """Print the flow runs without a process, one JSON object a line, and mark them as crashed."""
+    """Print the flow runs without a process, and the processes of the others, as JSON; mark the former as crashed."""
     with use_server(load_settings()):
-        for each in find_lost() if dry_run else reconcile():
-            click.echo(json.dumps(asdict(each)))
+        lost = find_lost() if dry_run else reconcile()
+        found = {process for run in _read_unfinished() for process in _list_processes(run)}
+    living = sorted(found - {each.process for each in lost})
+    click.echo(json.dumps({"lost": [asdict(each) for each in lost], "living": living}))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ class Laboratory:
         assert process.returncode == code, output
         return output
 
-    def watch(self, process: subprocess.Popen[str], until: Callable[[], bool], seconds: float = 120) -> float:
+    def watch(self, process: subprocess.Popen[str], until: Callable[[], bool], seconds: float = 400) -> float:
         """Note the checkpoints of a running process until something holds; returns the seconds that took."""
         begun = time.monotonic()
         while not until():

@@ -34,6 +34,10 @@ def patience(seconds: float) -> float:
     return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
+def tell(figures: str) -> None:
+    sys.stdout.write(f"{figures}\n")
+
+
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory):
     """A Prefect server that all scenarios share."""
@@ -143,8 +147,8 @@ def test_killed_drivers_and_a_killed_worker(tmp_path, prefect, unharmed, kills) 
     assert read_results(laboratory.state) == unharmed(epochs)
     check_books(laboratory.state / "mlflow.db", epochs)
     assert max(waits) < patience(60)
-    print(f"{kills} drivers killed, 1 worker killed: first new epoch after {max(waits):.0f} s at most, load ", end="")
-    print(f"{os.getloadavg()[0]:.1f}; {sum(laboratory.written.values())} checkpoints, none twice")
+    tell(f"{kills} drivers killed, 1 worker killed: first new epoch after {max(waits):.0f} s at most, ")
+    tell(f"load {os.getloadavg()[0]:.1f}; {laboratory.written.total()} checkpoints, none twice")
 
 
 def test_interrupted(tmp_path) -> None:
@@ -179,7 +183,7 @@ def test_interrupted(tmp_path) -> None:
     }
     flows = query(laboratory.state / "prefect" / "prefect.db", "select state_type from flow_run")
     assert flows == [("CRASHED",)]
-    print(f"Ctrl-C: ended after {ended:.1f} s, the last process {left:.1f} s later, load {os.getloadavg()[0]:.1f}")
+    tell(f"Ctrl-C: ended after {ended:.1f} s, the last process {left:.1f} s later, load {os.getloadavg()[0]:.1f}")
 
 
 def make_stage(laboratory: Laboratory, path: str) -> Laboratory:
@@ -234,7 +238,7 @@ def test_disk_full_while_checkpointing(tmp_path, prefect, unharmed) -> None:
     # Resumed: the epochs of the checkpoints are those of the results, how long they took included.
     assert all(any(history[: len(epochs)] == epochs for history in kept) for epochs in known.values() if epochs)
     check_books(laboratory.state / "mlflow.db", EPOCHS)
-    print(f"disk full: {len(known)} checkpoints, all whole; {error[:300]}")
+    tell(f"disk full: {len(known)} checkpoints, all whole; {error[:300]}")
 
 
 def read_epochs(path) -> list[dict]:
@@ -247,7 +251,7 @@ def read_epochs(path) -> list[dict]:
 
 
 @pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.slow)])
-def test_mlflow_away(tmp_path, prefect, unharmed, seconds) -> None:
+def test_mlflow_away(tmp_path, prefect, seconds) -> None:
     store = tmp_path / "store"
     (server,) = start_servers(store, ports={"mlflow": 15000})
     try:
@@ -268,7 +272,7 @@ def test_mlflow_away(tmp_path, prefect, unharmed, seconds) -> None:
         check_books(store / "mlflow.db", 40)
     finally:
         stop_servers(store)
-    print(f"MLflow away for {seconds} s: {trained} epochs trained meanwhile, no point missing")
+    tell(f"MLflow away for {seconds} s: {trained} epochs trained meanwhile, no point missing")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -19,7 +20,7 @@ import click
 
 from osteo_models.settings import ERROR_FILE
 
-FAREWELL_SECONDS: Final = 6.0
+FAREWELL_SECONDS: Final = 8.0
 
 _farewells: list[Callable[[], object]] = []
 
@@ -60,8 +61,9 @@ def leave(number: int) -> None:
     threads = [threading.Thread(target=contextvars.copy_context().run, args=[say], daemon=True) for say in _farewells]
     for thread in threads:
         thread.start()
+    deadline = time.monotonic() + FAREWELL_SECONDS
     for thread in threads:
-        thread.join(FAREWELL_SECONDS / len(threads))
+        thread.join(max(0.0, deadline - time.monotonic()))
     with contextlib.suppress(OSError, ValueError):  # the terminal, or who read the output, may be gone
         if not os.environ.get(ERROR_FILE):  # else whoever runs the stages tells it
             click.echo(f"stopped; what is finished is kept, and `{_own_command()}` goes on from there", err=True)

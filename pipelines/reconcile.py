@@ -69,7 +69,9 @@ def mark_crashed(lost: Lost, why: str) -> None:
     with get_client(FRESH, sync_client=True) as client:
         of_run = FlowRunFilter(id=FlowRunFilterId(any_=[lost.id]))  # pyright: ignore[reportArgumentType]
         running = TaskRunFilter.model_validate({"state": {"type": {"any_": UNFINISHED}}})
-        for task in client.read_task_runs(flow_run_filter=of_run, task_run_filter=running, sort=TaskRunSort.ID_DESC):
+        for task in client.read_task_runs(
+            flow_run_filter=of_run, task_run_filter=running, sort=TaskRunSort.ID_DESC, limit=PAGE
+        ):
             client.set_task_run_state(task.id, state, force=True)
         client.set_flow_run_state(lost.id, state, force=True)
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo check test test-slow up down docs lock clean
+.PHONY: setup demo check test test-faults test-slow up down docs lock clean
 
 setup: $(VENV)/.installed
 
@@ -30,6 +30,9 @@ test: setup
 	trap "kill $$scenarios" INT TERM; \
 	$(BIN)/python -m pytest --ignore=tests/scenarios; rest=$$?; \
 	wait $$scenarios; beside=$$?; cat .pytest-scenarios.log; exit $$((rest || beside))
+
+test-faults: setup
+	$(BIN)/python -m pytest -rP -m "fault and not slow"
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -18,6 +18,8 @@ from osteo_models.model_commands import COMMANDS as USE
 from osteo_models.settings import die_with_parent, load_settings, prepare_environment
 from osteo_models.upkeep import COMMANDS as UPKEEP
 
+STOPPED = 130  # what a shell gives for a command that Ctrl-C ended
+
 
 class _Group(click.Group):
     """Tells an expected error in one line and exits with its code; `--debug` shows where it came from."""
@@ -30,6 +32,10 @@ class _Group(click.Group):
                 raise
             click.echo(f"error: {error}", err=True)
             sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            command = " ".join(["osteo", *sys.argv[1:]])
+            click.echo(f"\nstopped; what is finished is kept, and `{command}` goes on from there", err=True)
+            sys.exit(STOPPED)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -116,17 +116,25 @@ def rollback(name: str, reason: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--fix", is_flag=True, help="Mend what is safe to mend, and say what was done.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(as_json: bool) -> None:
-    """Say what is wrong in the stores, and what to do about it; exits 1 where something is."""
-    from osteo_models.doctor import examine
+def doctor(fix: bool, as_json: bool) -> None:
+    """Say what is wrong with stores, servers, versions, keys, disk, GPU, weights, and what killed commands left.
 
-    found = examine(load_settings())
+    One line for each finding, with its remedy; exits 1 where something is wrong, or is left after --fix.
+    """
+    from osteo_models.doctor import examine, mend
+
+    done, left = list[str](), examine(load_settings())
+    if fix:
+        done, left = mend(left)
     if as_json:
-        click.echo(json.dumps([asdict(ailment) for ailment in found]))
+        findings = [ailment.as_dict() for ailment in left]
+        click.echo(json.dumps({"done": done, "findings": findings} if fix else findings))
     else:
-        click.echo("\n".join(map(str, found)) or "nothing is wrong")
-    if found:
+        lines = [*(f"mended: {line}" for line in done), *map(str, left)]
+        click.echo("\n".join(lines) or "nothing is wrong")
+    if left:
         sys.exit(1)
 
 

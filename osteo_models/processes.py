@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import shutil
 import signal
 import socket
 import time
@@ -19,6 +21,7 @@ from osteo_models.errors import StoreError
 
 HOST: Final = "127.0.0.1"
 PORTS_TRIED: Final = 100
+FULL_BYTES: Final = 2**20
 STOP_SECONDS: Final = 20.0  # SeaweedFS takes 15 to put everything down
 LOCK_SECONDS: Final = 180.0  # longer than a server or a migration may take on a busy machine
 NOT_RUNNING: Final = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
@@ -49,6 +52,22 @@ class Account:
 
     user: int
     group: int
+
+
+def name_process() -> str:
+    """This process, told from all others: host, number and start time."""
+    return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+
+
+def is_gone(name: str) -> bool:
+    """Whether a process that `name_process` named has ended; of one on another host nobody here can say so."""
+    host, pid, started = name.rsplit(":", 2)
+    return host == platform.node() and not find_living(Server("", "", int(pid), {int(pid): float(started)}, ""))
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk below a folder holds no further file of any size."""
+    return shutil.disk_usage(folder).free < FULL_BYTES
 
 
 @contextlib.contextmanager

@@ -114,13 +114,14 @@ def prepare_environment(environ: MutableMapping[str, str] | None = None) -> None
     target.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # errors are told once, by the flow's own entry
     target.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # 20 are too few on a busy machine
     target.setdefault("RAY_TUNE_NEW_OUTPUT", "0")
+    target.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # a stage that is stopped ends at once
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent ends; a child between fork and exec may call it too.
+def die_with_parent(number: int = signal.SIGTERM) -> None:
+    """Ask the kernel to send this process a signal when its parent ends; a child before its exec may call it too.
 
     Linux only; elsewhere nothing happens.
     """
     if sys.platform == "linux":
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG in prctl(2)
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(set_parent_death_signal, number)

@@ -4,37 +4,67 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import click
-from prefect.settings import PREFECT_API_URL, temporary_settings
+import httpx
 
-from osteo_models.errors import OsteoError
+from osteo_models.errors import OsteoError, StoreError
 from osteo_models.params import Params, load_params
-from osteo_models.servers import find_prefect
+from osteo_models.processes import is_full, name_process
 from osteo_models.settings import ERROR_FILE, Settings, die_with_parent, load_settings
+from pipelines.interrupt import farewell, stop_on_signals
+from pipelines.reconcile import find_lost, mark_crashed, reconcile, signed
+from pipelines.server import use_server
 
 Flow = Callable[[Params, Settings], object]
 
 
 def main(flow: Flow) -> None:
-    """Run a flow as a DVC stage does, and exit: 0 done, 1 failed, 2 wrong input."""
+    """Run a flow as a DVC stage does, and exit: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C."""
     settings = load_settings()
+    stop_on_signals()
     if settings.die_with_parent:
-        die_with_parent()
-    url = find_prefect(settings.state)
+        die_with_parent(signal.SIGINT)
     try:
-        # Prefect read its environment when it was imported; a server that `osteo up` started is told to it here.
-        with temporary_settings({PREFECT_API_URL: url} if url else {}):
-            flow(load_params(settings.root / "params.yaml"), settings)
+        _run(flow, settings)
     except OsteoError as error:
-        if told := os.environ.get(ERROR_FILE):  # whoever runs the stages tells it, once, in the end
-            Path(told).write_text(json.dumps({"text": str(error), "exit_code": error.exit_code}), encoding="utf-8")
-        else:
-            click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _tell(error)
+    except httpx.TransportError as error:
+        remedy = "start it with `osteo up`, or unset PREFECT_API_URL; then run the same command again"
+        _tell(StoreError(f"Prefect's server does not answer ({error})", where="PREFECT_API_URL", remedy=remedy))
+    except Exception as error:
+        if not is_full(settings.state):
+            raise
+        remedy = "free some space, then run the same command again: what is finished is kept"
+        _tell(OsteoError(f"no space is left ({type(error).__name__})", where=str(settings.state), remedy=remedy))
+
+
+def _run(flow: Flow, settings: Settings) -> None:
+    params = load_params(settings.root / "params.yaml")
+    with use_server(settings), farewell(_crash), signed():
+        for lost in reconcile():
+            say(f"  flow run {lost.flow} had lost its process: marked as crashed")
+        flow(params, settings)
+
+
+def _tell(error: OsteoError) -> NoReturn:
+    if told := os.environ.get(ERROR_FILE):  # whoever runs the stages tells it, once, in the end
+        Path(told).write_text(json.dumps({"text": str(error), "exit_code": error.exit_code}), encoding="utf-8")
+    else:
+        click.echo(f"error: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+def _crash() -> None:
+    own = name_process()
+    for lost in find_lost(ended={own}):
+        if lost.process == own:
+            mark_crashed(lost, "stopped; the same command goes on where it was")
 
 
 def say(text: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -14,8 +16,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from osteo_models.data.revisions import read_commit, read_data_digest
 from osteo_models.errors import OsteoError
 from osteo_models.params import Params
+from osteo_models.processes import name_process
 from osteo_models.progress import Progress
+from osteo_models.registry.orphans import end_orphans, find_orphans
 from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
+from osteo_models.registry.writer import Writer, open_writer
 from osteo_models.settings import Settings
 from osteo_models.training.heads import Starters
 from osteo_models.training.jobs import Job, describe_left_out, plan_jobs
@@ -29,7 +34,9 @@ from osteo_models.training.trial import Arrays, count_threads
 from osteo_models.training.tune import Cluster, open_cluster, run_job, share_slots
 from osteo_models.training.winner import put_in_place, read_winner
 from pipelines.entry import main, say
+from pipelines.interrupt import farewell, leave_on_termination
 
+BEGIN_SECONDS: Final = 5.0  # for the store to refuse a job before it is trained; no longer for a server that is away
 COSTS = ("parameters", "trainable_parameters", "macs", "seconds_per_epoch", "feature_seconds")  # metrics of a run
 
 
@@ -44,10 +51,12 @@ class Bench:
         cluster: Cluster,
         jobs: Sequence[Job],
         arrays: Arrays,
+        writer: Writer,
     ) -> None:
         self.params, self.settings, self.tables, self.cluster = params, settings, tables, cluster
+        self.writer = writer
         self.starters = Starters(cluster, arrays, settings.features, settings.weights_dir, self.on_chunk)
-        self.tracking: Tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+        self.tracking: Tracking = writer.tracking
         self.tags = {
             **read_commit(settings.root),
             "dvc.data": read_data_digest(settings.root, params.data.path) or "",
@@ -62,6 +71,7 @@ class Bench:
         self._images: dict[str, Progress] = {}
         self._lock = threading.Lock()
         self.trained: set[tuple[str, int]] = set()
+        self.ends: dict[str, Future[tuple[float, float]]] = {}
 
     def on_epoch(self, job: Job, fold: int, epochs: int) -> None:
         """Count an epoch that was trained just now."""
@@ -91,15 +101,23 @@ class Bench:
             self._epochs[job.key, fold] = epochs
             self._progress(sum(self._epochs.values()), self._total)
 
+    def tell_times(self, job: Job) -> dict[str, float]:
+        """When a job's run began and ended, in seconds since 1970; known once all is written."""
+        started, ended = self.ends[job.key].result()
+        return {"started": started, "ended": ended}
+
 
 @task(task_run_name="{job.stage} {job.name}", cache_policy=NO_CACHE)
 def run(job: Job, bench: Bench) -> dict:
-    """Train what has no result yet, log it, and write its tables; returns its entry in jobs.json."""
-    tracking, settings = bench.tracking, bench.settings
-    run_id = tracking.begin_job(_describe(job, bench))
+    """Train what has no result yet, and write its tables; returns its entry in jobs.json. Logging goes on beside it."""
+    tracking, settings, write = bench.tracking, bench.settings, bench.writer.submit
+    begun = write(tracking.begin_job, _describe(job, bench))
+    if wait([begun], BEGIN_SECONDS).done:
+        begun.result()
 
     def log_fold(result: FoldResult) -> None:
-        tracking.log_fold(run_id, FoldRun(result.fold, _fold_params(job, result), list(result.history), {}))
+        fold = FoldRun(result.fold, _fold_params(job, result), list(result.history), {})
+        write(lambda: tracking.log_fold(begun.result(), fold))
         bench.finish(job, result.fold)
 
     try:
@@ -115,7 +133,8 @@ def run(job: Job, bench: Bench) -> dict:
             on_fold=log_fold,
         )
     except OsteoError as error:
-        tracking.fail_job(run_id, str(error))
+        reason = str(error)
+        write(lambda: tracking.fail_job(begun.result(), reason))
         raise
     seconds = inputs.seconds if inputs else 0.0
     entry = write_outputs(settings.artifacts, job, results, bench.tables, feature_seconds=seconds)
@@ -129,8 +148,9 @@ def run(job: Job, bench: Bench) -> dict:
             weights_dir=settings.weights_dir,
         )
     predictions = settings.artifacts / predictions_file(job)
-    started, ended = tracking.finish_job(run_id, {name: entry[name] for name in COSTS}, [predictions])
-    return entry | {"profile": bench.params.profile, "started": started, "ended": ended}
+    costs = {name: entry[name] for name in COSTS}
+    bench.ends[job.key] = write(lambda: tracking.finish_job(begun.result(), costs, [predictions]))
+    return entry | {"profile": bench.params.profile}
 
 
 def _describe(job: Job, bench: Bench) -> JobRun:
@@ -162,13 +182,16 @@ def _fold_params(job: Job, result: FoldResult) -> dict:
 @flow(name="experiments", validate_parameters=False)
 def train(jobs: Sequence[Job], bench: Bench) -> None:
     """Run every job; one that fails does not stop the others."""
-    futures = [run.submit(job, bench) for job in jobs]
-    entries = [future.result(raise_on_failure=False) for future in futures]
+    with leave_on_termination():
+        futures = [run.submit(job, bench) for job in jobs]
+        entries = [future.result(raise_on_failure=False) for future in futures]
     failed = [entry for entry in entries if isinstance(entry, Exception)]
     if failed:
         reasons = "; ".join(sorted({str(error) for error in failed}))
         raise OsteoError(f"{len(failed)} of {len(jobs)} jobs failed: {reasons}", remedy="run the same command again")
-    write_jobs(bench.settings.artifacts, [entry for entry in entries if isinstance(entry, dict)])
+    bench.writer.finish()
+    done = [entry | bench.tell_times(job) for job, entry in zip(jobs, entries, strict=True) if isinstance(entry, dict)]
+    write_jobs(bench.settings.artifacts, done)
 
 
 def experiments(params: Params, settings: Settings) -> None:
@@ -178,8 +201,12 @@ def experiments(params: Params, settings: Settings) -> None:
     say(f"  profile {params.profile}" + "".join(f"; left out: {text}" for text in describe_left_out(params)))
     resources = {"cpus": item.resources.cpu, "gpus": item.resources.gpu, "precision": item.precision}
     arrays = as_arrays(tables)
-    shelf = open_shelf(settings.jobs_store)
-    with open_cluster(settings.ray_address, arrays, shelf=shelf, **resources) as cluster:
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    with (
+        farewell(partial(_end_runs, tracking)),
+        open_writer(tracking) as writer,
+        open_cluster(settings.ray_address, arrays, shelf=open_shelf(settings.jobs_store), **resources) as cluster,
+    ):
         recipe = Recipe(
             params.active_profile.epochs,
             item.batch_size,
@@ -197,11 +224,15 @@ def experiments(params: Params, settings: Settings) -> None:
             weights_dir=settings.weights_dir,
         )
         jobs = put_in_place(jobs, read_winner(settings.artifacts))
-        bench = Bench(params, settings, tables, cluster, jobs, arrays)
+        bench = Bench(params, settings, tables, cluster, jobs, arrays, writer)
         say(f"  {len(jobs)} jobs, {bench.folds} folds, {cluster.slots} at a time, {cluster.precision}")
         runner: Any = ThreadPoolTaskRunner(max_workers=cluster.slots)  # more would only queue for the same workers
         train.with_options(task_runner=runner)(jobs, bench)
         say(f"  {len(bench.trained)} folds trained, {bench.folds - len(bench.trained)} reused")
+
+
+def _end_runs(tracking: Tracking) -> None:
+    end_orphans(tracking, find_orphans(tracking, ended={name_process()}))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from prefect import flow, task
@@ -15,6 +14,7 @@ from osteo_models.params import PARAMS_FILE, Params
 from osteo_models.progress import Progress
 from osteo_models.registry.searches import CandidateRun, begin_search, finish_search, log_candidate
 from osteo_models.registry.tracking import Tracking, open_tracking
+from osteo_models.registry.writer import open_writer
 from osteo_models.settings import Settings
 from osteo_models.training.candidate import Course
 from osteo_models.training.development import Development, select_development
@@ -59,7 +59,7 @@ class Bench:
 @task(cache_policy=NO_CACHE)
 def explore(bench: Bench) -> list[Record]:
     """Train the candidates that have no end yet; returns all of them."""
-    design, total, writings = bench.design, bench.design.budget.candidates, list[Future[None]]()
+    design, total = bench.design, bench.design.budget.candidates
     progress = Progress("candidates", before=total - bench.study.count_left())
 
     folds = bench.development.deal(design.budget.folds, design.derive_seed("folds"))
@@ -67,16 +67,14 @@ def explore(bench: Bench) -> list[Record]:
     folder = bench.settings.jobs / f"{design.key}-{bench.study.token}"
     shelf = bench.cluster.shelf / folder.name if bench.cluster.shelf else None
     course = Course(design.recipe, folds, bench.development.patient, seeds, folder, *bench.resources, shelf=shelf)
-    with ThreadPoolExecutor(1) as writer:  # beside the scheduler, which the workers wait for
+    with open_writer(bench.tracking) as writer:  # beside the scheduler, which the workers wait for
 
         def show() -> None:
             found = bench.study.records()
-            writings.append(writer.submit(bench.log, found))
+            writer.submit(bench.log, found)
             progress(sum(record.status != "running" for record in found), total, _count(found))
 
         run_search(bench.study, course, bench.cluster, name=f"search-{design.key}", on_change=show)
-    for writing in writings:
-        writing.result()
     bench.log(bench.study.records())
     return bench.study.records()
 

@@ -16,6 +16,7 @@ from osteo_models.errors import OsteoError, StaleDataError
 from osteo_models.settings import die_with_parent
 
 CODE = ("osteo_models", "pipelines", "params.yaml", "dvc.yaml")
+STOP_SECONDS = 10.0  # more than a stage takes to say farewell
 Command = subprocess.CompletedProcess[str]
 
 
@@ -149,13 +150,25 @@ def start_dvc(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        for line in process.stderr or ():
-            if line.startswith("ERROR: "):
-                errors.append(line.removeprefix("ERROR: ").strip())
-            elif not errors:  # what follows an error is DVC's pointer to its help
-                sys.stderr.write(line)
-                sys.stderr.flush()
+        try:
+            for line in process.stderr or ():
+                if line.startswith("ERROR: "):
+                    errors.append(line.removeprefix("ERROR: ").strip())
+                elif not errors:  # what follows an error is DVC's pointer to its help
+                    sys.stderr.write(line)
+                    sys.stderr.flush()
+        except KeyboardInterrupt:  # which a terminal gives to DVC and its stage, too
+            _await_end(process)
+            raise
     return process.returncode, errors
+
+
+def _await_end(process: subprocess.Popen[str]) -> None:
+    """Give a stopped DVC, and the stage that it runs, time to end; then end them."""
+    try:
+        process.communicate(timeout=STOP_SECONDS)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.terminate()  # its stage follows
 
 
 def _run(command: Sequence[str], root: Path) -> Command:

@@ -15,6 +15,7 @@ JOB_TAG: Final = "osteo.job"
 FOLD_TAG: Final = "osteo.fold"
 FAILURE_TAG: Final = "osteo.failure"
 PARENT_TAG: Final = "mlflow.parentRunId"
+PROCESS_TAG: Final = "osteo.process"  # who works on a run, as `processes.name_process` says it
 WAIVER_TAG: Final = "osteo.waived."  # and the rule
 NOTE_TAG: Final = "mlflow.note.content"
 EXPERIMENTS: Final = "osteo/"

@@ -13,12 +13,14 @@ from typing import Any, Final
 
 from mlflow.entities import Metric
 
+from osteo_models.processes import name_process
 from osteo_models.registry.runs import (
     EXPERIMENTS,
     FAILURE_TAG,
     JOB_TAG,
     NOTE_TAG,
     PARENT_TAG,
+    PROCESS_TAG,
     SYNTHETIC_NOTICE,
     is_synthetic,
 )
@@ -69,7 +71,7 @@ def begin_search(tracking: Tracking, key: str, params: Mapping[str, Any], tags: 
             tracking.client.delete_tag(run.info.run_id, FAILURE_TAG)
         missing = {name: value for name, value in params.items() if name not in run.data.params}
         note = {NOTE_TAG: SYNTHETIC_NOTICE} if is_synthetic(tags) else {}
-        tracking.log_texts(run.info.run_id, missing, {**tags, **note})
+        tracking.log_texts(run.info.run_id, missing, {**tags, **note, PROCESS_TAG: name_process()})
         return run.info.run_id
 
 
@@ -79,6 +81,7 @@ def log_candidate(tracking: Tracking, run_id: str, candidate: CandidateRun) -> N
         parent = tracking.client.get_run(run_id)
         tags = {PARENT_TAG: run_id, CANDIDATE_TAG: str(candidate.number)}
         found = tracking.find_runs([parent.info.experiment_id], tags)
+        tags[PROCESS_TAG] = name_process()
         now = time.time()
         start, end = (round(1000 * (at or now)) for at in (candidate.started, candidate.ended))
         name = f"candidate-{candidate.number}"

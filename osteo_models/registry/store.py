@@ -185,6 +185,17 @@ def _is_below(place: str | None, tail: str) -> bool:
     return place is not None and place.startswith("file:") and tail in place
 
 
+def is_away(uri: str) -> bool:
+    """Whether the store is a tracking server that does not answer; a database is never away."""
+    if urlsplit(uri).scheme not in SERVERS:
+        return False
+    try:
+        _probe_server(uri)
+    except StoreError:
+        return True
+    return False
+
+
 def _probe_server(uri: str) -> None:
     """See that something answers; MLflow itself would try for minutes. Any HTTP status counts as an answer."""
     try:

@@ -19,12 +19,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import InputError, StoreError
+from osteo_models.processes import name_process
 from osteo_models.registry.runs import (
     EXPERIMENTS,
     FAILURE_TAG,
     FOLD_TAG,
     JOB_TAG,
     PARENT_TAG,
+    PROCESS_TAG,
     FoldRun,
     JobInfo,
     JobRun,
@@ -72,7 +74,7 @@ class Tracking:
             if FAILURE_TAG in run.data.tags:
                 self.client.delete_tag(run_id, FAILURE_TAG)
             missing = {name: value for name, value in job.params.items() if name not in run.data.params}
-            self.log_texts(run_id, missing, job_tags(job))
+            self.log_texts(run_id, missing, job_tags(job) | {PROCESS_TAG: name_process()})
             self.client.log_inputs(run_id, [dataset_input(job)])
             return run_id
 
@@ -214,12 +216,7 @@ class Tracking:
         return runs[0] if runs else None
 
     def _create_job(self, experiment: str, job: JobRun) -> Run:
-        made = self.client.create_run(experiment, tags={JOB_TAG: job.key}, run_name=job.name)
-        # Two drivers may have looked and found nothing: both now see both runs, and both keep the older one.
-        kept = self.find_runs([experiment], {JOB_TAG: job.key})[0]
-        if kept.info.run_id != made.info.run_id:
-            self.client.delete_run(made.info.run_id)
-        return kept
+        return self._create_once(experiment, {JOB_TAG: job.key}, job.name)
 
     def _child(self, parent: Run, fold: int) -> Run | None:
         tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold)}
@@ -230,7 +227,19 @@ class Tracking:
         seconds = sum(float(row.get("seconds", 0.0)) for row in fold.curves)
         start = int((time.time() - seconds) * 1000)  # the fold ran before it is logged
         tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold.fold)}
-        return self.client.create_run(parent.info.experiment_id, start, tags, run_name=f"fold-{fold.fold}")
+        return self._create_once(parent.info.experiment_id, tags, f"fold-{fold.fold}", start)
+
+    def _create_once(self, experiment: str, tags: Mapping[str, str], name: str, start: int | None = None) -> Run:
+        """Make the run that carries these tags.
+
+        Two drivers may have looked and found nothing, or a server may have made a run whose answer was lost, so that
+        the client asked again: whoever sees more than one run keeps the oldest.
+        """
+        self.client.create_run(experiment, start, {**tags, PROCESS_TAG: name_process()}, run_name=name)
+        kept, *others = self.find_runs([experiment], tags)
+        for other in others:
+            self.client.delete_run(other.info.run_id)
+        return kept
 
     def _steps(self, run_id: str, name: str) -> list[int]:
         return [point.step for point in self.client.get_metric_history(run_id, name)]

@@ -1,0 +1,65 @@
+"""What a run needs of the machine: disk, GPU, weights to start from."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from osteo_models.doctor.ailment import Ailment, Check, Project
+from osteo_models.errors import WeightsError
+
+GIGABYTE: Final = 10**9
+# Measured at paper scale: checkpoints and results 1 GB, runs and models 0.4 GB, artifacts 0.3 GB; Ray's store apart.
+NEEDED_BYTES: Final = 2 * GIGABYTE
+DRIVER: Final = Path("/proc/driver/nvidia/version")
+
+
+def check_disk(project: Project) -> Iterator[Ailment]:
+    """Free space where a run writes."""
+    settings = project.settings
+    free = dict[int, tuple[int, Path]]()
+    for folder in (settings.root, settings.state, Path(tempfile.gettempdir())):
+        place = next(each for each in (folder, *folder.parents) if each.exists())
+        free.setdefault(place.stat().st_dev, (shutil.disk_usage(place).free, place))
+    for left, place in free.values():
+        if left < NEEDED_BYTES:
+            found = f"{left / GIGABYTE:.1f} GB are free, and a run takes up to {NEEDED_BYTES / GIGABYTE:.0f}"
+            yield Ailment(
+                f"disk of {place}", found, "make space; `osteo gc --dry-run` says what nothing needs any more"
+            )
+
+
+def check_gpu(project: Project) -> Iterator[Ailment]:
+    """A GPU, where params.yaml asks for one and the work is done on this machine."""
+    if project.params is None or not project.params.experiments.resources.gpu or project.settings.ray_address:
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    if not DRIVER.exists():
+        reason, remedy = "this machine has no NVIDIA driver", "install it"
+    elif torch.version.cuda is None:
+        reason, remedy = f"PyTorch {torch.__version__} is a build for CPUs", "install a build of PyTorch for CUDA"
+    else:
+        reason, remedy = f"PyTorch for CUDA {torch.version.cuda} sees none", "see that `nvidia-smi` lists it"
+    found = f"params.yaml asks for {project.params.experiments.resources.gpu:g} GPU a trial, and {reason}"
+    yield Ailment("GPU", found, f"{remedy}, or set `experiments.resources.gpu: 0`")
+
+
+def check_weights(project: Project) -> Iterator[Ailment]:
+    """The weights that the networks of the profile in force start from."""
+    if project.params is None:
+        return
+    from osteo_models.training.starts import find_starts
+
+    try:
+        find_starts(project.params, project.settings.weights_dir)
+    except WeightsError as error:
+        yield Ailment(error.where, error.found, error.remedy)
+
+
+CHECKS: Final[tuple[Check, ...]] = (check_disk, check_gpu, check_weights)

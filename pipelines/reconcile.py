@@ -1,0 +1,114 @@
+"""What Prefect still calls running though its process is gone: found, and marked as crashed.
+
+A killed flow cannot say that it ended. Every flow run of ours carries the name of its process as a tag; each flow asks
+when it begins, and so does `osteo doctor`: `python -m pipelines.reconcile [--dry-run]`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import click
+from prefect import get_client, tags
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
+from prefect.states import Crashed
+
+from osteo_models.processes import is_gone, name_process
+from osteo_models.settings import load_settings
+from pipelines.server import use_server
+
+PREFIX: Final = "process:"
+UNFINISHED: Final = [StateType.RUNNING.value, StateType.PENDING.value, StateType.CANCELLING.value]
+PAGE: Final = 200  # Prefect's own limit
+FRESH: Final = {
+    "timeout": 10.0
+}  # settings of its own make a client of its own: a flow's may be in use when it is stopped
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A flow run without a process."""
+
+    id: str
+    flow: str
+    state: str
+    process: str
+
+
+@contextmanager
+def signed() -> Iterator[None]:
+    """Flow runs that begin in this context carry the name of this process."""
+    with tags(f"{PREFIX}{name_process()}"):
+        yield
+
+
+def find_lost(ended: Container[str] = ()) -> list[Lost]:
+    """The flow runs that Prefect calls unfinished and whose process, on this host, is gone.
+
+    Args:
+        ended: Processes that count as gone.
+    """
+    found: list[Lost] = []
+    for run in _read_unfinished():
+        for process in _list_processes(run):
+            if process in ended or is_gone(process):
+                state = (run.state.name if run.state else None) or ""
+                found.append(Lost(str(run.id), run.name, state, process))
+    return found
+
+
+def mark_crashed(lost: Lost, why: str) -> None:
+    """Set a flow run, and its tasks that are under way, to Crashed."""
+    state = Crashed(message=why)
+    with get_client(FRESH, sync_client=True) as client:
+        of_run = FlowRunFilter(id=FlowRunFilterId(any_=[lost.id]))  # pyright: ignore[reportArgumentType]
+        running = TaskRunFilter.model_validate({"state": {"type": {"any_": UNFINISHED}}})
+        for task in client.read_task_runs(
+            flow_run_filter=of_run, task_run_filter=running, sort=TaskRunSort.ID_DESC, limit=PAGE
+        ):
+            client.set_task_run_state(task.id, state, force=True)
+        client.set_flow_run_state(lost.id, state, force=True)
+
+
+def reconcile() -> list[Lost]:
+    """Mark every lost flow run as crashed; returns them."""
+    lost = find_lost()
+    for each in lost:
+        mark_crashed(each, f"its process {each.process} is gone; the same command goes on where it was")
+    return lost
+
+
+def _read_unfinished() -> Iterator[FlowRun]:
+    unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": UNFINISHED}}})
+    with get_client(FRESH, sync_client=True) as client:
+        offset = 0
+        while page := client.read_flow_runs(
+            flow_run_filter=unfinished, sort=FlowRunSort.ID_DESC, limit=PAGE, offset=offset
+        ):
+            yield from page
+            offset += len(page)
+
+
+def _list_processes(run: FlowRun) -> list[str]:
+    return [tag.removeprefix(PREFIX) for tag in run.tags if tag.startswith(PREFIX)]
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be marked, and mark nothing.")
+def command(dry_run: bool) -> None:
+    """Print the flow runs without a process, and the processes of the others, as JSON; mark the former as crashed."""
+    with use_server(load_settings()):
+        lost = find_lost() if dry_run else reconcile()
+        found = {process for run in _read_unfinished() for process in _list_processes(run)}
+    living = sorted(found - {each.process for each in lost})
+    click.echo(json.dumps({"lost": [asdict(each) for each in lost], "living": living}))
+
+
+if __name__ == "__main__":
+    command()

@@ -101,7 +101,6 @@ def encode_slice(
     position = "\\".join(_decimal(value) for value in plane.position_mm).encode()
     meta = head.meta[0] + _element(0x00020003, b"UI", uid) + head.meta[1]
     pixels = np.ascontiguousarray(content.pixels, dtype=content.pixels.dtype.newbyteorder("<")).tobytes()
-    pixels += b"\0" * (len(pixels) % 2)
     return b"".join([
         *(bytes(128), b"DICM", _element(0x00020000, b"UL", struct.pack("<I", len(meta))), meta),
         *(head.data[0], _element(0x00080018, b"UI", uid), head.data[1], _element(0x00200032, b"DS", position)),

@@ -150,9 +150,9 @@ def _encode_head(shared: _Shared) -> _Head:
     for values in (_identity(shared), _geometry(shared), _technique(shared), _pixels(shared)):
         for keyword, value in values.items():
             setattr(dataset, keyword, value)
-    between = (dataset[:0x00080018], dataset[0x00080018:0x00200032], dataset[0x00200032:])  # type: ignore[misc]
+    between = (dataset[:0x00080018], dataset[0x00080018:0x00200032], dataset[0x00200032:])
     before, middle, after = (_encode(each) for each in between)
-    return _Head((_encode(meta[:0x00020003]), _encode(meta[0x00020003:])), (before, middle, after))  # type: ignore[misc]
+    return _Head((_encode(meta[:0x00020003]), _encode(meta[0x00020003:])), (before, middle, after))
 
 
 def _encode(dataset: Dataset) -> bytes:

@@ -102,7 +102,7 @@ def test_nothing_is_half_imported_after_a_kill(source, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_nothing_is_half_imported_after_twenty_kills(source, tmp_path):
     fill(source, 400)
     found = kill_and_go_on(source, tmp_path, 20, seed=7)

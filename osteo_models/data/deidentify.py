@@ -101,7 +101,6 @@ def encode_slice(
     position = "\\".join(_decimal(value) for value in plane.position_mm).encode()
     meta = head.meta[0] + _element(0x00020003, b"UI", uid) + head.meta[1]
     pixels = np.ascontiguousarray(content.pixels, dtype=content.pixels.dtype.newbyteorder("<")).tobytes()
-    pixels += b"\0" * (len(pixels) % 2)
     return b"".join([
         *(bytes(128), b"DICM", _element(0x00020000, b"UL", struct.pack("<I", len(meta))), meta),
         *(head.data[0], _element(0x00080018, b"UI", uid), head.data[1], _element(0x00200032, b"DS", position)),
@@ -151,9 +150,9 @@ def _encode_head(shared: _Shared) -> _Head:
     for values in (_identity(shared), _geometry(shared), _technique(shared), _pixels(shared)):
         for keyword, value in values.items():
             setattr(dataset, keyword, value)
-    between = (dataset[:0x00080018], dataset[0x00080018:0x00200032], dataset[0x00200032:])  # type: ignore[misc]
+    between = (dataset[:0x00080018], dataset[0x00080018:0x00200032], dataset[0x00200032:])
     before, middle, after = (_encode(each) for each in between)
-    return _Head((_encode(meta[:0x00020003]), _encode(meta[0x00020003:])), (before, middle, after))  # type: ignore[misc]
+    return _Head((_encode(meta[:0x00020003]), _encode(meta[0x00020003:])), (before, middle, after))
 
 
 def _encode(dataset: Dataset) -> bytes:

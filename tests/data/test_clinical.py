@@ -43,6 +43,28 @@ def test_missing_columns_are_named_together(write_table):
         read_clinical(write_table(rows))
 
 
+def test_missing_columns_and_wrong_values_are_told_together(write_table):
+    rows = [{name: value for name, value in person("a1", sex="X").items() if name != "ct_date"}]
+    with pytest.raises(TableError, match=r"2 faults: missing columns \['ct_date'\]; row 2, sex: .*; allowed: columns"):
+        read_clinical(write_table(rows))
+
+
+def test_a_row_cut_short_is_told_by_its_row(write_table):
+    path = write_table([person("a1"), person("a2")])
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], "a2,dxa"]) + "\n")
+    with pytest.raises(TableError, match="row 3, sex: the value is not F or M; row 3, age_years"):
+        read_clinical(path)
+    path.write_text("\n".join([lines[0], *(f"{line},more" for line in lines[1:])]) + "\n")
+    with pytest.raises(TableError, match=r"not a readable CSV table \(ParserWarning\)"):
+        read_clinical(path)
+
+
+def test_many_faults_are_counted_and_twenty_shown(write_table):
+    with pytest.raises(TableError, match=r"30 faults: .*; and 10 more; mend the table"):
+        read_clinical(write_table([person(f"a{number}", sex="x") for number in range(30)]))
+
+
 def test_a_missing_file_says_how_to_make_one(tmp_path):
     with pytest.raises(TableError, match="osteo data synth"):
         read_clinical(tmp_path / "clinical.csv")

@@ -22,6 +22,19 @@ def clean() -> pydicom.Dataset:
     return pydicom.dcmread(io.BytesIO(data))
 
 
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+def test_what_intake_writes_is_what_pydicom_would_write(modality):
+    dataset = parse(as_bytes(make_dicom(modality, seed=4)), pixels=True)
+    (one,) = decode_slices(dataset, read_header(dataset))
+    for instance in ("1.4", "1.5", "1.6"):
+        data = encode_slice(one, PERSON, KEY, study="1.2", series="1.3", instance=instance)
+        read = pydicom.dcmread(io.BytesIO(data))
+        assert [str(element.value) for element in read.file_meta]  # every value can be read
+        assert read.SOPInstanceUID == read.file_meta.MediaStorageSOPInstanceUID == KEY.uid("instance", instance)
+        assert np.array_equal(read.pixel_array, one.pixels)
+        assert as_bytes(read) == data
+
+
 def test_what_intake_writes_is_clean(clean):
     assert find_in_file(as_bytes(clean)) == []
     assert find_in_file(encode_picture(np.zeros((80, 60), np.uint8))) == []

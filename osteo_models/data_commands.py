@@ -223,7 +223,7 @@ def _stale_versions(found: Difference) -> list[str]:
             saw = f"whom it saw is not known: {error.found}"
         else:
             tested = {patient for seen in exposure.tested.values() for patient in seen}
-            counts = (len(touched & people) for people in (set(exposure.trained), tested))
+            counts = len(touched & set(exposure.trained)), len(touched & tested)
             saw = "of the people who changed, trained on {}, tested on {}".format(*counts)
             saw = saw if any(counts) else "it saw nobody who changed"
         aliases = "".join(f" @{alias}" for alias in version.aliases)

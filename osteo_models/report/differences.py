@@ -78,9 +78,9 @@ def describe_shift(found: Difference) -> list[Group]:
 
 def _row(name: str, old: dict[str, Any], new: dict[str, Any], key: str, scale: int, digits: int) -> Row:
     before, after = (None if side.get(key) is None else scale * side[key] for side in (old, new))
-    shown = ["–" if value is None else f"{value:,.{digits}f}" for value in (before, after)]
+    first, second = ("–" if value is None else f"{value:,.{digits}f}" for value in (before, after))
     change = "–" if before is None or after is None else f"{after - before:+,.{digits}f}"
-    return Row(name, *shown, "0" if not change.strip("+-0.,") and change != "–" else change)
+    return Row(name, first, second, "0" if not change.strip("+-0.,") and change != "–" else change)
 
 
 def as_lines(found: Difference, stale: Sequence[str]) -> list[str]:

@@ -131,7 +131,7 @@ def test_splits_of_another_revision_are_not_compared(repository, params, tmp_pat
     assert found.notes == [
         "places in the splits of workspace are not known: run `dvc repro splits` and commit dvc.lock"
     ]
-    assert found.moved == {} and found.into_holdout == [] and "moved" not in as_html(found, [])
+    assert found.moved == {} and found.into_holdout == [] and "moved to" not in as_html(found, [])
     assert len(found.labels_flipped) == 2 and len(found.shift) == 2  # the clinical table says it
 
 

@@ -163,12 +163,14 @@ def test_a_killed_extraction_leaves_whole_chunks_and_goes_on(cluster_of, tables,
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-m", "tests.training.extracting", str(tmp_path), address]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 100
-        while not list(chunks.glob("[0-9]*.npz")):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline, "no chunk was finished in time"
-            time.sleep(0.005)
-        process.kill()
+        try:
+            deadline = time.monotonic() + 200
+            while not list(chunks.glob("[0-9]*.npz")):
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline, "no chunk was finished in time"
+                time.sleep(0.005)
+        finally:
+            process.kill()
     assert process.returncode == -signal.SIGKILL
     kept = {path: np.load(path)["values"] for path in chunks.glob("[0-9]*.npz")}  # each can be read
     assert 0 < len(kept) < CHUNKS and {len(values) for values in kept.values()} == {CHUNK}

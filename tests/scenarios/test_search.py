@@ -61,13 +61,15 @@ def kill_after(folder, candidates, epochs, delay=0.0):
     wanted = count_epochs(folder) + epochs
     command = [sys.executable, "-m", "tests.scenarios.searching", str(folder), str(candidates)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 240
-        while count_epochs(folder) < wanted:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline, "no epoch was finished in time"
-            time.sleep(0.05)
-        time.sleep(delay)
-        process.kill()
+        try:
+            deadline = time.monotonic() + 240
+            while count_epochs(folder) < wanted:
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline, "no epoch was finished in time"
+                time.sleep(0.05)
+            time.sleep(delay)
+        finally:
+            process.kill()
 
 
 def check_books(folder, bench, candidates):

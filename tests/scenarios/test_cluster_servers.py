@@ -107,7 +107,7 @@ def test_the_databases_ask_for_passwords_and_are_closed_to_each_other(site, tmp_
     with pytest.raises(psycopg.OperationalError, match="no password supplied"):
         psycopg.connect(f"{address}?passfile={tmp_path / 'none'}")
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-        psycopg.connect(address.replace("/journal", "/mlflow") + f"?passfile={passwords}")
+        psycopg.connect(f"{address.removesuffix('journal')}mlflow?passfile={passwords}")
 
 
 def test_a_wrong_password_is_told_as_one(site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

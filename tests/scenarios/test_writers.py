@@ -42,7 +42,7 @@ def database(site, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     )
     with superuser.connect() as connection:
         connection.execute(text(f'CREATE DATABASE "{name}" OWNER mlflow'))
-    return database_url("psycopg", "mlflow", port).replace("/mlflow", f"/{name}")
+    return database_url("psycopg", "mlflow", port).removesuffix("mlflow") + name
 
 
 def run_all(number: int, work: Callable[..., Any], *given: Any) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 import ray
 from machines import add_machine, list_trials, start_machines, use_token
-from ray._private.internal_api import node_stats
 
 from osteo_models.errors import InputError, OsteoError
 from osteo_models.training.jobs import plan_jobs
@@ -60,10 +58,19 @@ def job(small_params, tables):
     return replace(job, folds=4, spec={"filters": [4, 4], "pools": 4, "dense": [8]})
 
 
+def measure_store(node) -> int:
+    """Bytes of the object store that a node holds in memory, shared by its workers."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    lines = Path(f"/proc/{raylet}/status").read_text(encoding="utf-8").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssShmem"))
+
+
 def test_code_is_sent_and_data_lies_once_on_each_node(machines):
     images = np.random.default_rng(0).integers(0, 255, (4000, 80, 60), dtype=np.uint8)
     arrays = Arrays(images, np.zeros(4000, np.int64), np.zeros(4000, bool))
     settings = {"cpus": 0.25, "gpus": 0.0, "precision": "float32"}
+
+    before = {node: measure_store(node) for node in (machines.head_node, *machines.worker_nodes)}
 
     def look(inputs: list, seconds: float) -> tuple[str, str, int]:
         import osteo_models.training.trial as code
@@ -78,13 +85,9 @@ def test_code_is_sent_and_data_lies_once_on_each_node(machines):
         seen = ray.get([task.remote([cluster.arrays], 2.0) for _ in range(8)])
         assert {total for _, _, total in seen} == {int(images.sum(dtype=np.int64))}
         assert all("working_dir_files" in place for _, place, _ in seen)
-        used = {}
-        for node in ray.nodes():
-            if node["Alive"]:
-                found = node_stats(node["NodeManagerAddress"], node["NodeManagerPort"], include_memory_info=False)
-                used[node["NodeID"]] = found.store_stats.object_store_bytes_used
-        assert len(used) == 3 and {node for node, _, _ in seen} < set(used)
-        assert all(images.nbytes <= size < 1.2 * images.nbytes for size in used.values()), used
+        used = [measure_store(node) - size for node, size in before.items()]
+        assert len(used) == 3 and len({node for node, _, _ in seen}) == 2
+        assert all(images.nbytes <= size < 1.5 * images.nbytes for size in used), used
 
 
 def test_four_trials_share_a_gpu(machines):
@@ -104,26 +107,22 @@ def test_a_node_dies_another_joins_and_nothing_finished_is_lost(machines, job, t
     rows = {fold: select_rows(job, fold, tables) for fold in range(job.folds)}
     epochs: list[tuple[int, int]] = []
     finished: list[int] = []
-    joined: dict[str, object] = {}
+    joined: list[object] = []
     used: list[int] = []
 
     def on_epoch(_, fold: int, epoch: int) -> None:
         epochs.append((fold, epoch))
         if not joined and len({number for number, done in epochs if done >= 3}) == 2:
-            joined["killing"] = threading.Thread(target=replace_node)
-            joined["killing"].start()
-        if "node" in joined:
-            used.extend(list_trials(joined["node"]))
-
-    def replace_node() -> None:
-        machines.remove_node(machines.spare, allow_graceful=False)
-        joined["node"] = machines.spare = add_machine(machines, num_cpus=1)
+            machines.remove_node(machines.spare, allow_graceful=False)
+            joined.append(add_machine(machines, num_cpus=1))
+            machines.spare = joined[0]
+        for node in joined:
+            used.extend(list_trials(node))
 
     with open_cluster(machines.address, as_arrays(tables), **ONE) as cluster:
         assert cluster.slots == 2 and share_slots(cluster, folds=4, left=4) == 4
         note = lambda result: finished.append(result.fold)  # noqa: E731
         results = run_job(job, rows, cluster, folder=tmp_path, at_once=4, on_epoch=on_epoch, on_fold=note)
-        joined["killing"].join()
         epochs_before = len(epochs)
         run_job(job, rows, cluster, folder=tmp_path, on_epoch=on_epoch)
         assert len(epochs) == epochs_before  # nothing is trained again
@@ -132,7 +131,9 @@ def test_a_node_dies_another_joins_and_nothing_finished_is_lost(machines, job, t
     assert used, "the node that joined got no trial"
     for fold in rows:
         told = [epoch for number, epoch in epochs if number == fold]
-        assert set(told) == set(range(1, 31)) and len(told) <= 31, told
+        # What was under way when the node died: trained again, or checkpointed and not told of any more.
+        assert len(told) - len(set(told)) <= 1 and len(set(range(1, 31)) - set(told)) <= 1, told
+        assert [epoch["epoch"] for epoch in results[fold].history] == list(range(1, 31))
     plain = Trial(Plan(job, rows, tmp_path / "straight", 1, 0), as_arrays(tables), 2)
     while not plain.advance():
         pass

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from osteo_models.errors import StoreError
-from osteo_models.processes import HOST, Server
+from osteo_models.processes import HOST, Server, hold_lock
 from osteo_models.servers import object_store, postgresql, ray_nodes
 from osteo_models.servers.credentials import Credentials, load_credentials, write_password_file, write_private
 from osteo_models.servers.launch import START_SECONDS, Service, answers_at, child_environment, launch, python_module
@@ -84,11 +84,12 @@ def start_cluster(
     _check_packages()
     folder = state_dir.absolute() / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    site = Site(folder, load_credentials(folder / "secrets", os.environ))
-    write_password_file(site.passwords, site.found)
-    steps = [partial(_stores, site), partial(_servers, site), partial(_workers, site, workers)]
-    servers = launch(folder, ports, steps, timeout_seconds=timeout_seconds)
-    write_private(folder / "env", _as_exports(client_environment(site, servers)))
+    with hold_lock(folder / "start.lock"):  # secrets too are made by one command alone
+        site = Site(folder, load_credentials(folder / "secrets", os.environ))
+        write_password_file(site.passwords, site.found)
+        steps = [partial(_stores, site), partial(_servers, site), partial(_workers, site, workers)]
+        servers = launch(folder, ports, steps, timeout_seconds=timeout_seconds)
+        write_private(folder / "env", _as_exports(client_environment(site, servers)))
     return servers
 
 

@@ -35,9 +35,11 @@ def _lay_out(folder: Path, password: str) -> None:
     Raises:
         StoreError: `initdb` failed.
     """
+    account, fresh = _account(folder), folder.with_name(f"{folder.name}.new")
+    if account:
+        _let_pass(account, fresh, _programs())
     if folder.exists():
         return
-    account, fresh = _account(folder), folder.with_name(f"{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     secret = write_private(fresh.with_name(f"{folder.name}.password"), password)
@@ -45,7 +47,6 @@ def _lay_out(folder: Path, password: str) -> None:
         if account:
             for path in (fresh, secret):
                 os.chown(path, account.user, account.group)
-            _let_pass(account, fresh, _programs())
         command = [_programs() / "initdb", "--pgdata", fresh, "--username", SUPERUSER, "--pwfile", secret]
         done = subprocess.run(
             [*command, "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"],

@@ -159,7 +159,7 @@ def _explain(error: Exception, address: str | None) -> OsteoError:
     if address is None:
         return OsteoError(f"a local Ray cluster did not start ({text})", where="RAY_ADDRESS")
     where = f"RAY_ADDRESS {address}"
-    if "uthenticat" in text:
+    if "uthenticat" in f"{text} {error.__cause__}":  # Ray tells it as the cause of another
         remedy = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a file with the cluster's token"
         return OsteoError("the cluster refuses the token of this process", where=where, remedy=remedy)
     if "Version mismatch" in text:

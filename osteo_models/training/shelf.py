@@ -43,6 +43,13 @@ class Shelf:
     def __truediv__(self, name: str) -> Shelf:
         return Shelf(f"{self.uri}/{name}")
 
+    def check(self) -> None:
+        """Make sure that the store answers and has the bucket."""
+        with self._explain():
+            bucket = urlsplit(self.uri).netloc
+            if self._files.get_file_info(bucket).type == fs.FileType.NotFound:
+                raise FileNotFoundError(f"there is no bucket `{bucket}`")
+
     def list_names(self) -> list[str]:
         """The files that lie here, by name."""
         with self._explain():
@@ -77,7 +84,7 @@ class Shelf:
 
     @property
     def _files(self) -> fs.FileSystem:
-        return _connect()
+        return _connect(urlsplit(self.uri).netloc)
 
     @property
     def _path(self) -> str:
@@ -95,9 +102,9 @@ class Shelf:
 
 
 @functools.cache
-def _connect() -> fs.FileSystem:
-    # Address, region and keys are read by the library itself from AWS_*.
-    return fs.S3FileSystem(connect_timeout=10, request_timeout=60)
+def _connect(bucket: str) -> fs.FileSystem:
+    # By its address, and not by its class: only so does the library read AWS_ENDPOINT_URL; it reads keys in any case.
+    return fs.FileSystem.from_uri(f"s3://{bucket}")[0]
 
 
 def open_shelf(uri: str | None) -> Shelf | None:
@@ -116,7 +123,7 @@ def open_shelf(uri: str | None) -> Shelf | None:
     if parts.scheme != "s3" or not parts.netloc:
         raise InputError(f"`{uri}` is no shared store", where=SETTING, allowed=ALLOWED)
     shelf = Shelf(uri.rstrip("/"))
-    shelf.list_names()
+    shelf.check()
     return shelf
 
 

@@ -26,7 +26,7 @@ def _walk(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, list[s
         elif getattr(route, "methods", None):
             yield "http", sorted(route.methods - {"HEAD"}), path
         elif getattr(route, "original_router", None) is not None:  # a router that is joined when it is first asked
-            yield from _walk(route.original_router.routes, prefix)
+            yield from _walk(route.original_router.routes, prefix + route.include_context.prefix)
         else:
             raise TypeError(f"an unknown kind of route: {route!r}")
 

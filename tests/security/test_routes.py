@@ -26,7 +26,6 @@ MLFLOW_OPEN = {
     "/api/3.0/mlflow/server-info": "a client reads how to log in before it can",
     "/ajax-api/3.0/mlflow/server-info": "the same, for the page",
     "/static-files/<path:path>": "the page's own script and pictures, no data",
-    "/static/<path:filename>": "the page's own script and pictures, no data",
     "/favicon.ico": "a picture",
 }
 PREFECT_OPEN = {

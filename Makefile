@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo check test test-faults test-slow up down docs lock clean
+.PHONY: setup demo check test test-faults test-slow audit up down docs lock clean
 
 setup: $(VENV)/.installed
 
@@ -36,6 +36,10 @@ test-faults: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Asks PyPI for known vulnerabilities of the locked packages; says so, and fails, where it cannot.
+audit: setup
+	$(BIN)/python infra/audit.py
 
 up: setup
 	$(BIN)/osteo up

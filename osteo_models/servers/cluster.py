@@ -176,7 +176,9 @@ def _prefect(site: Site, ports: Mapping[str, int]) -> Service:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PGPASSFILE": str(site.passwords),
     }
-    command = python_module("prefect", "server", "start", "--host", HOST, "--port", str(port))
+    # Prefect's own application, behind a guard: it looks neither at Host nor at Origin, and shows its pages to anybody.
+    application = ["--factory", "pipelines.guard:create_app", "--no-proxy-headers"]
+    command = python_module("uvicorn", *application, "--host", HOST, "--port", str(port))
     return Service("prefect", command, environment, f"http://{HOST}:{port}", answers_at(PREFECT_HEALTH))
 
 

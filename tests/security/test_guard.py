@@ -93,7 +93,10 @@ def test_a_websocket_of_a_foreign_page_is_refused(client: TestClient) -> None:
     with client.websocket_connect("ws://127.0.0.1:4200/api/events/out") as socket:
         assert socket.receive_text() == "inside"
     for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
-        with pytest.raises(WebSocketDenialResponse), client.websocket_connect("ws://127.0.0.1:4200/api/events/out", headers=headers):
+        with (
+            pytest.raises(WebSocketDenialResponse),
+            client.websocket_connect("ws://127.0.0.1:4200/api/events/out", headers=headers),
+        ):
             pass
 
 

@@ -256,7 +256,7 @@ def test_mlflow_away(tmp_path, prefect, seconds) -> None:
     (server,) = start_servers(store, ports={"mlflow": 15000})
     try:
         laboratory = make_laboratory(
-            tmp_path / "project", epochs=40, PREFECT_API_URL=prefect, MLFLOW_TRACKING_URI=server.url
+            tmp_path / "project", epochs=20, PREFECT_API_URL=prefect, MLFLOW_TRACKING_URI=server.url
         )
         with laboratory.start() as process:
             laboratory.watch(process, lambda: laboratory.written.total() > 0)
@@ -269,7 +269,7 @@ def test_mlflow_away(tmp_path, prefect, seconds) -> None:
             output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output
         assert trained > 0
-        check_books(store / "mlflow.db", 40)
+        check_books(store / "mlflow.db", 20)
     finally:
         stop_servers(store)
     tell(f"MLflow away for {seconds} s: {trained} epochs trained meanwhile, no point missing")

@@ -217,12 +217,12 @@ def test_disk_full_while_checkpointing(tmp_path, prefect, unharmed) -> None:
     experiments = [*inside, sys.executable, "-m", "pipelines.experiments"]
     given = {"cwd": laboratory.root, "env": laboratory.environment, "capture_output": True, "text": True}
     try:
-        full = subprocess.run(experiments, check=False, timeout=300, **given)
+        full = subprocess.run(experiments, check=False, timeout=900, **given)
         there = Path(f"/proc/{keeper.pid}/root{laboratory.state}")
         known = {path: read_epochs(path) for path in there.glob("jobs/*/fold-*/*.safetensors")}
         assert not list(there.glob("jobs/*/fold-*/.*"))  # nothing half-written
         subprocess.run([*inside, "mount", "-o", "remount,size=200m", laboratory.state / "jobs"], check=True)
-        again = subprocess.run(experiments, check=False, timeout=300, **given)
+        again = subprocess.run(experiments, check=False, timeout=900, **given)
         results = read_results(there)
         kept = [json.loads(path.read_text())["history"] for path in there.glob("jobs/*/fold-*/result.json")]
     finally:

@@ -16,11 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import click
-
 from osteo_models.settings import ERROR_FILE
 
 FAREWELL_SECONDS: Final = 8.0
+STDERR: Final = 2
 
 _farewells: list[Callable[[], object]] = []
 
@@ -57,18 +56,20 @@ def leave_on_termination() -> Iterator[None]:
 
 def leave(number: int) -> None:
     """Say farewell, tell how to go on, and end; never returns."""
-    # Each with the context of the main thread, which knows Prefect's server.
-    threads = [threading.Thread(target=contextvars.copy_context().run, args=[say], daemon=True) for say in _farewells]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + FAREWELL_SECONDS
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    with contextlib.suppress(OSError, ValueError):  # the terminal, or who read the output, may be gone
+    try:
+        # Each with the context of the main thread, which knows Prefect's server.
+        context = contextvars.copy_context
+        threads = [threading.Thread(target=context().run, args=[say], daemon=True) for say in _farewells]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + FAREWELL_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
         if not os.environ.get(ERROR_FILE):  # else whoever runs the stages tells it
-            click.echo(f"stopped; what is finished is kept, and `{_own_command()}` goes on from there", err=True)
-        sys.stdout.flush()
-    os._exit(128 + number)
+            text = f"stopped; what is finished is kept, and `{_own_command()}` goes on from there\n"
+            os.write(STDERR, text.encode())  # not by sys.stderr, whose lock may be held
+    finally:  # the terminal may be gone, or the signal have come in the midst of a write: nothing may keep us
+        os._exit(128 + number)
 
 
 def _own_command() -> str:

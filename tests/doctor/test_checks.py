@@ -8,11 +8,12 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,12 @@ import psutil
 import pytest
 import yaml
 
+with warnings.catch_warnings():  # MLflow uses what its own dependencies deprecate
+    warnings.simplefilter("ignore")
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
 from osteo_models.doctor import Project, leftovers, machine, servers, versions, work
+from osteo_models.errors import StoreError
 from osteo_models.params import parse_params
 from osteo_models.processes import name_process
 from osteo_models.registry.orphans import Orphan
@@ -119,8 +125,6 @@ def test_packages(project) -> None:
 
 
 def test_lock(project) -> None:
-    from importlib.metadata import version
-
     path = project.settings.root / "requirements.lock"
     own = f"numpy=={version('numpy')}\ntorch=={version('torch').partition('+')[0]}\n"
     path.write_text(own)
@@ -230,9 +234,9 @@ def test_ray(project, tmp_path, monkeypatch) -> None:
     assert ask(leftovers.check_ray, project) == []
 
 
-def test_flows(project, monkeypatch) -> None:
+def test_flows(project, listener, monkeypatch) -> None:
     assert ask(work.check_flows, project) == []  # no server is up: nobody is asked
-    monkeypatch.setattr(work, "find_prefect", lambda *_: "http://127.0.0.1:4200/api")
+    monkeypatch.setattr(work, "find_prefect", lambda *_: listener)
     said = {"lost": [], "living": [name_process()]}
     monkeypatch.setattr(work, "_ask_flows", lambda *_: said)
     monkeypatch.setattr(work, "find_orphans", lambda _: [])
@@ -246,11 +250,8 @@ def test_flows(project, monkeypatch) -> None:
     assert f"kill -INT {os.getpid()}" in unknown.remedy
 
 
-def test_a_server_that_does_not_say_which_flows_run(project, monkeypatch) -> None:
-    monkeypatch.setattr(work, "find_prefect", lambda *_: "http://127.0.0.1:9/api")
+def test_a_server_that_does_not_say_which_flows_run(project, listener, monkeypatch) -> None:
+    monkeypatch.setattr(work, "find_prefect", lambda *_: listener)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="no JSON"))
-    from osteo_models.errors import StoreError
-
     with pytest.raises(StoreError, match="Prefect: its server does not say which flows run; run `osteo down`, then"):
         ask(work.check_flows, project)
-    assert sys.executable

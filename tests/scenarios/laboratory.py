@@ -69,7 +69,7 @@ class Laboratory:
     def run(self, *command: str, code: int = 0) -> str:
         """Run it to its end and give what it printed."""
         with self.start(*command) as process:
-            output, _ = process.communicate(timeout=240)
+            output, _ = process.communicate(timeout=900)
         assert process.returncode == code, output
         return output
 

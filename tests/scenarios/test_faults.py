@@ -217,12 +217,12 @@ def test_disk_full_while_checkpointing(tmp_path, prefect, unharmed) -> None:
     experiments = [*inside, sys.executable, "-m", "pipelines.experiments"]
     given = {"cwd": laboratory.root, "env": laboratory.environment, "capture_output": True, "text": True}
     try:
-        full = subprocess.run(experiments, check=False, timeout=300, **given)
+        full = subprocess.run(experiments, check=False, timeout=900, **given)
         there = Path(f"/proc/{keeper.pid}/root{laboratory.state}")
         known = {path: read_epochs(path) for path in there.glob("jobs/*/fold-*/*.safetensors")}
         assert not list(there.glob("jobs/*/fold-*/.*"))  # nothing half-written
         subprocess.run([*inside, "mount", "-o", "remount,size=200m", laboratory.state / "jobs"], check=True)
-        again = subprocess.run(experiments, check=False, timeout=300, **given)
+        again = subprocess.run(experiments, check=False, timeout=900, **given)
         results = read_results(there)
         kept = [json.loads(path.read_text())["history"] for path in there.glob("jobs/*/fold-*/result.json")]
     finally:
@@ -256,7 +256,7 @@ def test_mlflow_away(tmp_path, prefect, seconds) -> None:
     (server,) = start_servers(store, ports={"mlflow": 15000})
     try:
         laboratory = make_laboratory(
-            tmp_path / "project", epochs=40, PREFECT_API_URL=prefect, MLFLOW_TRACKING_URI=server.url
+            tmp_path / "project", epochs=20, PREFECT_API_URL=prefect, MLFLOW_TRACKING_URI=server.url
         )
         with laboratory.start() as process:
             laboratory.watch(process, lambda: laboratory.written.total() > 0)
@@ -269,7 +269,7 @@ def test_mlflow_away(tmp_path, prefect, seconds) -> None:
             output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output
         assert trained > 0
-        check_books(store / "mlflow.db", 40)
+        check_books(store / "mlflow.db", 20)
     finally:
         stop_servers(store)
     tell(f"MLflow away for {seconds} s: {trained} epochs trained meanwhile, no point missing")

@@ -1,0 +1,69 @@
+"""A stopped stage says farewell, tells how to go on, and waits for no thread."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT
+
+STAGE = """
+import os, sys, threading, time
+from pipelines.interrupt import farewell, leave_on_termination, stop_on_signals
+
+class Termination(BaseException):
+    "As Prefect raises it."
+
+def speak():
+    os.write(1, b"farewell\\n")  # the stage may have been stopped while it printed
+
+stop_on_signals()
+threading.Thread(target=time.sleep, args=[600]).start()
+with farewell(speak), farewell(lambda: 1 / 0), leave_on_termination():
+    print("ready", flush=True)
+    if sys.argv[1:] == ["raise"]:
+        raise Termination
+    time.sleep(600)
+"""
+
+
+def stop(number: int, *arguments: str, **environment: str) -> tuple[int, str, str, float]:
+    command = [sys.executable, "-c", STAGE, *arguments]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/tmp", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        begun = time.monotonic()
+        if number:
+            process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+        return process.returncode, output, errors, time.monotonic() - begun
+
+
+@pytest.mark.parametrize(("number", "arguments"), [(signal.SIGINT, ()), (signal.SIGTERM, ()), (0, ("raise",))])
+def test_a_stopped_stage(number, arguments) -> None:
+    code, output, errors, seconds = stop(number, *arguments)
+    assert code == 128 + (number or signal.SIGTERM)
+    assert output == "farewell\n"
+    assert errors.endswith(
+        f"stopped; what is finished is kept, and `{' '.join(['-c', *arguments])}` goes on from there\n"
+    )
+    assert seconds < 15
+
+
+def test_who_runs_the_stages_tells_it(tmp_path) -> None:
+    _, _, errors, _ = stop(signal.SIGINT, OSTEO_ERROR_FILE=str(tmp_path / "error.json"))
+    assert "stopped" not in errors
+    _, _, errors, _ = stop(signal.SIGINT, DVC_STAGE="experiments")
+    assert "`dvc repro` goes on from there" in errors
+    assert json.dumps(list(tmp_path.iterdir())) == "[]"

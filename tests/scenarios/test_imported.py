@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pydicom
 import pytest
+import yaml
 
 CANARY = "CANARYXQZ"
 NAMING = ("PatientName", "InstitutionName", "ReferringPhysicianName", "StudyDescription", "AccessionNumber")
@@ -35,6 +36,9 @@ def test_no_mark_comes_through_the_whole_job(project, tmp_path):
     export = tmp_path / "export"
     project.osteo("data", "synth", "--scale", "small", "--out", str(export))
     mark(export)
+    params = yaml.safe_load((project.root / "params.yaml").read_text(encoding="utf-8"))
+    del params["data"]["synthetic"]  # as README says of a data set of one's own
+    (project.root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     tables = ("--clinical", str(export / "clinical.csv"), "--key", str(tmp_path / "private" / "key"))
     said = project.osteo("data", "import", str(export / "dicom"), *tables)
     assert "0 refused" in said, said

@@ -57,13 +57,15 @@ def check_mutants(count: int, source, run_import, tmp_path) -> None:
         (source / name).write_bytes(data)
     for seed, data in enumerate(originals):
         (source / f"original-{seed}.dcm").write_bytes(data)
-    with Watch() as watch:
+    # A worker's death is not caught, so it fails the test; a batch that a busy machine is slow with is tried again.
+    with Watch() as watch, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "ProcessExpired", ())
         outcome, reasons = run_import(workers=WORKERS)
     assert outcome.inputs == len(reasons) == count + len(originals)
     assert set(reasons.values()) <= set(REASONS) | {"accepted"}
     assert {"accepted", "damaged", "duplicate"} <= set(reasons.values())
     assert not {"timeout", "crashed"} & set(reasons.values()), outcome.reasons  # no hang over 5 s, no death
-    assert len(watch.grandchildren) == WORKERS, "a worker died and was replaced"
+    assert len(watch.grandchildren) >= WORKERS
     assert watch.peak_bytes < workers.MEMORY_BYTES
     assert find_identity(tmp_path / "data" / "dicom") == []
     check_what_was_accepted(originals, mutants, reasons)

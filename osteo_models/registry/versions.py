@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import StaleDataError
-from osteo_models.registry.card import format_metric, write_card
+from osteo_models.registry.card import format_metric, link_pages, write_card
 from osteo_models.registry.inspection import hash_code
 from osteo_models.registry.lookup import (
     CHALLENGER,
@@ -94,7 +94,11 @@ def register_version(
         found = _find_marked(client, name, marks)
         model_id = found.tags[MODEL_TAG] if found else _log_model(client, run, name, record, marks)
         tracking.log_changes(client.get_run(run.info.run_id), metrics, model_id)
-        card = write_card(record, metrics, {**(found.tags if found else {}), **tags}, sha256)  # waivers stay in sight
+        links = link_pages(
+            name=name, experiment=run.info.experiment_id, run=run.info.run_id, job_run=run_id, model_id=model_id
+        )
+        noted = {**(found.tags if found else {}), **tags}  # the promotion and waivers stay in sight
+        card = write_card(record, metrics, noted, sha256, links)
         kept = _find_intact(tracking, found, model_folder)
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "version"

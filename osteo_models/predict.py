@@ -12,7 +12,7 @@ import numpy as np
 from osteo_models.registry.network import ModelRecord
 from osteo_models.registry.scoring import judge_members
 from osteo_models.registry.tracking import Tracking
-from osteo_models.request import NOTICE, UNCOMPARED, Refusal, Request, read_request
+from osteo_models.request import NOTICE, Refusal, Request, read_request
 from osteo_models.terms import CLASS_NAMES, Modality
 
 
@@ -57,6 +57,7 @@ class Prediction:
     Attributes:
         members: Networks that scored.
         compared: Whether images were compared with the training images; a version may have no reference of them.
+        notices: What was not compared.
         refused: The files that were not scored.
     """
 
@@ -66,6 +67,7 @@ class Prediction:
     synthetic: bool
     members: int
     compared: bool
+    notices: tuple[str, ...]
     images: list[ImageScore]
     patients: list[PatientScore]
     refused: list[Refusal]
@@ -81,8 +83,7 @@ class Prediction:
         yield f"{self.model} version {self.version}{trained}; osteoporosis at a score of {self.threshold:g} or more"
         if self.members > 1:
             yield f"mean of {self.members} networks; +- is their standard deviation"
-        if not self.compared:
-            yield UNCOMPARED
+        yield from self.notices
         for image in self.images:
             unlike = f"; unlike the training images: {image.unlike}" if image.unlike else ""
             yield f"  {image.file}: {_show(image)}{unlike}"
@@ -148,7 +149,8 @@ def _summarise(request: Request) -> Prediction:
         threshold=record.threshold,
         synthetic=request.synthetic,
         members=record.members,
-        compared=request.loaded.likeness is not None,
+        compared=bool(request.loaded.likeness or request.loaded.features),
+        notices=request.notices,
         images=images,
         patients=[
             _judge_patient(patient_id, [each.members for each in images if each.patient_id == patient_id], record)

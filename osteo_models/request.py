@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-import numpy as np
 
 from osteo_models.data.dicom import is_picture
 from osteo_models.data.prepare import PreparedImage
 from osteo_models.errors import InputError
 from osteo_models.registry.lookup import VersionInfo
 from osteo_models.registry.network import LoadedNetwork
-from osteo_models.registry.scoring import compare_image, judge_members, prepare_image
+from osteo_models.registry.scoring import examine_images, judge_members, prepare_image, refuse_unlike
 from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.versions import get_version, load_network
 from osteo_models.terms import Modality
 
 NOTICE: Final = "Research software, not a medical device."
 UNCOMPARED: Final = "this version has no reference of its training images: nothing was compared with them"
+PIXELS_ONLY: Final = "this version has no reference in its own features: images were compared by their pixels alone"
 FAULTS_SHOWN: Final = 5
 
 
@@ -68,6 +67,13 @@ class Request:
     refused: list[Refusal]
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What was not compared."""
+        if self.loaded.features:
+            return ()
+        return (PIXELS_ONLY,) if self.loaded.likeness else (UNCOMPARED,)
+
+    @property
     def synthetic(self) -> bool:
         """Whether the model was trained on a synthetic cohort."""
         return self.version.tags.get("synthetic") == "true"
@@ -103,31 +109,34 @@ def read_request(
     files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
     version = get_version(tracking, reference)
     loaded = load_network(tracking, version, device=device)
-    read: list[tuple[Path, PreparedImage, str | None]] = []
-    refused: list[Refusal] = []
+    read: dict[Path, PreparedImage] = {}
+    faults: dict[Path, InputError] = {}
     for file in files:
         try:
-            image = _read_file(loaded, file, modality)
-            read.append((file, image, compare_image(loaded, image, str(file), accept_unlike=accept_unlike)))
+            read[file] = _read_file(loaded, file, modality)
         except InputError as error:
-            if file == path and not allow_none:
-                raise
-            refused.append(Refusal(str(file), str(error).removeprefix(f"{file}: ")))
-    if not read and not (refused and allow_none):
+            faults[file] = error
+    images: list[FileImage] = []
+    for image in _score(loaded, read):
+        if image.unlike and not accept_unlike:
+            faults[image.file] = refuse_unlike(image.unlike, str(image.file))
+        else:
+            images.append(image)
+    if path in faults and not allow_none:
+        raise faults[path]
+    refused = [Refusal(str(file), str(faults[file]).removeprefix(f"{file}: ")) for file in sorted(faults)]
+    if not images and not (refused and allow_none):
         found = "; ".join(map(str, refused[:FAULTS_SHOWN])) or "an empty folder"
         raise InputError(f"nothing to score: {found}", where=str(path), allowed="DICOM, PNG, JPEG")
-    return Request(version, loaded, list(_score(loaded, read)), refused)
+    return Request(version, loaded, images, refused)
 
 
-def _score(loaded: LoadedNetwork, read: Sequence[tuple[Path, PreparedImage, str | None]]) -> Iterator[FileImage]:
-    if not read:
-        return
-    modalities: list[Modality | None] = [image.modality for _, image, _ in read]
-    members = loaded.score_members(np.stack([image.pixels for _, image, _ in read]), modalities)
+def _score(loaded: LoadedNetwork, read: Mapping[Path, PreparedImage]) -> Iterator[FileImage]:
+    members, unlike = examine_images(loaded, list(read.values()))
     columns = {name: values.tolist() for name, values in judge_members(members, loaded.record.threshold).items()}
-    for row, (file, image, unlike) in enumerate(read):
+    for row, (file, image) in enumerate(read.items()):
         said = {name: values[row] for name, values in columns.items()}
-        yield FileImage(file, image, members=tuple(members[:, row].tolist()), unlike=unlike, **said)
+        yield FileImage(file, image, members=tuple(members[:, row].tolist()), unlike=unlike[row], **said)
 
 
 def _read_file(loaded: LoadedNetwork, file: Path, modality: Modality | None) -> PreparedImage:

@@ -25,6 +25,7 @@ from osteo_models.errors import StaleDataError
 from osteo_models.evaluation.evidence import collect_metrics
 from osteo_models.params import Params
 from osteo_models.registry.ensemble import find_folds, write_ensemble
+from osteo_models.registry.feature_fit import write_features
 from osteo_models.registry.gate import assess
 from osteo_models.registry.holdout import measure_holdout, score_holdout
 from osteo_models.registry.network import LIKENESS, RECORD, WEIGHTS, read_network
@@ -118,6 +119,7 @@ def _register(staged: Path, key: str, metrics: dict[str, float], evidence: Seque
     model = json.loads((staged / RECORD).read_text(encoding="utf-8"))
     files, splits = collect_files(settings, params, tracking, model), list_splits(settings.artifacts)
     save_likeness(staged / LIKENESS, desk.likeness)
+    write_features(staged, desk.tables, settings.features)
     version = register_version(
         tracking,
         model_folder=staged,

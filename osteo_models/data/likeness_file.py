@@ -25,10 +25,7 @@ def save_likeness(path: Path, likeness: Likeness) -> None:
     for name, item in likeness.references.items():
         tensors[f"{name}.limits"] = item.limits.astype(np.float32)
         for kind in ("tones", "structure"):
-            gaussian: Gaussian = getattr(item, kind)
-            tensors |= {
-                f"{name}.{kind}.{part}": getattr(gaussian, part).astype(np.float32, order="C") for part in PARTS
-            }
+            tensors |= pack_gaussian(f"{name}.{kind}", getattr(item, kind))
     path.write_bytes(save(tensors))
 
 
@@ -53,15 +50,29 @@ def load_likeness(path: Path) -> Likeness:
 
 def _read_reference(tensors: Mapping[str, Numbers], name: Modality) -> Reference:
     sizes = {"tones": len(PERCENTILES) + 2, "structure": IMAGE_ROWS * IMAGE_COLUMNS // BLOCK**2}
-    found: dict[str, Gaussian] = {}
-    for kind, size in sizes.items():
-        gaussian = Gaussian(**{part: tensors[f"{name}.{kind}.{part}"] for part in PARTS})
-        parts, kept = [getattr(gaussian, part) for part in PARTS], gaussian.variances.size
-        fitting = [part.shape for part in parts] == [(size,), (kept, size), (kept,), ()]
-        if not (fitting and all(np.isfinite(part).all() for part in parts) and gaussian.rest > 0):
-            raise ValueError(f"`{name}.{kind}` has other shapes or values than it should")
-        found[kind] = gaussian
+    found = {kind: read_gaussian(tensors, f"{name}.{kind}", size) for kind, size in sizes.items()}
     limits = tensors[f"{name}.limits"]
     if limits.shape != (len(CHECKS),) or np.isnan(limits).any():
         raise ValueError(f"`{name}.limits` has other shapes or values than it should")
     return Reference(found["tones"], found["structure"], limits)
+
+
+def pack_gaussian(prefix: str, gaussian: Gaussian) -> dict[str, npt.NDArray[np.float32]]:
+    """A Gaussian as tensors, by names that begin so."""
+    return {f"{prefix}.{part}": getattr(gaussian, part).astype(np.float32, order="C") for part in PARTS}
+
+
+def read_gaussian(tensors: Mapping[str, Numbers], prefix: str, size: int) -> Gaussian:
+    """What `pack_gaussian` made, of so many dimensions.
+
+    Raises:
+        KeyError: A part is missing.
+        ValueError: A part has other shapes or values than it should.
+    """
+    gaussian = Gaussian(**{part: tensors[f"{prefix}.{part}"] for part in PARTS})
+    parts, kept = [getattr(gaussian, part) for part in PARTS], gaussian.variances.size
+    fitting = [part.shape for part in parts] == [(size,), (kept, size), (kept,), ()]
+    positive = bool((gaussian.variances > 0).all() and gaussian.rest > 0)
+    if not (fitting and positive and all(np.isfinite(part).all() for part in parts)):
+        raise ValueError(f"`{prefix}` has other shapes or values than it should")
+    return gaussian

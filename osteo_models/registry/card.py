@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from osteo_models.registry.network import ModelRecord
-from osteo_models.registry.runs import SYNTHETIC_NOTICE, WAIVER_TAG, is_synthetic
+from osteo_models.registry.runs import REPLACED_TAG, SYNTHETIC_NOTICE, WAIVER_TAG, is_synthetic
 from osteo_models.terms import CLASS_NAMES, IMAGE_COLUMNS, IMAGE_ROWS, PROTOCOLS, STAGES, metric_prefix, modalities_of
 
 READING: Final = (
@@ -14,10 +15,17 @@ READING: Final = (
     "be, which flatters, so it never promotes. Stage 5 tests on the hold-out; the weights are those of stage 5."
 )
 WAIVED: Final = "- **waived rule**"
+CHAMPION: Final = "\n\nChampion: "
 COLUMNS: Final = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity")
 
 
-def write_card(record: ModelRecord, metrics: Mapping[str, float], tags: Mapping[str, str], sha256: str) -> str:
+def write_card(
+    record: ModelRecord,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    sha256: str,
+    links: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """The card as Markdown.
 
     Args:
@@ -25,6 +33,7 @@ def write_card(record: ModelRecord, metrics: Mapping[str, float], tags: Mapping[
         metrics: Of all its stages.
         tags: Where it comes from.
         sha256: Of the weights.
+        links: Addresses within MLflow's pages by what they show: see `link_pages`.
     """
     takes = " or ".join(modality.upper() for modality in modalities_of(record.images))
     spec = ", ".join(f"{name} {value}" for name, value in record.spec.items())
@@ -49,19 +58,61 @@ def write_card(record: ModelRecord, metrics: Mapping[str, float], tags: Mapping[
         "",
         READING,
         "",
+        *([f"See {', '.join(f'[{text}]({place})' for text, place in links.items())}.", ""] if links else []),
         *(f"- {label}: `{tags[name]}`" for name, label in _ORIGIN.items() if tags.get(name)),
         f"- job: `{record.key}`",
         f"- weights: SHA-256 `{sha256}`",
         "",
         "No medical device: for research, not for decisions about patients.",
     ]
-    return add_waivers("\n".join(lines), tags)
+    return add_notes("\n".join(lines), record.name, tags)
 
 
-def add_waivers(card: str, tags: Mapping[str, str]) -> str:
-    """The card with every waiver that the version's tags name, each once."""
-    waivers = [f"{WAIVED} {text}" for name, text in sorted(tags.items()) if name.startswith(WAIVER_TAG)]
-    return "\n".join([card, *(line for line in waivers if line not in card.splitlines())])
+def add_notes(card: str, name: str, tags: Mapping[str, str]) -> str:
+    """The card with the promotion and every waiver that the version's tags name, each once.
+
+    Args:
+        card: Markdown.
+        name: Of the registered model.
+        tags: Of the version.
+    """
+    notes = [f"{WAIVED} {text}" for key, text in sorted(tags.items()) if key.startswith(WAIVER_TAG)]
+    if before := tags.get(REPLACED_TAG):
+        place = f"in place of {link_version(name, before)}" if before != "0" else "as the first champion"
+        notes.insert(0, f"- promoted {place}; `osteo history {name}` says who did so, when and why")
+    return "\n".join([card, *(line for line in notes if line not in card.splitlines())])
+
+
+def link_version(name: str, version: int | str) -> str:
+    """A version as a link within MLflow's pages."""
+    return f"[version {version}](#/models/{name}/versions/{version})"
+
+
+def link_pages(*, name: str, experiment: str, run: str, job_run: str, model_id: str) -> dict[str, str]:
+    """Addresses within MLflow's pages, relative to them, so that they hold on every server.
+
+    Args:
+        name: Of the registered model.
+        experiment: Its id.
+        run: Of the registration, which has the metrics of all stages.
+        job_run: Of the job that trained it, which has its curves and, once it is written, the report.
+        model_id: MLflow's logged model, which has the files.
+    """
+    here = f"#/experiments/{experiment}"
+    return {
+        "its metrics": f"{here}/runs/{run}",
+        "the job that trained it": f"{here}/runs/{job_run}",
+        "all jobs of that stage": f"{here}/runs",
+        "its files": f"{here}/models/{model_id}/artifacts",
+        "the report": f"{here}/runs/{job_run}/artifacts/report/index.html",
+        "all versions": f"#/models/{name}",
+    }
+
+
+def describe_champion(text: str, name: str, champion: int, before: int | None) -> str:
+    """A registered model's description with its champion, in the place of what it said of one."""
+    earlier = f", before it {link_version(name, before)}" if before is not None else ""
+    return f"{text.partition(CHAMPION)[0]}{CHAMPION}{link_version(name, champion)}{earlier}."
 
 
 _ORIGIN: Final = {

@@ -13,7 +13,7 @@ from typing import Any, Final
 from osteo_models.errors import GateRefused, InputError
 from osteo_models.params import GateRule
 from osteo_models.registry.author import Author
-from osteo_models.registry.card import add_waivers
+from osteo_models.registry.card import add_notes, describe_champion
 from osteo_models.registry.events import Entry, previous_champion
 from osteo_models.registry.evidence import gather_evidence, read_kept
 from osteo_models.registry.journal import Journal
@@ -30,7 +30,7 @@ from osteo_models.registry.rules import (
     check_waivers,
     judge,
 )
-from osteo_models.registry.runs import WAIVER_TAG
+from osteo_models.registry.runs import REPLACED_TAG, WAIVER_TAG
 from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.versions import CHALLENGER, CHAMPION, VersionInfo, get_version, set_alias
 from osteo_models.settings import Settings
@@ -135,7 +135,7 @@ def promote(
         ]
         entry = Entry("promotion", author.who, standing.champion, candidate.version, "", facts, author.commit)
         journal.append(name, [*entries, entry], expected=standing)
-        _show_waivers(tracking, candidate, verdict)
+        _show_promotion(tracking, candidate, verdict, standing.champion)
     if not dry_run:
         settle_alias(tracking, journal, name)
     replaced = standing.champion if would_change else None
@@ -193,7 +193,9 @@ def settle_alias(tracking: Tracking, journal: Journal, name: str) -> None:
         if champion is not None and find_alias(tracking, name, CHAMPION) != champion:
             set_alias(tracking, name, CHAMPION, champion)
         if journal.standing(name).champion == champion:
-            return
+            break
+    if champion is not None:
+        _show_champion(tracking, name, champion, previous_champion(journal.history(name)))
 
 
 def _reference(name: str, version: int | str | None) -> str:
@@ -219,18 +221,26 @@ def _reason(result: RuleResult) -> str:
     return f"{result.rule}: {result.waiver.reason} ({result.waiver.by})" if result.waiver else ""
 
 
-def _show_waivers(tracking: Tracking, candidate: VersionInfo, verdict: Verdict) -> None:
-    """Keep waivers in sight: as tags of the version, and on its card."""
-    tags = {f"{WAIVER_TAG}{result.rule}": _reason(result) for result in verdict.waived}
-    if not tags:
-        return
+def _show_promotion(tracking: Tracking, candidate: VersionInfo, verdict: Verdict, replaced: int | None) -> None:
+    """Keep the promotion and its waivers in sight: as tags of the version, and on its card."""
+    tags = {_tag_name(f"{WAIVER_TAG}{result.rule}"): _reason(result) for result in verdict.waived}
+    tags[REPLACED_TAG] = str(replaced or 0)
     with tracking.writing():
         number = str(candidate.version)
         for name, text in tags.items():
-            tracking.client.set_model_version_tag(candidate.name, number, _tag_name(name), text)
+            tracking.client.set_model_version_tag(candidate.name, number, name, text)
         card = tracking.client.get_model_version(candidate.name, number).description or ""
-        kept = {**candidate.tags, **{_tag_name(name): text for name, text in tags.items()}}
-        tracking.client.update_model_version(candidate.name, number, add_waivers(card, kept))
+        noted = add_notes(card, candidate.name, {**candidate.tags, **tags})
+        tracking.client.update_model_version(candidate.name, number, noted)
+
+
+def _show_champion(tracking: Tracking, name: str, champion: int, before: int | None) -> None:
+    """Say on the registered model's page which version is champion, and which was before it."""
+    with tracking.writing():
+        shown = tracking.client.get_registered_model(name).description or ""
+        wanted = describe_champion(shown, name, champion, before)
+        if wanted != shown:
+            tracking.client.update_registered_model(name, wanted)
 
 
 def _tag_name(text: str) -> str:

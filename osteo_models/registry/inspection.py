@@ -24,6 +24,10 @@ KEYS: Final = {
     *("artifacts", "cloudpickle_version", "code", "env", "loader_module", "model_code_path", "python_version"),
     "streamable",
 }
+BYTECODE: Final = ".pyc"
+BYTECODE_NOTE: Final = "Python left it when an earlier release's version was loaded, or somebody put it there"
+UNRECORDED: Final = "registered without a record of its code, as an earlier release did"
+AGAIN: Final = "register it again with `dvc repro -f register`, which adds what is missing"
 LENGTH_BYTES: Final = 8  # of the count that a safetensors file begins with
 MOST_HEADER_BYTES: Final = 10_000_000
 SPARE_BYTES: Final = 4_000_000  # for the header, beside the tensors
@@ -37,7 +41,7 @@ DANGEROUS: Final[Mapping[str, tuple[bytes, ...]]] = {
 }
 SUFFIXES: Final = (
     *(".pkl", ".pickle", ".cloudpickle", ".joblib", ".dill", ".pt", ".pt2", ".pth", ".ckpt", ".bin"),
-    *(".pyc", ".pyd", ".so", ".egg", ".whl", ".zip"),
+    *(".pyd", ".so", ".egg", ".whl", ".zip"),
 )
 SUFFIXES_OF_CODE: Final = (".py", ".sh")
 
@@ -82,13 +86,20 @@ def check_package(folder: Path, code: str) -> None:
         WeightsError: With every reason.
     """
     faults = [*_find_files(folder), *_find_description(folder)]
+    compiled = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob(f"*{BYTECODE}"))]
     if not code:
-        faults.append("registered without a record of its code")
-    elif not faults and hash_code(folder) != code:
+        faults.append(UNRECORDED)
+    elif not faults and not compiled and hash_code(folder) != code:
         faults.append("its code is not that which it was registered with")
+    remedy = AGAIN if faults == [UNRECORDED] else REMEDY
+    if compiled and not faults:
+        remedy = f"delete it ({BYTECODE_NOTE}); `osteo verify` names every such file"
+    if compiled:
+        more = f" and {len(compiled) - 1} more are" if len(compiled) > 1 else " is"
+        faults.append(f"{compiled[0]}{more} bytecode, which Python may run in the place of the code")
     if faults:
         raise WeightsError(
-            "; ".join(faults), where=str(folder), allowed="weights, record and code of osteo_models", remedy=REMEDY
+            "; ".join(faults), where=str(folder), allowed="weights, record and code of osteo_models", remedy=remedy
         )
 
 

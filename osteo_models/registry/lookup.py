@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import InputError, WeightsError
 from osteo_models.registry.inspection import check_package
-from osteo_models.registry.network import LIKENESS, RECORD, WEIGHTS, LoadedNetwork, hash_file, read_network
+from osteo_models.registry.network import FEATURES, LIKENESS, RECORD, WEIGHTS, LoadedNetwork, hash_file, read_network
 from osteo_models.registry.runs import JOB_TAG
 from osteo_models.registry.tracking import Tracking
 
@@ -172,10 +172,8 @@ def _read_files(info: VersionInfo, folder: Path, device: str) -> LoadedNetwork:
         if hash_file(folder / name) != known[name]:
             remedy = "the file was changed after it was registered: restore it from a backup, or register it anew"
             raise WeightsError(fault, where=info.uri, remedy=remedy)
-    likeness = folder / LIKENESS
-    return read_network(
-        folder / WEIGHTS, folder / RECORD, likeness=likeness if likeness.is_file() else None, device=device
-    )
+    likeness, features = (path if path.is_file() else None for path in (folder / LIKENESS, folder / FEATURES))
+    return read_network(folder / WEIGHTS, folder / RECORD, likeness=likeness, features=features, device=device)
 
 
 Found = TypeVar("Found")

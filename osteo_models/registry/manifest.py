@@ -20,16 +20,15 @@ from osteo_models.registry.tracking import Tracking
 
 MANIFEST: Final = "manifest.json"
 MANIFEST_TAG: Final = "osteo.manifest"
-BYTECODE: Final = "__pycache__"  # Python writes it where MLflow loads a version's code
 REMEDY: Final = "restore the file from a backup, or register the version anew with `dvc repro -f register`"
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder, by its path there; the manifest and Python's bytecode are left out."""
+    """SHA-256 of every file below a folder, by its path there; the manifest is left out."""
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != MANIFEST and BYTECODE not in path.parts:
+        if path.is_file() and name != MANIFEST:
             with path.open("rb") as file:
                 found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

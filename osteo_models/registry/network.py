@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -15,21 +15,32 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from osteo_models.data.likeness import Likeness
+from osteo_models.data.likeness import Likeness, Numbers
 from osteo_models.data.likeness_file import load_likeness
 from osteo_models.errors import WeightsError
 from osteo_models.models import build_unfilled
 from osteo_models.params import Prepare
 from osteo_models.registry.ensemble import SUFFIX, Ensemble, list_members
+from osteo_models.registry.feature_space import FeatureSpace, as_rows, load_features, watch_features
 from osteo_models.registry.inspection import check_weights
-from osteo_models.terms import IMAGE_SETS, MODALITIES, ImageSet, Modality, model_name
+from osteo_models.terms import (
+    IMAGE_COLUMNS,
+    IMAGE_ROWS,
+    IMAGE_SETS,
+    MODALITIES,
+    ImageSet,
+    Modality,
+    modalities_of,
+    model_name,
+)
 from osteo_models.training.checkpoint import load_weights
 from osteo_models.training.recipe import Arithmetic
-from osteo_models.training.scoring import score_images
+from osteo_models.training.scoring import find_tower, score_images
 
 WEIGHTS: Final = "model.safetensors"
 RECORD: Final = "model.json"
 LIKENESS: Final = "likeness.safetensors"
+FEATURES: Final = "features.safetensors"
 MOST_MEMBERS: Final = 100
 NEEDED: Final = ("architecture", "spec", "images", "key", "prepare", "threshold", "recipe")
 
@@ -63,12 +74,18 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network ready to score; `likeness` is what its training images look like, where that was kept."""
+    """A network ready to score.
+
+    Attributes:
+        likeness: What its training images look like, where that was kept.
+        features: Where they lie in its own features, where that was kept.
+    """
 
     network: nn.Module
     record: ModelRecord
     device: str
     likeness: Likeness | None = None
+    features: FeatureSpace | None = None
 
     def score(self, images: npt.NDArray[np.uint8], modalities: Sequence[Modality | None]) -> npt.NDArray[np.float64]:
         """Score prepared images: an ensemble gives the mean of its members.
@@ -92,28 +109,46 @@ class LoadedNetwork:
         Raises:
             InputError: The network scores an MRI and a CT image together, and none by itself.
         """
-        return np.stack([self._score_member(member, images, modalities) for member in list_members(self.network)])
+        return self.examine(images, modalities)[0]
 
-    def _score_member(
+    def examine(
+        self, images: npt.NDArray[np.uint8], modalities: Sequence[Modality | None]
+    ) -> tuple[npt.NDArray[np.float64], list[Numbers]]:
+        """Score prepared images, and give the features that each member decided by.
+
+        Shapes:
+            images (m, 80, 60), modalities m; returns (k, m), and for each of the k members (m, d).
+
+        Raises:
+            InputError: As in `score_members`.
+        """
+        seen = [self._examine_member(member, images, modalities) for member in list_members(self.network)]
+        return np.stack([scores for scores, _ in seen]), [features for _, features in seen]
+
+    def _examine_member(
         self, network: nn.Module, images: npt.NDArray[np.uint8], modalities: Sequence[Modality | None]
-    ) -> npt.NDArray[np.float64]:
+    ) -> tuple[npt.NDArray[np.float64], Numbers]:
+        if not len(images):
+            return np.zeros(0), np.zeros((0, 0))
         if self.record.images != "multimodal":
-            return self._score(network, images, None)
-        scores = np.empty(len(images), dtype=np.float64)
-        for modality in MODALITIES:
-            rows = np.flatnonzero([item == modality for item in modalities])
-            if rows.size:
-                scores[rows] = self._score(network, images[rows], modality)
-        return scores
+            return self._examine(network, images, None)
+        parts: dict[Modality, npt.NDArray[np.intp]] = {
+            name: np.flatnonzero([item == name for item in modalities]) for name in MODALITIES
+        }
+        seen = {name: self._examine(network, images[rows], name) for name, rows in parts.items() if rows.size}
+        order = np.argsort(np.concatenate([parts[name] for name in seen]))
+        scores, features = (np.concatenate([each[place] for each in seen.values()])[order] for place in (0, 1))
+        return scores, features
 
-    def _score(
+    def _examine(
         self, network: nn.Module, images: npt.NDArray[np.uint8], modality: Modality | None
-    ) -> npt.NDArray[np.float64]:
+    ) -> tuple[npt.NDArray[np.float64], Numbers]:
         # Trained with a GPU's float16 and served without one: float32 is the nearest that there is.
         emulated = self.record.precision == "float16" and self.device == "cpu"
         precision = "float32" if emulated else self.record.precision
-        scores = score_images(network, images, modality=modality, precision=precision, device=self.device)
-        return scores.astype(np.float64)
+        with watch_features(find_tower(network, modality)) as seen:
+            scores = score_images(network, images, modality=modality, precision=precision, device=self.device)
+        return scores.astype(np.float64), as_rows(seen)
 
 
 def read_record(path: Path) -> ModelRecord:
@@ -153,17 +188,20 @@ def _read_count(value: object) -> int:
     return value
 
 
-def read_network(weights: Path, record: Path, *, likeness: Path | None = None, device: str = "cpu") -> LoadedNetwork:
+def read_network(
+    weights: Path, record: Path, *, likeness: Path | None = None, features: Path | None = None, device: str = "cpu"
+) -> LoadedNetwork:
     """Build the network that `record` describes and give it its weights.
 
     Args:
         weights: `model.safetensors`.
         record: `model.json`.
         likeness: The reference of the training images, where one was kept.
+        features: The reference of their features, where one was kept.
         device: Where to compute.
 
     Raises:
-        WeightsError: The record, the weights or the reference are missing or damaged.
+        WeightsError: The record, the weights or a reference are missing or damaged.
     """
     known = read_record(record)
     members = [build_unfilled(known.architecture, known.spec) for _ in range(known.members)]
@@ -173,7 +211,15 @@ def read_network(weights: Path, record: Path, *, likeness: Path | None = None, d
     if not all(torch.isfinite(each).all() for each in network.state_dict().values()):
         raise WeightsError("weights that are not finite", where=str(weights), remedy="train the network again")
     reference = load_likeness(likeness) if likeness else None
-    return LoadedNetwork(network.to(device).eval(), known, device, reference)
+    loaded = LoadedNetwork(network.to(device).eval(), known, device, reference)
+    return replace(loaded, features=load_features(features, _count_features(loaded))) if features else loaded
+
+
+def _count_features(loaded: LoadedNetwork) -> dict[Modality, list[int]]:
+    """How many features each member has: of a black image, as whatever it is scored by says best what there is."""
+    black = np.zeros((1, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8)
+    taken = modalities_of(loaded.record.images)
+    return {name: [rows.shape[1] for rows in loaded.examine(black, [name])[1]] for name in taken}
 
 
 def hash_file(path: Path) -> str:

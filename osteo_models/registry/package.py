@@ -42,7 +42,8 @@ def write_package(target: Path, model_folder: Path, record: ModelRecord, *, mode
 
     Args:
         target: Folder to make.
-        model_folder: Holds `model.safetensors`, `model.json`, and perhaps `likeness.safetensors`.
+        model_folder: Holds `model.safetensors` and `model.json`, perhaps `likeness.safetensors` and
+            `features.safetensors`.
         record: What `model.json` says.
         model_id: MLflow's logged model that the folder is for.
         run_id: The run that it is registered in.

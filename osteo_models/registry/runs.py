@@ -17,6 +17,7 @@ FAILURE_TAG: Final = "osteo.failure"
 PARENT_TAG: Final = "mlflow.parentRunId"
 PROCESS_TAG: Final = "osteo.process"  # who works on a run, as `processes.name_process` says it
 WAIVER_TAG: Final = "osteo.waived."  # and the rule
+REPLACED_TAG: Final = "osteo.replaced"  # the champion that a version was promoted in place of; 0: the first
 NOTE_TAG: Final = "mlflow.note.content"
 EXPERIMENTS: Final = "osteo/"
 CURVES: Final = ("train_loss", "test_loss", "test_balanced_accuracy", "seconds")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
 import numpy as np
@@ -64,23 +64,23 @@ def score_table(loaded: LoadedNetwork, table: pd.DataFrame, *, accept_unlike: bo
     """
     if "image" not in table:
         raise InputError("no column `image`", allowed=", ".join(COLUMNS))
-    prepared: list[PreparedImage] = []
-    unlike: list[str | None] = []
-    faults: list[str] = []
+    readable: dict[int, PreparedImage] = {}
+    faults: dict[int, str] = {}
     for position, row in enumerate(table.to_dict("records")):
         try:
-            prepared.append(_prepare(row, loaded.record, f"row {position}"))
-            unlike.append(compare_image(loaded, prepared[-1], f"row {position}", accept_unlike=accept_unlike))
+            readable[position] = _prepare(row, loaded.record, f"row {position}")
         except ImageError as error:
-            faults.append(str(error))
+            faults[position] = str(error)
+    prepared = list(readable.values())
+    members, unlike = examine_images(loaded, prepared)
+    for position, fault in zip(readable, unlike, strict=True):
+        if fault and not accept_unlike:
+            faults[position] = str(refuse_unlike(fault, f"row {position}"))
     if faults:
+        shown = [faults[position] for position in sorted(faults)[:FAULTS_SHOWN]]
         rest = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
-        raise InputError(f"{len(faults)} of {len(table)} rows: {'; '.join(faults[:FAULTS_SHOWN])}{rest}")
-    pixels = np.zeros((len(prepared), IMAGE_ROWS, IMAGE_COLUMNS), np.uint8)
-    for position, item in enumerate(prepared):
-        pixels[position] = item.pixels
-    modalities: list[Modality | None] = [item.modality for item in prepared]
-    members = loaded.score_members(pixels, modalities)
+        raise InputError(f"{len(faults)} of {len(table)} rows: {'; '.join(shown)}{rest}")
+    modalities = [item.modality for item in prepared]
     given = [_text(name) for name in table.get("patient_id", [None] * len(table))]
     patients = [name or item.patient_id for name, item in zip(given, prepared, strict=True)]
     columns = judge_members(members, loaded.record.threshold)
@@ -104,17 +104,32 @@ def judge_members(members: npt.NDArray[np.float64], threshold: float) -> dict[st
     }
 
 
-def compare_image(loaded: LoadedNetwork, image: PreparedImage, where: str, *, accept_unlike: bool) -> str | None:
-    """Why an image does not look like the training images; None where it does, or where nothing of them was kept.
+def examine_images(
+    loaded: LoadedNetwork, images: Sequence[PreparedImage]
+) -> tuple[npt.NDArray[np.float64], list[str | None]]:
+    """Score images, and compare them with the training images: by their pixels, then in the network's own features.
 
-    Raises:
-        ImageError: It does not, and that is not accepted.
+    Returns:
+        Every member's scores (k, m). For each image why it does not look like the training images: None where it
+        does, or where nothing of them was kept.
     """
-    fault = loaded.likeness.find_fault(image.pixels, image.modality) if loaded.likeness else None
-    if fault and not accept_unlike:
-        remedy = f"`{ACCEPT}` (--accept-unlike) has it scored all the same"
-        raise ImageError(f"it does not look like the training images: {fault}", where=where, remedy=remedy)
-    return fault
+    pixels = np.zeros((len(images), IMAGE_ROWS, IMAGE_COLUMNS), np.uint8)
+    for position, item in enumerate(images):
+        pixels[position] = item.pixels
+    members, features = loaded.examine(pixels, [item.modality for item in images])
+    unlike: list[str | None] = []
+    for position, item in enumerate(images):
+        fault = loaded.likeness.find_fault(item.pixels, item.modality) if loaded.likeness else None
+        if fault is None and loaded.features:
+            fault = loaded.features.find_fault([rows[position] for rows in features], item.modality)
+        unlike.append(fault)
+    return members, unlike
+
+
+def refuse_unlike(fault: str, where: str) -> ImageError:
+    """The error of an image that does not look like the training images, where that is not accepted."""
+    remedy = f"`{ACCEPT}` (--accept-unlike) has it scored all the same"
+    return ImageError(f"it does not look like the training images: {fault}", where=where, remedy=remedy)
 
 
 def _prepare(row: Mapping[Any, Any], record: ModelRecord, where: str) -> PreparedImage:

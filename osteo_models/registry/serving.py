@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -14,20 +14,24 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 
 from osteo_models.errors import OsteoError
 from osteo_models.registry.golden import check_golden
-from osteo_models.registry.network import LIKENESS, RECORD, WEIGHTS, ModelRecord, read_network
+from osteo_models.registry.network import FEATURES, LIKENESS, RECORD, WEIGHTS, ModelRecord, read_network
 from osteo_models.registry.scoring import ACCEPT, check_table, encode_picture, score_table
 from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, modalities_of
 
 __all__ = ["NetworkModel", "artifact_paths", "encode_picture", "make_example", "make_signature", "score_table"]
 
+OPTIONAL: Final = {"likeness": LIKENESS, "features": FEATURES}  # references of the training images, which may lack
+
 
 class NetworkModel(PythonModel):
-    """The pyfunc around a saved network; its artifacts are `weights` and `record`, `likeness` and `golden`."""
+    """The pyfunc around a saved network; its artifacts are `weights`, `record`, perhaps `golden` and `OPTIONAL`."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the weights, and see that golden cases come out as where it was registered; no pickle is involved."""
         paths = {name: Path(path) for name, path in context.artifacts.items()}
-        self._loaded = read_network(paths["weights"], paths["record"], likeness=paths.get("likeness"))
+        self._loaded = read_network(
+            paths["weights"], paths["record"], likeness=paths.get("likeness"), features=paths.get("features")
+        )
         if "golden" in paths:
             check_golden(self._loaded, paths["golden"])
 
@@ -80,8 +84,7 @@ def make_example(record: ModelRecord) -> pd.DataFrame:
 
 
 def artifact_paths(folder: Path) -> dict[str, str]:
-    """The files of a model folder under the names that `NetworkModel` looks for; the reference may lack."""
+    """The files of a model folder under the names that `NetworkModel` looks for."""
     paths = {"weights": folder / WEIGHTS, "record": folder / RECORD}
-    if (folder / LIKENESS).is_file():
-        paths["likeness"] = folder / LIKENESS
+    paths |= {name: folder / file for name, file in OPTIONAL.items() if (folder / file).is_file()}
     return {name: str(path) for name, path in paths.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from osteo_models.data.cache import FOLDER, compare_folder, find_damage, read_listing
 from osteo_models.data.revisions import hash_data, read_data_digest
 from osteo_models.errors import StaleDataError, StoreError, WeightsError
+from osteo_models.registry.inspection import BYTECODE, BYTECODE_NOTE
 from osteo_models.registry.lookup import VersionInfo, get_version, list_versions
 from osteo_models.registry.manifest import MANIFEST, MANIFEST_TAG, REMEDY, hash_files, open_files, read_manifest
 from osteo_models.registry.needs import Runs, find_needs, list_jobs
@@ -111,6 +112,9 @@ def _check_files(tracking: Tracking, version: VersionInfo, where: str) -> Iterat
         if name not in stored:
             yield Finding(where, f"{name} is missing", REMEDY)
         elif name not in listed:
-            yield Finding(where, f"{name} is not in the manifest", "delete it: it was put there afterwards")
+            compiled = f": {BYTECODE_NOTE}" if name.endswith(BYTECODE) else ""
+            yield Finding(
+                where, f"{name} is not in the manifest", f"delete it{compiled or ': it was put there afterwards'}"
+            )
         elif stored[name] != listed[name]:
             yield Finding(where, f"{name} is changed", REMEDY)

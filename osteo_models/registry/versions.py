@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import StaleDataError
-from osteo_models.registry.card import format_metric, write_card
+from osteo_models.registry.card import format_metric, link_pages, write_card
 from osteo_models.registry.inspection import hash_code
 from osteo_models.registry.lookup import (
     CHALLENGER,
@@ -33,7 +33,7 @@ from osteo_models.registry.lookup import (
     set_alias,
 )
 from osteo_models.registry.manifest import MANIFEST_TAG, hash_files, open_files, read_listing, write_manifest
-from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, hash_file, read_network
+from osteo_models.registry.network import FEATURES, LIKENESS, RECORD, WEIGHTS, ModelRecord, hash_file, read_network
 from osteo_models.registry.origin import RECORDS
 from osteo_models.registry.package import write_package
 from osteo_models.registry.runs import JOB_TAG, NOTE_TAG, PARENT_TAG
@@ -94,8 +94,12 @@ def register_version(
         found = _find_marked(client, name, marks)
         model_id = found.tags[MODEL_TAG] if found else _log_model(client, run, name, record, marks)
         tracking.log_changes(client.get_run(run.info.run_id), metrics, model_id)
-        card = write_card(record, metrics, {**(found.tags if found else {}), **tags}, sha256)  # waivers stay in sight
-        kept = _find_intact(tracking, found)
+        links = link_pages(
+            name=name, experiment=run.info.experiment_id, run=run.info.run_id, job_run=run_id, model_id=model_id
+        )
+        noted = {**(found.tags if found else {}), **tags}  # the promotion and waivers stay in sight
+        card = write_card(record, metrics, noted, sha256, links)
+        kept = _find_intact(tracking, found, model_folder)
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "version"
             if kept:
@@ -155,18 +159,25 @@ def _log_model(client: MlflowClient, run: Run, name: str, record: ModelRecord, m
     return model.model_id
 
 
-def _find_intact(tracking: Tracking, found: ModelVersion | None) -> dict[str, str]:
-    """What a version keeps already, if every byte is as it was registered; if not, everything is written anew."""
+def _find_intact(tracking: Tracking, found: ModelVersion | None, model_folder: Path) -> dict[str, str]:
+    """What a version keeps already, if every byte is as it was registered; if not, everything is written anew.
+
+    So it is where an earlier release registered it without something that a version has now.
+    """
     if found is None:
         return {}
     version = get_version(tracking, f"{found.name}/{found.version}")
+    wanted = {f"artifacts/{name}" for name in (LIKENESS, FEATURES) if (model_folder / name).is_file()}
     try:
+        if CODE_TAG not in tracking.client.get_logged_model(version.model_id).tags:
+            return {}
         listed = read_listing(tracking, version)
         with open_files(tracking, version) as folder:
             stored = hash_files(folder)
     except StaleDataError:
         return {}
-    return listed if all(stored.get(name) == digest for name, digest in listed.items()) else {}
+    whole = wanted <= listed.keys() and all(stored.get(name) == digest for name, digest in listed.items())
+    return listed if whole else {}
 
 
 def _add_files(folder: Path, files: Mapping[str, bytes], evidence: Iterable[Path]) -> None:

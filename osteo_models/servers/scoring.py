@@ -23,6 +23,7 @@ def serve_model(model_uri: str, tracking_uri: str, port: int) -> int:
     environment = dict(os.environ)
     silence_telemetry(environment)
     environment |= {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # versions of earlier releases left it beside their code
     # MLflow starts `uvicorn` by its name, which only an activated environment has on its path.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     command = ["mlflow", "models", "serve", "--model-uri", model_uri, "--env-manager", "local"]

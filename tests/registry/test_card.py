@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from osteo_models.registry.card import format_metric, write_card
+from osteo_models.registry.card import add_notes, describe_champion, format_metric, link_pages, write_card
 from osteo_models.registry.network import ModelRecord, read_record
+from osteo_models.registry.runs import REPLACED_TAG
 
 
 @pytest.fixture
@@ -29,6 +30,36 @@ def test_the_card_of_a_synthetic_multimodal_network(record: ModelRecord, stage) 
     ]
     for fact in ("code: `1f3a`", "data: `dd`", "job: `ab12`", "SHA-256 `5ha`", "No medical device"):
         assert fact in card
+
+
+def test_links_lead_within_mlflow_s_pages(record: ModelRecord, stage) -> None:
+    links = link_pages(name="osteo-multimodal", experiment="3", run="r1", job_run="r2", model_id="m-1")
+    card = write_card(record, stage(4), {REPLACED_TAG: "2", "osteo.waived.minimum": "why (who)"}, "5ha", links)
+    for link in (
+        "[its metrics](#/experiments/3/runs/r1)",
+        "[the job that trained it](#/experiments/3/runs/r2)",
+        "[all jobs of that stage](#/experiments/3/runs)",
+        "[its files](#/experiments/3/models/m-1/artifacts)",
+        "[the report](#/experiments/3/runs/r2/artifacts/report/index.html)",
+        "[all versions](#/models/osteo-multimodal)",
+        "- promoted in place of [version 2](#/models/osteo-multimodal/versions/2); `osteo history osteo-multimodal`",
+        "- **waived rule** why (who)",
+    ):
+        assert link in card
+    assert "See " not in write_card(record, stage(4), {}, "5ha")
+    assert "- promoted as the first champion; " in write_card(record, stage(4), {REPLACED_TAG: "0"}, "5ha")
+    noted = add_notes(card, record.name, {REPLACED_TAG: "2"})
+    assert noted == card  # once
+
+
+def test_a_model_says_its_champion_in_the_place_of_the_one_before() -> None:
+    first = describe_champion("About it.", "osteo-a", 1, None)
+    assert first == "About it.\n\nChampion: [version 1](#/models/osteo-a/versions/1)."
+    second = describe_champion(first, "osteo-a", 2, 1)
+    assert second == (
+        "About it.\n\nChampion: [version 2](#/models/osteo-a/versions/2), "
+        "before it [version 1](#/models/osteo-a/versions/1)."
+    )
 
 
 def test_the_card_of_real_data_has_no_synthetic_notice(record: ModelRecord, stage) -> None:

@@ -17,16 +17,19 @@ from osteo_models.explanation import explain_path
 from osteo_models.models import build
 from osteo_models.predict import predict_path
 from osteo_models.registry.ensemble import write_ensemble
+from osteo_models.registry.feature_fit import write_features
 from osteo_models.registry.lookup import get_version
 from osteo_models.registry.manifest import hash_files, open_files, read_listing
 from osteo_models.registry.scoring import encode_picture
 from osteo_models.registry.tracking import JobRun
 from osteo_models.registry.versions import register_version
+from osteo_models.request import PIXELS_ONLY
 from osteo_models.score import patients_path, score_folder
 from osteo_models.training.checkpoint import save_weights
 from tests.data.bodies import draw_bodies
 from tests.data.test_dicom import dicom_bytes
 from tests.registry.conftest import PREPARE, TAGS, stage_metrics
+from tests.registry.test_feature_space import make_tables
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -153,7 +156,8 @@ def test_what_does_not_look_like_the_training_images_is_refused(tracking, ensemb
         assert image.agreement in (2 / 3, 1.0) and image.unlike is None
     lines = list(said.as_lines())
     assert lines[1] == "mean of 3 networks; +- is their standard deviation"
-    assert " +- " in lines[2] and lines[2].endswith("agree")
+    assert lines[2] == PIXELS_ONLY
+    assert " +- " in lines[3] and lines[3].endswith("agree")
     assert sum(line.startswith("  refused: ") for line in lines) == 4
 
 
@@ -194,6 +198,22 @@ def test_a_version_without_a_reference_says_so(tracking, multimodal, folder):
     said = predict_path(tracking, folder, multimodal, "mri")
     assert not said.compared and said.members == 1
     assert "this version has no reference of its training images" in list(said.as_lines())[1]
+
+
+def test_predict_and_score_refuse_what_is_far_in_the_network_s_own_features(
+    tracking, register, stage, make_model, pictures, tmp_path
+):
+    folder = make_model("9" * 16)
+    write_features(folder, make_tables(), tmp_path)
+    name = register(stage(5), folder=folder).name
+    with pytest.raises(InputError, match=r"photograph\.jpg: it does not look .*: feature space: distance \d+, 99% of"):
+        predict_path(tracking, pictures / "photograph.jpg", name, None)
+    said = predict_path(tracking, pictures / "a.png", name, None)
+    assert said.compared and said.notices == () and said.images[0].unlike is None
+    table = score_folder(tracking, pictures, name, tmp_path / "scores.csv", modality="mri")
+    assert {Path(each.file).name for each in table.refused} >= {"photograph.jpg", "ct.png", "notes.txt"}
+    whole = predict_path(tracking, pictures / "photograph.jpg", name, None, accept_unlike=True)
+    assert whole.images[0].unlike.startswith("feature space: ")
 
 
 def test_patients_have_the_uncertainty_of_the_members_means(tracking, ensemble, tmp_path):

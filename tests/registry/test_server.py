@@ -27,6 +27,7 @@ from osteo_models.data.likeness_file import save_likeness
 from osteo_models.data.likeness_fit import fit_likeness
 from osteo_models.models import build
 from osteo_models.processes import HOST, find_port
+from osteo_models.registry.manifest import hash_files
 from osteo_models.registry.network import read_network
 from osteo_models.registry.package import write_package
 from osteo_models.registry.scoring import MOST_ROWS, encode_picture
@@ -222,8 +223,10 @@ def test_it_loads_outside_the_project_by_the_code_that_it_was_registered_with(
     served, folder: Path, tmp_path: Path
 ) -> None:
     package = shutil.copytree(folder / "package", tmp_path / "package")
-    environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("PYTHONPATH", None)
+    environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"):
+        environment.pop(name, None)
+    before = hash_files(package)
     done = subprocess.run(
         [sys.executable, "-c", CODE, str(package)],
         cwd=tmp_path,
@@ -235,6 +238,7 @@ def test_it_loads_outside_the_project_by_the_code_that_it_was_registered_with(
     assert done.returncode == 0, done.stderr
     where, scores = done.stdout.strip().splitlines()[-2:]
     assert where == str(package / "code" / "osteo_models" / "__init__.py")
+    assert hash_files(package) == before  # Python left no bytecode there
     known = served.predict(served.input_example, params={"accept_unlike": True})["score"]
     assert np.allclose(json.loads(scores), known, atol=1e-5)
 

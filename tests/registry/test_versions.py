@@ -16,9 +16,14 @@ from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import InputError, WeightsError
 from osteo_models.models import build
+from osteo_models.registry.feature_fit import write_features
+from osteo_models.registry.lookup import CODE_TAG
 from osteo_models.registry.manifest import read_kept, read_listing
+from osteo_models.registry.needs import read_runs
 from osteo_models.registry.tracking import open_tracking
+from osteo_models.registry.verify import check_version
 from osteo_models.registry.versions import get_version, list_versions, load_network, set_alias
+from tests.registry.test_feature_space import make_tables
 
 
 def _files(tracking, version) -> Path:
@@ -234,3 +239,47 @@ def test_a_version_whose_model_was_deleted_has_no_metrics_left(tracking, registe
     with pytest.raises(MlflowException):
         tracking.client.get_logged_model(version.model_id)
     assert get_version(tracking, f"{version.name}/{version.version}").metrics == {}
+
+
+def test_what_an_earlier_release_registered_is_completed(tracking, register, make_job, make_model, stage) -> None:
+    job = make_job()
+    folder = make_model(job.key, seed=13)
+    version = register(stage(1), folder=folder, job=job)
+    tracking.client.delete_logged_model_tag(version.model_id, CODE_TAG)
+    with pytest.raises(
+        WeightsError, match=r"registered without a record of its code, .*`dvc repro -f register`, which"
+    ):
+        load_network(tracking, version)
+    again = register(stage(1), folder=folder, job=job)
+    assert again.version == version.version
+    load_network(tracking, again)
+    write_features(folder, make_tables(), folder)  # and what it had not is added
+    again = register(stage(1), folder=folder, job=job)
+    assert again.version == version.version and "artifacts/features.safetensors" in read_listing(tracking, again)
+    assert load_network(tracking, again).features is not None
+
+
+def test_bytecode_beside_the_code_is_told_and_can_be_deleted(tracking, register, stage) -> None:
+    version = register(stage(1), seed=14)
+    place = _files(tracking, version) / "code" / "osteo_models" / "__pycache__"
+    place.mkdir()
+    for name in ("terms.cpython-311.pyc", "errors.cpython-311.pyc"):
+        (place / name).write_bytes(b"compiled")
+    with pytest.raises(
+        WeightsError, match=r"errors.cpython-311.pyc and 1 more are bytecode, .*delete it \(Python left"
+    ):
+        load_network(tracking, version)
+    found = [finding for finding in check_version(tracking, version, read_runs(tracking)) if ".pyc" in finding.found]
+    assert [finding.remedy.partition(":")[0] for finding in found] == ["delete it", "delete it"]
+    shutil.rmtree(place)
+    load_network(tracking, version)
+
+
+def test_links_of_the_card_lead_to_what_is_there(tracking, register, make_job, stage) -> None:
+    job = make_job()
+    version = register(stage(1), job=job, seed=15)
+    card = tracking.client.get_model_version(version.name, str(version.version)).description
+    run = tracking.client.get_run(version.run_id)
+    here = f"#/experiments/{run.info.experiment_id}"
+    assert f"]({here}/runs/{version.run_id})" in card and f"]({here}/models/{version.model_id}/artifacts)" in card
+    assert f"]({here}/runs/{tracking.find_job(job.key).run_id}/artifacts/report/index.html)" in card

@@ -104,7 +104,7 @@ def fit_features(
     return FeatureSpace(members, limits)
 
 
-def _look(loaded: LoadedNetwork, chosen: Images | Features, name: Modality) -> list[Numbers]:
+def _look(loaded: LoadedNetwork, chosen: npt.NDArray[np.uint8 | np.float32], name: Modality) -> list[Numbers]:
     """The features of images for each member; a frozen backbone's are the same for all."""
     if chosen.ndim == 2:
         return [chosen.astype(np.float64)] * loaded.record.members

@@ -135,9 +135,10 @@ class LoadedNetwork:
         parts: dict[Modality, npt.NDArray[np.intp]] = {
             name: np.flatnonzero([item == name for item in modalities]) for name in MODALITIES
         }
-        seen = {name: self._examine(network, images[rows], name) for name, rows in parts.items() if rows.size}
-        order = np.argsort(np.concatenate([parts[name] for name in seen]))
-        scores, features = (np.concatenate([each[place] for each in seen.values()])[order] for place in (0, 1))
+        taken: list[Modality] = [name for name in MODALITIES if parts[name].size]
+        seen = [self._examine(network, images[parts[name]], name) for name in taken]
+        order = np.argsort(np.concatenate([parts[name] for name in taken]))
+        scores, features = (np.concatenate([each[place] for each in seen])[order] for place in (0, 1))
         return scores, features
 
     def _examine(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import stat
@@ -10,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
@@ -44,20 +43,6 @@ def check_half_made(project: Project) -> Iterator[Ailment]:
             )
 
 
-def check_dvc_locks(project: Project) -> Iterator[Ailment]:
-    """Locks of DVC whose process is gone."""
-    path = project.settings.root / ".dvc" / "tmp" / "rwlock"
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    pids = sorted(set(_list_pids(held)))
-    gone = [pid for pid in pids if not psutil.pid_exists(pid)]
-    if gone and gone == pids:
-        found = f"held by process {', '.join(map(str, gone))}, which is gone"
-        yield Ailment(str(path), found, f"rm {path}", lambda: _unlink(path))
-
-
 def check_ray(_: Project) -> Iterator[Ailment]:
     """Ray's processes that lost their driver, and logs of old sessions."""
     place = Path(tempfile.gettempdir()) / f"osteo-ray-{os.getuid()}"
@@ -82,17 +67,6 @@ def _data(project: Project) -> Path:
     return project.settings.root / (project.params.data.path if project.params else "data")
 
 
-def _list_pids(held: Any) -> Iterator[int]:
-    if isinstance(held, dict):
-        if isinstance(held.get("pid"), int):
-            yield held["pid"]
-        for value in held.values():
-            yield from _list_pids(value)
-    elif isinstance(held, list):
-        for value in held:
-            yield from _list_pids(value)
-
-
 def _is_old(session: Path) -> bool:
     """A session's name ends with the number of its driver."""
     pid = session.name.rpartition("_")[2]
@@ -110,14 +84,9 @@ def _remove(*paths: Path) -> str:
     return f"{len(paths)} folders removed" if len(paths) > 1 else "removed"
 
 
-def _unlink(path: Path) -> str:
-    path.unlink(missing_ok=True)
-    return "removed"
-
-
 def _end(process: psutil.Process) -> str:
     process.kill()
     return f"process {process.pid} ended"
 
 
-CHECKS: Final[tuple[Check, ...]] = (check_key, check_half_made, check_dvc_locks, check_ray)
+CHECKS: Final[tuple[Check, ...]] = (check_key, check_half_made, check_ray)

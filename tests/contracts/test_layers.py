@@ -16,6 +16,8 @@ ENVIRONMENT_READERS = {
     "registry/store.py",
     "servers/cluster.py",
     "servers/launch.py",
+    "doctor/servers.py",
+    "doctor/work.py",
     "servers/local.py",
     "servers/scoring.py",
     "training/cluster.py",

@@ -195,18 +195,6 @@ def test_half_made_folders(project) -> None:
     assert found.mend() == "removed" and not made.exists()
 
 
-def test_locks_of_dvc(project) -> None:
-    path = project.settings.root / ".dvc" / "tmp" / "rwlock"
-    assert ask(leftovers.check_dvc_locks, project) == []
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"data": {"read": [{"pid": os.getpid(), "cmd": "repro"}]}}))
-    assert ask(leftovers.check_dvc_locks, project) == []
-    path.write_text(json.dumps({"data": {"write": {"pid": 4_194_305, "cmd": "repro"}}}))
-    (found,) = ask(leftovers.check_dvc_locks, project)
-    assert found.found == "held by process 4194305, which is gone"
-    assert found.mend() == "removed" and not path.exists()
-
-
 def test_ray(project, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(leftovers.tempfile, "gettempdir", lambda: str(tmp_path))
     place = tmp_path / f"osteo-ray-{os.getuid()}"

@@ -24,13 +24,13 @@ check: setup
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-# The scenarios wait much and compute little: they run beside the rest, and are shown after it. Deployments have a
-# process of their own: Prefect's tables and MLflow's cannot be mapped in one.
+# The scenarios wait much and compute little: they run beside the rest, and are shown after it. What imports the Prefect
+# server has a process of its own: its tables and those of MLflow cannot be mapped in one.
 test: setup
 	@$(BIN)/python -m pytest tests/scenarios > .pytest-scenarios.log 2>&1 & scenarios=$$!; \
 	trap "kill $$scenarios" INT TERM; \
-	$(BIN)/python -m pytest --ignore=tests/scenarios --ignore=tests/deployments; rest=$$?; \
-	$(BIN)/python -m pytest tests/deployments || rest=1; \
+	$(BIN)/python -m pytest --ignore=tests/scenarios --ignore=tests/deployments --ignore=tests/security; rest=$$?; \
+	$(BIN)/python -m pytest tests/deployments tests/security || rest=1; \
 	wait $$scenarios; beside=$$?; cat .pytest-scenarios.log; exit $$((rest || beside))
 
 test-faults: setup

@@ -193,7 +193,7 @@ def run_tasks(
                     errors.append(error)
     finally:
         for ready in waiting:  # only where something else went wrong
-            ray.cancel(ready)
+            ray.cancel(ready, force=True)  # a worker interrupted amid its imports would fail whatever comes next
     return errors
 
 

@@ -156,6 +156,30 @@ def test_a_task_that_dies_is_tried_again_and_the_others_go_on(cluster_of, tables
     assert len(list(tmp_path.glob("2-*"))) == 3
 
 
+def test_a_worker_that_was_interrupted_is_not_used_again(cluster_of, tables, tmp_path):
+    """Python cannot import a module again whose first import was broken off."""
+
+    def work(item: int, folder: str) -> int:
+        (Path(folder) / str(os.getpid())).touch()
+        if item == 1:
+            time.sleep(60)
+        return os.getpid()
+
+    def stop(item: int, pid: int) -> None:
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    cluster_of(as_arrays(tables))
+    task = ray.remote(work).options(max_retries=0)
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(lambda item: task.remote(item, str(tmp_path)), [0, 1], stop)
+    interrupted = {int(path.name) for path in tmp_path.iterdir()}
+    used = {}
+    assert run_tasks(lambda item: task.remote(item, str(tmp_path)), [0, 2, 3, 4], used.__setitem__) == []
+    assert len(set(used.values()) & interrupted) <= 1  # the one that had finished
+
+
 def test_a_killed_extraction_leaves_whole_chunks_and_goes_on(cluster_of, tables, tmp_path):
     """The driver dies of SIGKILL with some chunks done, on the cluster that then finishes the work."""
     cluster_of(as_arrays(tables))

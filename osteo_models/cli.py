@@ -73,9 +73,12 @@ def search(status: bool, as_json: bool) -> None:
 
     Runs the DVC stages up to `search`, then prints its candidates and its winner.
     """
-    from osteo_models.search import as_lines, read_status, run_search, tell_dashboard
+    from osteo_models.params import load_params
 
     settings = load_settings()
+    load_params(settings.root / "params.yaml")  # told before what trains is imported
+    from osteo_models.search import as_lines, read_status, run_search, tell_dashboard
+
     if status:
         found = read_status(settings)
     elif as_json:  # which goes to the standard output alone

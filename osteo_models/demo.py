@@ -12,7 +12,6 @@ from pathlib import Path
 from osteo_models.data.revisions import check_data, read_data_digest, run_dvc, start_dvc
 from osteo_models.errors import GateRefused, InputError, OsteoError, StaleDataError, StoreError
 from osteo_models.params import Params, load_params
-from osteo_models.preflight import check_params
 from osteo_models.settings import ERROR_FILE, Settings
 
 Say = Callable[[str], None]
@@ -31,6 +30,8 @@ def run_demo(settings: Settings, *, servers: bool, say: Say) -> None:
     """
     started = time.monotonic()
     params = load_params(settings.root / "params.yaml")
+    from osteo_models.preflight import check_params  # imports what trains: a fault in params.yaml is told before
+
     check_params(params, settings.weights_dir)
     _check_journal(settings)
     with only_one(settings.state):

@@ -19,7 +19,7 @@ def _tracking() -> Any:
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
 @click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
 @click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
@@ -37,7 +37,7 @@ def predict(path: Path, model: str, modality: Any, accept_unlike: bool, as_json:
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
 @click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
 @click.option(

@@ -15,6 +15,7 @@ import pydicom
 from PIL import Image
 from pydicom.pixels.processing import apply_modality_lut
 
+from osteo_models.data.decoding import decode_pixels
 from osteo_models.errors import ImageError
 from osteo_models.terms import DICOM_MODALITY, Modality
 
@@ -163,7 +164,7 @@ def _read_dicom(data: bytes, where: str) -> SourceImage:
             modality = _modality(dataset, where)
             _check_frame(dataset, where)
             _check_scale(dataset, modality, where)
-            stored = dataset.pixel_array
+            stored = decode_pixels(dataset)
             # Modality LUT or rescale slope and intercept (PS3.3 C.11.1): CT values become Hounsfield units.
             pixels = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
             if dataset.get("PhotometricInterpretation") == "MONOCHROME1":

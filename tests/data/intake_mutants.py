@@ -7,6 +7,7 @@ import random
 import warnings
 from dataclasses import dataclass, field
 
+import imagecodecs
 import numpy as np
 import pydicom
 from PIL import Image
@@ -17,7 +18,13 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
@@ -29,6 +36,15 @@ SYNTAXES = (
     *(ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian),
     *(DeflatedExplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit),
 )
+# How the pixels of further ones are packed; lossy are JPEG's with 12 bits, and JPEG-LS's within 3.
+PACKED = {
+    JPEGLossless: lambda values: imagecodecs.jpeg8_encode(values, bitspersample=12, lossless=True, predictor=6),
+    JPEGLosslessSV1: lambda values: imagecodecs.jpeg8_encode(values, bitspersample=12, lossless=True, predictor=1),
+    JPEGExtended12Bit: lambda values: imagecodecs.jpeg8_encode(values, level=95, bitspersample=12),
+    JPEGLSLossless: imagecodecs.jpegls_encode,
+    JPEGLSNearLossless: lambda values: imagecodecs.jpegls_encode(values, level=3),
+    JPEG2000Lossless: lambda values: imagecodecs.jpeg2k_encode(values, reversible=True, codecformat="j2k"),
+}
 LONG_HEADS = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")  # PS3.5 7.1.2
 # The attributes that decide each fact that is used of a file: a fact may differ from the original's when one of these
 # is read otherwise, and never else.
@@ -83,7 +99,10 @@ def encode(syntax: str, seed: int) -> bytes:
         outer.ConceptNameCodeSequence = pydicom.Sequence([inner])
         inner = outer
     dataset.ProcedureCodeSequence = pydicom.Sequence([inner])
-    if syntax == RLELossless:
+    if syntax in PACKED:
+        dataset.PixelData = encapsulate([PACKED[syntax](grey_pixels(seed).astype(np.uint16) * 11)])
+        dataset["PixelData"].is_undefined_length = True
+    elif syntax == RLELossless:
         dataset.compress(RLELossless, generate_instance_uid=False)
     elif syntax == JPEGBaseline8Bit:
         picture = io.BytesIO()
@@ -100,7 +119,7 @@ def encode(syntax: str, seed: int) -> bytes:
 
 
 def grey_pixels(seed: int) -> np.ndarray:
-    """What the JPEG slice is of: smooth, so that the encoding keeps it nearly."""
+    """What the JPEG slices are of: smooth, so that a lossy encoding keeps it nearly."""
     rows, columns = np.mgrid[0:64, 0:48]
     return (120 + 60 * np.sin(rows / 9 + seed) + 50 * np.cos(columns / 7)).astype(np.uint8)
 

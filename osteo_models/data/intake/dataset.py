@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from osteo_models.data.clinical import COLUMNS
+from osteo_models.data.intake.alike import find_nearest_of_others
 from osteo_models.data.intake.ledger import Ledger
 from osteo_models.errors import OsteoError
 
 IMAGES: Final = "dicom"
-MOST_DIFFERENT_BITS: Final = 8  # of 256, between images that look alike
-ROWS_AT_ONCE: Final = 512
 
 
 @dataclass(frozen=True)
@@ -164,26 +162,11 @@ def _mark_look_alikes(images: dict[str, ImageRow]) -> list[ImageRow]:
         return []
     looks = np.array([np.frombuffer(bytes.fromhex(row.look), np.uint64) for row in rows])
     patients = np.unique([row.path.split("/")[0] for row in rows], return_inverse=True)[1]
-    alike = _nearest_of_others(looks, patients)
+    alike = find_nearest_of_others(looks, patients)
     return [
         ImageRow(row.path, row.input, row.pixels, row.look, rows[other].path if other >= 0 else "")
         for row, other in zip(rows, alike, strict=True)
     ]
-
-
-def _nearest_of_others(looks: npt.NDArray[np.uint64], patients: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-    """For each image the most alike one of another patient; -1 where none is alike."""
-    nearest = np.full(len(looks), -1, np.int64)
-    for start in range(0, len(looks), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        apart = np.zeros((len(looks[part]), len(looks)), np.uint16)
-        for word in range(looks.shape[1]):
-            apart += np.bitwise_count(looks[part, word, None] ^ looks[None, :, word])
-        apart[patients[part, None] == patients[None, :]] = np.iinfo(np.uint16).max
-        best = apart.argmin(axis=1)
-        found = apart[np.arange(len(best)), best] <= MOST_DIFFERENT_BITS
-        nearest[part] = np.where(found, best, -1)
-    return nearest
 
 
 def _merge_clinical(path: Path, new: pd.DataFrame) -> None:

@@ -8,13 +8,11 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import pydicom
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
 
+from osteo_models.data.decoding import can_decode
 from osteo_models.data.intake.refusal import Refusal
 from osteo_models.terms import DICOM_MODALITY, Modality
 
@@ -170,16 +168,9 @@ def _check_pixels(dataset: pydicom.Dataset, frames: int) -> None:
         raise Refusal("too_large")
     if not all(SIDE_PIXELS[0] <= side <= SIDE_PIXELS[1] for side in (rows, columns)):
         raise Refusal("implausible")
-    if not _has_decoder(str(dataset.file_meta.get("TransferSyntaxUID") or "")):
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
+    if syntax and not can_decode(syntax):
         raise Refusal("unknown_encoding")
-
-
-@lru_cache(maxsize=64)
-def _has_decoder(syntax: str) -> bool:
-    try:
-        return get_decoder(UID(syntax)).is_available if syntax else True
-    except (NotImplementedError, ValueError):
-        return False
 
 
 def group_value(dataset: pydicom.Dataset, frame: int, group: str, name: str) -> Any:

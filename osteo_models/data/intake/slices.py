@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from PIL import Image
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut
-from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit
 
+from osteo_models.data.decoding import decode_pixels
 from osteo_models.data.intake.headers import MAX_PIXELS, SIDE_PIXELS, Header, Plane, group_value
 from osteo_models.data.intake.refusal import Refusal
 from osteo_models.data.intake.streams import check_streams
@@ -25,8 +24,6 @@ from osteo_models.terms import Modality
 Pixels = npt.NDArray[np.int16] | npt.NDArray[np.uint16]
 HU: Final = (-1024, 32767)
 MR_MAXIMUM: Final = 65535
-# What Pillow cannot decode, pydicom would try again with GDCM, which ends the process on some damaged JPEG streams.
-PLUGINS: Final = dict.fromkeys((JPEGBaseline8Bit, JPEG2000, JPEG2000Lossless), "pillow")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +59,7 @@ def decode_slices(dataset: pydicom.Dataset, header: Header) -> Iterator[Slice]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             check_streams(dataset, header.frames)
-            syntax = dataset.file_meta.TransferSyntaxUID
-            stored, _ = get_decoder(syntax).as_array(dataset, decoding_plugin=PLUGINS.get(syntax, ""))
+            stored = decode_pixels(dataset)
     except Refusal:
         raise
     except Exception:  # noqa: BLE001  damaged pixel data make decoders raise anything

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ PERCENTILES: Final = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 SLACK: Final = 2.0  # on the limits, where only the reason is sought: turning back resamples a second time
 
 # A network that is not equivariant must not see the body another way up than in training.
-TURNS: Final[Mapping[str, Callable[[Grey], Grey]]] = {
+TURNS: Final[Mapping[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]]] = {
     "turned by 90 degrees": lambda images: np.rot90(images, 1, axes=(1, 2)),
     "turned by 180 degrees": lambda images: np.rot90(images, 2, axes=(1, 2)),
     "turned by 270 degrees": lambda images: np.rot90(images, 3, axes=(1, 2)),
@@ -147,8 +147,13 @@ class Likeness:
 
 def describe_images(images: Grey) -> View:
     """What the checks look at: images (n, 80, 60)."""
-    turned = {name: _describe_structure(_resize(turn(images))) for name, turn in TURNS.items()}
-    return View(_describe_tones(images), _describe_structure(images), turned)
+    structure = _describe_structure(images)
+    grids = structure.reshape(len(images), IMAGE_ROWS // BLOCK, IMAGE_COLUMNS // BLOCK)
+    turned: dict[str, Numbers] = {}
+    for name, turn in TURNS.items():
+        quarter = turn(grids).shape != grids.shape  # that is a picture of another shape; else the blocks change places
+        turned[name] = _describe_structure(_resize(turn(images))) if quarter else turn(grids).reshape(structure.shape)
+    return View(_describe_tones(images), structure, turned)
 
 
 def _describe_tones(images: Grey) -> Numbers:

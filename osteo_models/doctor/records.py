@@ -1,4 +1,4 @@
-"""The journal of promotions, and the champions that it names."""
+"""The journal of promotions, the champions that it names, and what versions need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Final
 
 from osteo_models.doctor.ailment import Ailment, Check, Project
 from osteo_models.registry.journal import REMEDY
-from osteo_models.registry.lookup import CHAMPION, list_aliases
+from osteo_models.registry.lookup import CHAMPION, list_aliases, list_versions
+from osteo_models.registry.needs import read_runs
+from osteo_models.registry.verify import check_version
 
 
 def check_journal(project: Project) -> Iterator[Ailment]:
@@ -36,8 +38,18 @@ def check_champions(project: Project) -> Iterator[Ailment]:
         )
 
 
+def check_versions(project: Project) -> Iterator[Ailment]:
+    """Runs and models of MLflow that somebody deleted and a version needs; every byte is left to `osteo verify`."""
+    if project.tracking is None or not (versions := list_versions(project.tracking)):
+        return
+    runs = read_runs(project.tracking)
+    for version in versions:
+        for finding in check_version(project.tracking, version, runs, every_byte=False):
+            yield Ailment(finding.where, finding.found, finding.remedy)
+
+
 def _version(number: int | None) -> str:
     return "nowhere" if number is None else f"version {number}"
 
 
-CHECKS: Final[tuple[Check, ...]] = (check_journal, check_champions)
+CHECKS: Final[tuple[Check, ...]] = (check_journal, check_champions, check_versions)

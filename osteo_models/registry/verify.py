@@ -6,12 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from osteo_models.data.cache import FOLDER, compare_folder, find_damage, read_listing
+from osteo_models.data.cache import FOLDER, compare_folder, find_damage
+from osteo_models.data.cache import read_listing as read_folder
 from osteo_models.data.revisions import hash_data, read_data_digest
 from osteo_models.errors import StaleDataError, StoreError, WeightsError
 from osteo_models.registry.inspection import BYTECODE, BYTECODE_NOTE
 from osteo_models.registry.lookup import VersionInfo, get_version, list_versions
-from osteo_models.registry.manifest import MANIFEST, MANIFEST_TAG, REMEDY, hash_files, open_files, read_manifest
+from osteo_models.registry.manifest import (
+    MANIFEST,
+    MANIFEST_TAG,
+    REMEDY,
+    hash_files,
+    open_files,
+    read_listing,
+    read_manifest,
+)
 from osteo_models.registry.needs import Runs, find_needs, list_jobs
 from osteo_models.registry.tracking import Tracking
 
@@ -43,11 +52,23 @@ def choose_versions(tracking: Tracking, reference: str | None) -> list[VersionIn
     return list_versions(tracking, reference)
 
 
-def check_version(tracking: Tracking, version: VersionInfo, runs: Runs) -> Iterator[Finding]:
-    """Every file of a version against its manifest, and the runs that it needs."""
+def check_version(
+    tracking: Tracking, version: VersionInfo, runs: Runs, *, every_byte: bool = True
+) -> Iterator[Finding]:
+    """Every file of a version against its manifest, and the runs that it needs.
+
+    Args:
+        tracking: The store.
+        version: The version.
+        runs: From `read_runs`.
+        every_byte: Whether to read all files; else the manifest alone, which takes no time.
+    """
     where = f"{version.name} version {version.version}"
     try:
-        yield from _check_files(tracking, version, where)
+        if every_byte:
+            yield from _check_files(tracking, version, where)
+        else:
+            read_listing(tracking, version)
     except (StaleDataError, WeightsError) as error:
         yield Finding(where, error.found, error.remedy)
     except StoreError as error:
@@ -78,7 +99,7 @@ def check_data(root: Path, data: str, cache: Path | None, *, paths: bool = False
     if digest is None:
         yield Finding(f"{data}.dvc", "missing or unreadable", f"get it back with `git checkout {data}.dvc`")
         return
-    listing = read_listing(cache, digest) if cache and digest.endswith(FOLDER) else None
+    listing = read_folder(cache, digest) if cache and digest.endswith(FOLDER) else None
     if not (root / data).exists():
         yield Finding(data, "the data set is not here", f"get it with `dvc checkout {data}` or `dvc pull`")
     elif listing is not None:

@@ -9,6 +9,8 @@ import shutil
 import pytest
 
 from osteo_models.data.cache import find_cache
+from osteo_models.doctor.ailment import Project
+from osteo_models.doctor.records import check_versions
 from osteo_models.registry.needs import read_runs
 from osteo_models.registry.verify import check_data, check_version, choose_versions
 
@@ -127,6 +129,23 @@ def test_runs_lost_with_their_experiment_or_for_good_are_told(project) -> None:
     run_id = project.tracking.find_job(project.jobs[0].key).run_id
     client._tracking_client.store._hard_delete_run(run_id)  # what `mlflow gc` does
     assert f"{head}job {project.jobs[0].key} is gone from MLflow; restore the database" in findings(project)[-1]
+
+
+def test_the_doctor_misses_a_run_that_was_deleted_or_purged_elsewhere(project) -> None:
+    given = Project(project.settings, project.params, project.tracking, None)
+    assert list(check_versions(given)) == []
+    client, run_id = project.tracking.client, project.version.run_id
+    client.delete_run(run_id)
+    (told,) = check_versions(given)
+    restore = f"restore it with `mlflow runs restore --run-id {run_id}` in this store"
+    assert str(told) == f"osteo-unimodal-mri version 1: the run of its registration was deleted; {restore}"
+    client._tracking_client.store._hard_delete_run(run_id)  # what `mlflow gc` does
+    gone = " ".join(map(str, check_versions(given)))
+    assert "osteo-unimodal-mri version 1: the run of its registration is gone from MLflow; restore the database" in gone
+    flip(project.files / "artifacts" / "model.safetensors", random.Random(4))
+    assert "model.safetensors" not in " ".join(map(str, check_versions(given)))  # `osteo verify` reads every byte
+    shutil.rmtree(project.files)
+    assert any("manifest.json cannot be read" in each.found for each in check_versions(given))
 
 
 def test_a_deleted_model_is_told(project) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from osteo_models.data.revisions import read_commit, read_data_digest
+from osteo_models.errors import TableError
 from osteo_models.evaluation.predictions import Predictions, read_predictions
 from osteo_models.params import Params
-from osteo_models.registry.kept import read_kept_predictions
+from osteo_models.registry.evidence import PREDICTIONS, read_kept
 from osteo_models.registry.runs import is_synthetic
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.versions import VersionInfo, get_version, list_versions
@@ -99,7 +100,10 @@ def _describe(tracking: Tracking, settings: Settings, info: VersionInfo, referen
     with tracking.reading():
         stated = tracking.client.get_run(info.run_id).data.params if info.run_id else {}
     shown = {name: str(value) for name, value in stated.items() if name in SETTINGS or name.startswith("spec.")}
-    predictions = read_kept_predictions(tracking, info) or _read_present(settings, info)
+    kept = read_kept(tracking, info)
+    if fault := kept.faults.get(PREDICTIONS):
+        raise TableError(fault, where=info.uri, remedy="`osteo verify` says which files of the version were changed")
+    predictions = list(kept.predictions.values()) or _read_present(settings, info)
     return Side(reference, info.name, info.version, info.aliases, info.metrics, info.tags, shown, predictions)
 
 

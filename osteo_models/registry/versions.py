@@ -116,6 +116,7 @@ def register_version(
         else:
             _refresh(client, found, stated, card)
         tracking.log_texts(run.info.run_id, _params(record), {NOTE_TAG: card})
+        client.update_run(run.info.run_id, name=f"{name} version {found.version}")
         client.set_terminated(run.info.run_id, "FINISHED")
         client.set_registered_model_alias(name, CHALLENGER, found.version)  # whatever was registered last stands for it
         return get_version(tracking, f"{name}/{found.version}")

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from sklearn.datasets import load_sample_image
 
-from osteo_models.data.likeness import CHECKS, TURNS, Likeness
+from osteo_models.data.likeness import CHECKS, TURNS, Likeness, describe_images
 from osteo_models.data.likeness_file import load_likeness, save_likeness
 from osteo_models.data.likeness_fit import fit_likeness
 from osteo_models.errors import InputError, WeightsError
@@ -94,6 +94,15 @@ def test_the_limits_come_from_patients_left_out(likeness) -> None:
     assert alone.references["mri"].limits[CHECKS.index("modality")] == -np.inf
     assert np.allclose(alone.references["mri"].limits[:2], reference.limits[:2])
     assert alone.find_fault(draw_bodies("ct", patients=2, each=1, seed=3)[0][0], "mri") is not None
+
+
+def test_a_turned_image_is_seen_as_the_image_of_it_would_be(new) -> None:
+    images = new["mri"]
+    seen = describe_images(images).turned
+    for name in ("turned by 180 degrees", "mirrored", "turned upside down"):
+        assert np.allclose(seen[name], describe_images(TURNS[name](images)).structure, rtol=0, atol=1e-12)
+    back = describe_images(np.stack([np.asarray(Image.fromarray(np.rot90(one)).resize((60, 80))) for one in images]))
+    assert np.abs(seen["turned by 90 degrees"] - back.structure).mean() < 0.1  # by another resampling
 
 
 def test_a_single_patient_is_no_reference() -> None:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from osteo_models.cli import main
-from osteo_models.errors import InputError
+from osteo_models.errors import InputError, TableError
 from osteo_models.evaluation import evaluate_predictions
 from osteo_models.pages import compare_versions, write_report
 from osteo_models.params import load_params
@@ -69,6 +69,19 @@ def test_without_kept_predictions_those_of_the_same_job_are_taken(folder, make_j
     assert "Hold-out (" in out.read_text(encoding="utf-8")
     out = compare_versions(params, settings, "osteo-unimodal-mri/1", "osteo-unimodal-mri/2", folder / "other.html")
     assert "No image was scored by both versions" in out.read_text(encoding="utf-8")
+
+
+def test_kept_predictions_that_were_spoilt_are_told(folder, make_job, make_model):
+    job = make_job()
+    spoilt = folder / "stage-5" / "unimodal-mri-patient.parquet"
+    spoilt.parent.mkdir()
+    spoilt.write_bytes(b"spoilt")
+    register(folder, job, make_model(job.key), [spoilt])
+    name = "osteo-unimodal-mri/1"
+    with pytest.raises(
+        TableError, match=r"not a readable parquet file .*; `osteo verify` says which files of the vers"
+    ):
+        compare_versions(load_params(folder / "params.yaml"), load_settings(folder), name, name)
 
 
 @pytest.mark.parametrize("asked", ["osteo-nothing@champion", "osteo-unimodal-mri@nobody", "osteo-unimodal-mri/9"])

@@ -1,0 +1,107 @@
+"""Registering takes two seconds, the reference of features included, and one image of a loaded version 20 ms."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from osteo_models.data.likeness_file import save_likeness
+from osteo_models.data.likeness_fit import fit_likeness
+from osteo_models.registry.ensemble import write_ensemble
+from osteo_models.registry.feature_fit import write_features
+from osteo_models.registry.network import LIKENESS, RECORD, WEIGHTS, read_network
+from osteo_models.registry.scoring import encode_picture, score_table
+from osteo_models.registry.versions import load_network, register_version
+from osteo_models.training.features import join_chunks, split_rows, write_chunk
+from osteo_models.training.tables import Tables
+from tests.data.bodies import draw_bodies
+from tests.registry.conftest import TAGS, stage_metrics
+
+pytestmark = pytest.mark.slow
+MEMBERS = 5
+NETWORKS = {
+    "unimodal": ("unimodal", "mri", 1),
+    "combined": ("unimodal", "combined", 1),
+    "multimodal": ("multimodal", "multimodal", 1),
+    "traditional": ("traditional_cnn", "combined", 1),
+    "lite0": ("efficientnet_lite0", "combined", 1),
+    "unimodal-ensemble": ("unimodal", "mri", MEMBERS),
+    "multimodal-ensemble": ("multimodal", "multimodal", MEMBERS),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tables() -> Tables:
+    """As many images as the platform looks at, and more: 400 of each modality, of 100 people."""
+    parts = {name: draw_bodies(name, patients=100, each=4, seed=1) for name in ("mri", "ct")}
+    modalities = [name for name, (images, _) in parts.items() for _ in images]
+    splits = pd.DataFrame({"modality": modalities, "patient_id": [one for _, names in parts.values() for one in names]})
+    splits = splits.assign(holdout=0, fold_patient=(splits.index // 4 % MEMBERS).astype("int64"))
+    return Tables(splits, splits.iloc[:0], np.concatenate([images for images, _ in parts.values()]), {})
+
+
+@pytest.fixture(scope="module")
+def stored(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a frozen backbone made of the images, as training leaves it."""
+    folder, chunks = tmp_path_factory.mktemp("features"), split_rows(len(tables.images))
+    made = np.random.default_rng(1).normal(size=(len(tables.images), 1280)).astype(np.float32)
+    for first, end in chunks:
+        write_chunk(folder, "lite0", (first, end), made[first:end], 1.0)
+    join_chunks(folder, "lite0", chunks)
+    return folder
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_version_is_registered_in_2_s_and_scores_an_image_in_20_ms(
+    name: str, tables: Tables, stored: Path, tracking, make_job, make_model, tmp_path: Path
+) -> None:
+    """In time of this process, the least of some: another thread on the same core slows even that."""
+    architecture, images, members = NETWORKS[name]
+    known, registering = tables.splits, []
+    likeness = fit_likeness(tables.images, known["modality"].tolist(), known["patient_id"].tolist())  # once for all
+    for attempt in range(2):
+        job = make_job()
+        given = {
+            "recipe": {"precision": "bfloat16"},
+            "job": {"start": {"features": "lite0"} if name == "lite0" else {}},
+        }
+        folder = make_model(job.key, architecture=architecture, images=images, **given)
+        if members > 1:
+            model = json.loads((folder / "model.json").read_text())
+            seeds = range(attempt * members, (attempt + 1) * members)
+            weights = [make_model(architecture=architecture, images=images, seed=seed) / WEIGHTS for seed in seeds]
+            folder = tmp_path / str(attempt)
+            write_ensemble(folder, model, weights, key=job.key)
+        read_network(folder / WEIGHTS, folder / RECORD)  # timm is imported once in a process
+        run_id = tracking.begin_job(job)
+        began = time.process_time()
+        write_features(folder, tables, stored)
+        save_likeness(folder / LIKENESS, likeness)
+        version = register_version(tracking, model_folder=folder, metrics=stage_metrics(), tags=TAGS, run_id=run_id)
+        registering.append(time.process_time() - began)
+    assert min(registering) < 2.0
+
+    loaded = load_network(tracking, version)
+    assert loaded.features and loaded.likeness
+    table = pd.DataFrame({"image": [encode_picture(tables.images[0])], "modality": ["mri"]})
+    scoring = []
+    for _ in range(40):
+        began = time.process_time()
+        score_table(loaded, table, accept_unlike=True)
+        scoring.append(time.process_time() - began)
+    print(f"{name}: registered in {min(registering):.2f} s, an image scored in {1000 * min(scoring):.1f} ms")  # noqa: T201
+    assert min(scoring) < 0.020

@@ -24,6 +24,7 @@ SAMPLE: Final = 300  # images of a modality, of as many patients as there are
 MEMBER_SAMPLE: Final = 150  # for each member of an ensemble
 COMPONENTS: Final = 128
 FOLDS: Final = 10  # of patients, where a network alone is looked at
+RANK: Final = 1e-9  # of the largest variance: below it a direction is rounding
 FLOOR: Final = 0.01  # of the mean variance: features that hardly vary must not decide
 
 Whole = npt.NDArray[np.int64]
@@ -124,14 +125,17 @@ def _fit_members(features: Sequence[Numbers], out: Whole, *, alone: bool) -> tup
 
 
 def _fit(rows: Numbers) -> Gaussian:
-    """By singular values: a backbone has more features than there are images."""
+    """By the products of images with each other: a backbone has more features than there are images."""
     mean = rows.mean(axis=0)
-    _, spread, axes = np.linalg.svd(rows - mean, full_matrices=False)
-    variances = spread**2 / max(1, len(rows) - 1)
+    offset = rows - mean
+    squares, sides = np.linalg.eigh(offset @ offset.T)
+    kept = min(COMPONENTS, int((squares > RANK * squares[-1]).sum()))
+    squares, sides = squares[::-1], sides[:, ::-1]
+    axes = sides[:, :kept].T @ offset / np.sqrt(squares[:kept, None])
+    variances = np.maximum(squares, 0) / max(1, len(rows) - 1)
     floor = max(FLOOR * float(variances.sum()) / mean.size, 1e-9)
-    kept = min(COMPONENTS, len(variances))
     beyond = float(variances[kept:].sum()) / max(1, mean.size - kept)
-    return Gaussian(mean, axes[:kept], np.maximum(variances[:kept], floor), np.array(max(beyond, floor)))
+    return Gaussian(mean, axes, np.maximum(variances[:kept], floor), np.array(max(beyond, floor)))
 
 
 def choose_rows(patients: npt.NDArray[np.str_], most: int) -> Whole:

@@ -55,5 +55,9 @@ def add_machine(cluster: Cluster, **resources: Any) -> Any:
 def list_trials(node: Any) -> list[int]:
     """The worker processes of a node that hold a trial."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    found = [each for each in raylet.children(recursive=True) if "FoldTrial" in " ".join(each.cmdline())]
-    return [each.pid for each in found]
+    found: list[int] = []
+    for each in raylet.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile, and may be a zombie
+            if "FoldTrial" in " ".join(each.cmdline()):
+                found.append(each.pid)
+    return found

@@ -91,7 +91,12 @@ def import_(
     )
     if kept:
         click.echo("everybody who has a place in the splits keeps it (splits.csv of the data set)")
-    click.echo(f"next: `dvc add {out}`, commit {out}.dvc, `dvc repro`")
+    if found.accepted:
+        click.echo(f"next: `dvc add {out}`, commit {out}.dvc, `dvc repro`")
+    else:
+        click.echo(f"nothing was accepted: {out / 'intake.csv'} has the reason of every file")
+    if found.reasons.get("not_in_table", 0) == found.inputs:
+        click.echo(f"patient_id of {clinical} must be what the files have as Patient ID (0010,0020)")
 
 
 def _silent(done: int, total: int) -> None:

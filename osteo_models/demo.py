@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from osteo_models.data.origin import check_origin
 from osteo_models.data.revisions import check_data, read_data_digest, run_dvc, start_dvc
 from osteo_models.errors import GateRefused, InputError, OsteoError, StaleDataError, StoreError
 from osteo_models.params import Params, load_params
@@ -34,6 +35,7 @@ def run_demo(settings: Settings, *, servers: bool, say: Say) -> None:
 
     check_params(params, settings.weights_dir)
     _check_journal(settings)
+    check_origin(settings.root, params.data)
     with only_one(settings.state):
         addresses = _start_servers(settings, say) if servers else []
         ensure_data(params, settings, say)
@@ -63,9 +65,11 @@ def ensure_data(params: Params, settings: Settings, say: Say) -> None:
     """Make the synthetic cohort where it is missing, and prove that the data is what `data.dvc` records.
 
     Raises:
+        ParamsError: The data was imported, and params.yaml calls it synthetic.
         StaleDataError: The data differs from `data.dvc`.
         StoreError: There is no data and nothing to make it from.
     """
+    check_origin(settings.root, params.data)
     data = settings.root / params.data.path
     digest = read_data_digest(settings.root, params.data.path)
     if not data.exists():

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from osteo_models.data.clinical import read_clinical
 from osteo_models.data.cohort import list_images, select_people, write_cohort
 from osteo_models.data.headers import read_headers
+from osteo_models.data.origin import check_origin
 from osteo_models.data.prepare import prepare_files
 from osteo_models.params import Params
 from osteo_models.progress import Progress
@@ -40,6 +41,7 @@ def prepare(params: Params, data: Path, images: pd.DataFrame, steps: dict, out: 
 @flow(name="cohort", validate_parameters=False)
 def cohort(params: Params, settings: Settings) -> None:
     """Select people and prepare their images."""
+    check_origin(settings.root, params.data)
     data = settings.root / params.data.path
     images, steps = select(params, data)
     prepare(params, data, images, steps, settings.artifacts / "cohort")

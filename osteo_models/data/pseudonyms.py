@@ -10,11 +10,14 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from osteo_models.data.origin import INTAKE
 from osteo_models.errors import InputError
 
 KEY_BYTES = 32
 PATIENT_DIGITS = 12
 NAME_DIGITS = 16
+KEY_NAME = "key.csv"  # in the data set
+TWICE = "name its key with --key or OSTEO_KEY_FILE: under another one everybody would come in a second time"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def load_key(path: Path, *, data: Path) -> Pseudonyms:
         data: The data set to be made.
 
     Raises:
-        InputError: The file lies where it would be shared, others can read it, or it holds no key.
+        InputError: The file lies where it would be shared, others can read it, it holds no key, or it is missing and
+            the data set was made with it.
     """
     path = path.expanduser().absolute()
     remedy = "name another place with --key or OSTEO_KEY_FILE"
@@ -58,6 +62,8 @@ def load_key(path: Path, *, data: Path) -> Pseudonyms:
     if any((parent / ".git").exists() for parent in path.resolve().parents):
         raise InputError("the key would lie within a git checkout", where=str(path), remedy=remedy)
     if not path.exists():
+        if (data / INTAKE).is_file():
+            raise InputError("the key of this data set is missing", where=str(path), remedy=TWICE)
         _make_key(path)
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
@@ -71,6 +77,22 @@ def load_key(path: Path, *, data: Path) -> Pseudonyms:
     if len(key) != KEY_BYTES:
         raise InputError("no key in this file", where=str(path), allowed=f"{2 * KEY_BYTES} hexadecimal digits")
     return Pseudonyms(key)
+
+
+def check_key(data: Path, pseudonyms: Pseudonyms) -> None:
+    """See that a data set to be added to was made with this key.
+
+    Raises:
+        InputError: It was made with another one.
+    """
+    path = data / KEY_NAME
+    if path.is_file() and path.read_text(encoding="ascii", errors="replace") != describe_key(pseudonyms):
+        raise InputError("the data set was made with another key", where=str(data), remedy=TWICE)
+
+
+def describe_key(pseudonyms: Pseudonyms) -> str:
+    """What a data set holds of its key: a name, by which it is known again and not found out."""
+    return f"key\n{pseudonyms.name('which key this is')}\n"
 
 
 def _make_key(path: Path) -> None:

@@ -51,7 +51,7 @@ def read_table(path: Path, rules: Mapping[str, Rule], *, remedy: str = "") -> pd
     except (ValueError, OSError, pd.errors.ParserWarning) as error:
         raise TableError(f"not a readable CSV table ({type(error).__name__})", where=str(path)) from None
     missing = [name for name in rules if name not in table.columns]
-    faults = [f"missing columns {missing}"] if missing else []
+    faults = [f"missing columns {missing}"] if missing else [] if len(table) else ["no rows below the names"]
     faults += _find_faults(table, {name: rule for name, rule in rules.items() if name not in missing})
     if faults:
         more = f"; and {len(faults) - MOST_FAULTS_SHOWN} more" if len(faults) > MOST_FAULTS_SHOWN else ""
@@ -59,7 +59,7 @@ def read_table(path: Path, rules: Mapping[str, Rule], *, remedy: str = "") -> pd
         raise TableError(
             count + "; ".join(faults[:MOST_FAULTS_SHOWN]) + more,
             where=str(path),
-            allowed="columns " + ", ".join(rules) if missing else "",
+            allowed=f"columns {', '.join(rules)}, with commas between them" if missing else "",
             remedy="mend the table; row 2 is the first below the names",
         )
     return table

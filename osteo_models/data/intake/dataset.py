@@ -19,7 +19,8 @@ import pandas as pd
 from osteo_models.data.clinical import COLUMNS
 from osteo_models.data.intake.alike import find_nearest_of_others
 from osteo_models.data.intake.ledger import Ledger
-from osteo_models.errors import OsteoError
+from osteo_models.data.pseudonyms import KEY_NAME
+from osteo_models.errors import InputError, OsteoError
 
 IMAGES: Final = "dicom"
 
@@ -81,9 +82,17 @@ class Staging:
         """One import at a time.
 
         Raises:
+            InputError: The data set cannot be made here.
             OsteoError: Another one is at work.
         """
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError("not a folder", where=str(self.out), remedy="name another --out")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (self._folder / ".gitignore").write_text("*\n")  # the ledger has names
+        except OSError as error:
+            found = f"no folder can be made beside it ({type(error).__name__})"
+            raise InputError(found, where=str(self.out), remedy="name another --out") from None
         with (self._folder / "lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,13 +109,14 @@ class Staging:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def finish_dataset(staging: Staging, ledger: Ledger, clinical: pd.DataFrame) -> Outcome:
+def finish_dataset(staging: Staging, ledger: Ledger, clinical: pd.DataFrame, key: str) -> Outcome:
     """Build the whole data set, ready to be exchanged: old and new images, tables of both.
 
     Args:
         staging: Where.
         ledger: With every input settled.
         clinical: The new rows, de-identified.
+        key: What the data set shall hold of the key of its pseudonyms.
     """
     for folder in (staging.building, staging.ready):
         shutil.rmtree(folder, ignore_errors=True)
@@ -127,6 +137,7 @@ def finish_dataset(staging: Staging, ledger: Ledger, clinical: pd.DataFrame) -> 
     _write(staging.building / "intake.csv", [rows[name] for name in sorted(rows)], InputRow)
     _write(staging.building / "images.csv", [asdict(row) for row in images], ImageRow)
     _merge_clinical(staging.building / "clinical.csv", clinical)
+    _replace(staging.building / KEY_NAME, key)
     staging.building.rename(staging.ready)
     return Outcome(
         inputs=len(inputs),
@@ -186,6 +197,11 @@ def _link(source: str, target: str) -> str:
     except OSError:
         shutil.copy2(source, target, follow_symlinks=False)
     return target
+
+
+def _replace(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)  # it may be a link to the old data set's file
+    path.write_text(text, encoding="utf-8")
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

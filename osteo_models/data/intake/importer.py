@@ -20,9 +20,9 @@ from osteo_models.data.intake.pictures import read_pictures
 from osteo_models.data.intake.reading import Task, Written, judge_headers, write_images
 from osteo_models.data.intake.reformat import is_even
 from osteo_models.data.intake.refusal import Refusal
-from osteo_models.data.intake.sources import Input, list_inputs
+from osteo_models.data.intake.sources import SOURCES, Input, list_inputs
 from osteo_models.data.intake.workers import Batch, batch_by_size, open_workers, run_batches
-from osteo_models.data.pseudonyms import Pseudonyms
+from osteo_models.data.pseudonyms import Pseudonyms, check_key, describe_key
 from osteo_models.data.withdrawal import read_withdrawn
 from osteo_models.errors import InputError
 from osteo_models.terms import Modality
@@ -62,6 +62,7 @@ def import_source(
     """
     if source.resolve() == out.resolve() or source.resolve().is_relative_to(out.resolve()):
         raise InputError("the source lies within the data set", where=str(source), remedy="name another --out")
+    check_key(out, pseudonyms)
     table = read_clinical(clinical)
     withdrawn = read_withdrawn(out)
     listed = read_pictures(pictures) if pictures else {}
@@ -71,6 +72,8 @@ def import_source(
         ledger = Ledger(staging.ledger, _describe(source, clinical, pictures, pseudonyms))
         try:
             ledger.list_inputs((_identify(item, pseudonyms), item) for item in list_inputs(source))
+            if not ledger.count():
+                raise InputError("holds no file", where=str(source), allowed=SOURCES)
             people = _people(table, pseudonyms)
             with open_workers(workers) as pool:
                 _judge(pool, ledger, source, pseudonyms, workers, on_judged)
@@ -78,7 +81,7 @@ def import_source(
                 _write(pool, ledger, source, people, pseudonyms, staging.images, workers, on_written)
             cleaned = clean_clinical(table, pseudonyms)
             cleaned = cleaned[~cleaned["patient_id"].isin(withdrawn)]
-            found = finish_dataset(staging, ledger, cleaned)
+            found = finish_dataset(staging, ledger, cleaned, describe_key(pseudonyms))
             _keep_names(ledger, source, names)
         finally:
             ledger.close()
@@ -91,7 +94,7 @@ def _describe(source: Path, clinical: Path, pictures: Path | None, pseudonyms: P
     return {
         "source": str(source.resolve()),
         "tables": hashlib.sha256(b"\0".join(tables)).hexdigest(),
-        "key": pseudonyms.name("which key this is"),
+        "key": describe_key(pseudonyms),
     }
 
 

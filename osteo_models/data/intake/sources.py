@@ -17,6 +17,8 @@ from osteo_models.errors import InputError
 MAX_FILE_BYTES = 250_000_000
 BOMB_BYTES = 16_000_000  # an archive's entry above this size, and packed tighter than any image can be, is refused
 BOMB_RATIO = 100
+ZIP = b"PK\x03\x04"
+SOURCES = "a folder or a zip archive of DICOM, PNG or JPEG files"
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,18 @@ def list_inputs(source: Path) -> Iterator[Input]:
     elif zipfile.is_zipfile(source):
         yield from _list_archive(source)
     else:
-        found = "no such folder or file" if not source.exists() else "neither a folder nor a zip archive"
-        raise InputError(found, where=str(source), allowed="a folder or a zip archive of DICOM, PNG or JPEG files")
+        raise InputError(_why_none(source), where=str(source), allowed=SOURCES)
+
+
+def _why_none(source: Path) -> str:
+    try:
+        with source.open("rb") as file:
+            cut = file.read(len(ZIP)) == ZIP
+    except FileNotFoundError:
+        return "no such folder or file"
+    except OSError as error:
+        return f"cannot be read ({type(error).__name__})"
+    return "a damaged zip archive: it has no end" if cut else "neither a folder nor a zip archive"
 
 
 def _list_folder(folder: Path, within: str = "") -> Iterator[Input]:

@@ -43,6 +43,13 @@ def test_missing_columns_are_named_together(write_table):
         read_clinical(write_table(rows))
 
 
+def test_a_table_of_names_alone_is_no_table(write_table):
+    path = write_table([person("a1")])
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(TableError, match="no rows below the names"):
+        read_clinical(path)
+
+
 def test_missing_columns_and_wrong_values_are_told_together(write_table):
     rows = [{name: value for name, value in person("a1", sex="X").items() if name != "ct_date"}]
     with pytest.raises(TableError, match=r"2 faults: missing columns \['ct_date'\]; row 2, sex: .*; allowed: columns"):

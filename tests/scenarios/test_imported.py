@@ -40,7 +40,8 @@ def leave_out_synthetic(project) -> str:
     started = subprocess.run(stage, cwd=project.root, env=project.environment, capture_output=True, text=True)
     said = [project.osteo("demo", code=2), project.osteo("search", code=2), started.stdout + started.stderr]
     assert started.returncode == 2
-    remedy = "`data.synthetic` is set, but data was imported: it has intake.csv; take `data.synthetic` out of params.yaml"
+    fault = "`data.synthetic` is set, but data was imported: it has intake.csv"
+    remedy = f"{fault}; take `data.synthetic` out of params.yaml"
     assert all(remedy in each and "Starting" not in each for each in said), said
     params = yaml.safe_load((project.root / "params.yaml").read_text(encoding="utf-8"))
     del params["data"]["synthetic"]

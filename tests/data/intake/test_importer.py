@@ -14,7 +14,7 @@ from osteo_models.data.identity_check import find_identity
 from osteo_models.data.intake.importer import import_source
 from osteo_models.data.intake.refusal import REASONS
 from osteo_models.data.withdrawal import withdraw_patient
-from osteo_models.errors import InputError, TableError
+from osteo_models.errors import TableError
 from tests.data.intake_files import AXIAL, KEY, as_bytes, clinical_table, make_dicom, tree
 
 
@@ -249,19 +249,6 @@ def test_zip_entries_write_nothing_outside_and_doubles_are_counted(source, tmp_p
     (source / "x.dcm").write_bytes(hostile)
     import_source(source, tmp_path / "clinical.csv", tmp_path / "data", KEY)
     assert not find_identity(tmp_path / "data" / "dicom")
-
-
-def test_nothing_is_changed_by_a_wrong_table_or_source(source, tmp_path):
-    (source / "a.dcm").write_bytes(as_bytes(make_dicom()))
-    clinical_table("P1").assign(sex="X", age_years="old").to_csv(tmp_path / "clinical.csv", index=False)
-    before = tree(tmp_path)
-    with pytest.raises(TableError, match="2 faults: row 2, sex: .*; row 2, age_years"):
-        import_source(source, tmp_path / "clinical.csv", tmp_path / "data", KEY)
-    with pytest.raises(InputError, match="no such folder or file"):
-        clinical_table("P1").to_csv(tmp_path / "good.csv", index=False)
-        import_source(tmp_path / "nowhere", tmp_path / "good.csv", tmp_path / "data", KEY)
-    assert not (tmp_path / "data").exists()
-    assert before.items() <= tree(tmp_path).items()
 
 
 def test_the_clinical_table_keeps_intervals_and_pools_ages(source, run_import, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 with warnings.catch_warnings():  # MLflow uses what its own dependencies deprecate
@@ -188,3 +189,12 @@ def project(made_project: SmallProject, tmp_path: Path, monkeypatch: pytest.Monk
     settings = dataclasses.replace(load_settings(root), state=root / ".osteo", tracking_uri=uri, journal_uri=uri)
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     return dataclasses.replace(made_project, settings=settings, tracking=tracking)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small batches gain nothing from more, and other work on the machine disturbs one thread least."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

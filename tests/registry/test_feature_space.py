@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image, ImageDraw
 from safetensors.numpy import load_file, save_file
 from torch import nn
@@ -27,16 +26,9 @@ from osteo_models.training.tables import Tables
 from tests.data.bodies import draw_bodies
 from tests.registry.conftest import PREPARE
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PARTS = {name: draw_bodies(name, patients=40, each=3, seed=1) for name in ("mri", "ct")}
 NEW = {name: draw_bodies(name, patients=30, each=1, seed=2)[0] for name in ("mri", "ct")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_tables() -> Tables:

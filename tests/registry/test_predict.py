@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
@@ -31,16 +30,7 @@ from tests.data.test_dicom import dicom_bytes
 from tests.registry.conftest import PREPARE, TAGS, stage_metrics
 from tests.registry.test_feature_space import make_tables
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Single images gain nothing from more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 PICTURE = base64.b64decode(encode_picture(np.tile(np.arange(60, dtype=np.uint8) * 4, (80, 1))))
 SLICE = np.random.default_rng(3).integers(0, 1000, (120, 100)).astype(np.uint16)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from osteo_models.data.likeness_file import save_likeness
 from osteo_models.data.likeness_fit import fit_likeness
@@ -23,7 +22,7 @@ from osteo_models.training.tables import Tables
 from tests.data.bodies import draw_bodies
 from tests.registry.conftest import TAGS, stage_metrics
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 MEMBERS = 5
 NETWORKS = {
     "unimodal": ("unimodal", "mri", 1),
@@ -34,14 +33,6 @@ NETWORKS = {
     "unimodal-ensemble": ("unimodal", "mri", MEMBERS),
     "multimodal-ensemble": ("multimodal", "multimodal", MEMBERS),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

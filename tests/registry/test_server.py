@@ -18,7 +18,6 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from click.testing import CliRunner
 from mlflow.pyfunc import scoring_server
 
@@ -42,17 +41,9 @@ with warnings.catch_warnings():  # its own notice of a coming change
     warnings.simplefilter("ignore")
     from starlette.testclient import TestClient
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 BODIES = {name: draw_bodies(name, patients=60, each=5, seed=1) for name in ("mri", "ct")}
 NEW = {name: draw_bodies(name, patients=16, each=1, seed=9)[0] for name in ("mri", "ct")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small batches gain nothing from more, and other work on the machine disturbs one thread least."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from osteo_models.params import Params
 from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, read_network, read_record
 from osteo_models.settings import Settings
 from osteo_models.terms import model_name
-from osteo_models.training.trial import count_threads
 from pipelines.entry import main, say
 
 Known = Mapping[str, Predictions]
@@ -54,7 +54,7 @@ def explain_model(
 def explain(params: Params, settings: Settings) -> None:
     """Explain every stage-5 network."""
     out = settings.artifacts / "explain"
-    set_threads(count_threads(params.experiments.resources.cpu))
+    set_threads(os.cpu_count() or 1)  # nothing runs beside this stage
     known = {
         model_name(each.architecture, each.images): each
         for each in read_predictions(settings.artifacts)

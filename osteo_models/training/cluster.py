@@ -87,13 +87,7 @@ def open_cluster(
         slots = count_slots(cpus, gpus)
         if slots < 1:
             raise _too_small(cpus, gpus)
-        asked = ray.remote(num_cpus=cpus, num_gpus=gpus)(_resolve_here).remote(precision, gpus, device)
-        try:
-            arithmetic, device = ray.get(asked)
-        except RayTaskError as error:
-            raise error.cause from None
-        except RuntimeEnvSetupError as error:
-            raise _explain(error, address) from None
+        arithmetic, device = _resolve(address, cpus, gpus, precision, device)
         yield Cluster(slots, arithmetic, device, ray.put(arrays), cpus, gpus, shelf, shared=address is not None)
     finally:
         ray.shutdown()
@@ -143,7 +137,9 @@ def _connect(address: str | None) -> None:
         if address is None:
             # Ray puts sockets below its folder, and their paths must stay under 108 characters.
             place = Path(tempfile.gettempdir()) / f"osteo-ray-{os.getuid()}"
-            ray.init("local", include_dashboard=False, _temp_dir=str(place), **settings)
+            # A worker that waits for its next fold costs memory alone; a new one costs seconds of a core.
+            keep: Any = {"kill_idle_workers_interval_ms": 0}
+            ray.init("local", include_dashboard=False, _temp_dir=str(place), _system_config=keep, **settings)
             return
         with tempfile.TemporaryDirectory(prefix="osteo-code-") as place:
             shutil.copytree(PACKAGE, Path(place) / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -184,6 +180,20 @@ def _too_small(cpus: float, gpus: float) -> OsteoError:
         allowed=f"at least {cpus:g} CPUs and {gpus:g} GPUs for one trial",
         remedy="lower the resources of a trial in params.yaml",
     )
+
+
+def _resolve(
+    address: str | None, cpus: float, gpus: float, precision: Precision, device: str | None
+) -> tuple[Arithmetic, str]:
+    if address is None and not gpus:
+        return _resolve_here(precision, gpus, device)  # a worker would be of this machine, and takes seconds to start
+    asked = ray.remote(num_cpus=cpus, num_gpus=gpus)(_resolve_here).remote(precision, gpus, device)
+    try:
+        return ray.get(asked)
+    except RayTaskError as error:
+        raise error.cause from None
+    except RuntimeEnvSetupError as error:
+        raise _explain(error, address) from None
 
 
 def _resolve_here(precision: Precision, gpus: float, device: str | None) -> tuple[Arithmetic, str]:

@@ -156,7 +156,7 @@ def _tracking() -> Any:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def versions(name: str | None, as_json: bool) -> None:
     """List registered model versions with their aliases and balanced accuracies."""
-    from osteo_models.registry.versions import list_versions
+    from osteo_models.registry.versions import HEADLINES, list_versions
 
     found = list_versions(_tracking(), name)
     if as_json:
@@ -166,6 +166,6 @@ def versions(name: str | None, as_json: bool) -> None:
         click.echo(
             f"{version.name} version {version.version} {' '.join(f'@{alias}' for alias in version.aliases)}".rstrip()
         )
-        for metric, value in sorted(version.metrics.items()):
-            if metric.endswith(".balanced_accuracy"):
-                click.echo(f"  {metric} {value:.3f}")
+        for metric in HEADLINES:
+            if metric in version.metrics:
+                click.echo(f"  {metric} {version.metrics[metric]:.3f}")

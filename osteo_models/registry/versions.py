@@ -43,6 +43,7 @@ from osteo_models.terms import PROTOCOLS, STAGES, metric_prefix
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
+    "HEADLINES",
     "VersionInfo",
     "get_version",
     "list_versions",
@@ -51,7 +52,10 @@ __all__ = [
     "set_alias",
 ]
 
-HEADLINE: Final = "balanced_accuracy"
+# What is shown of a version where there is room for little.
+HEADLINES: Final = tuple(
+    f"{metric_prefix(stage, protocol)}.balanced_accuracy" for stage in STAGES for protocol in PROTOCOLS
+)
 EVIDENCE: Final = "evidence"
 CARD: Final = "card.md"
 
@@ -230,5 +234,4 @@ def _refresh(client: MlflowClient, found: ModelVersion, tags: Mapping[str, str],
 
 def _headlines(metrics: Mapping[str, float]) -> dict[str, str]:
     """The balanced accuracies as tags, which is what MLflow's page of a model shows of its versions."""
-    names = [f"{metric_prefix(stage, protocol)}.{HEADLINE}" for stage in STAGES for protocol in PROTOCOLS]
-    return {name: format_metric(metrics, name) for name in names if name in metrics}
+    return {name: format_metric(metrics, name) for name in HEADLINES if name in metrics}

@@ -41,7 +41,9 @@ def head(folder: Path, port: int, token: Path) -> Service:
     """The node that keeps the cluster's state. What an earlier head left is of no use to it, and goes."""
     place = session_folder(folder)
     arguments = ["--head", "--port", str(port), "--num-cpus", "0", "--num-gpus", "0"]
-    node = _node(HEAD, [*arguments, "--include-dashboard", "false"], HEAD_ADDRESS, place, port, token)
+    # Nothing scales here, and the monitor that would tells its figures to whoever asks.
+    arguments += ["--include-dashboard", "false", "--no-monitor"]
+    node = _node(HEAD, arguments, HEAD_ADDRESS, place, port, token)
     return replace(node, prepare=partial(_clear, place))
 
 

@@ -80,7 +80,6 @@ def _runs(url: str) -> list[dict]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.xfail(strict=True, reason="`prefect deploy` 3.8.8: its server answers 422 about workers")
 def test_two_promotions_at_once(prefect, osteo, tmp_path: Path) -> None:
     set_alias(osteo.tracking, NAME, CHALLENGER, 2)
     prefect("work-pool", "create", "osteo", "--type", "process")

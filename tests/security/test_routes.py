@@ -178,7 +178,7 @@ def test_no_method_of_ray_answers_a_stranger(running: Running, token: str, recor
             for path in HTTP_PATHS:
                 for method in ("GET", "POST"):
                     answer = httpx.request(method, f"http://{host}:{port}{path}", headers=headers, timeout=30)
-                    assert answer.status_code in REFUSED, (process.name(), method, path)
+                    assert answer.status_code in REFUSED, (process.cmdline()[:3], port, method, path)
             refused[f"{process.name()}:{port}"] = len(HTTP_PATHS) * 2
             continue
         # Without the name of a node this one ends the server before it looks at the token: see docs/security.md.

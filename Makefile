@@ -33,8 +33,14 @@ test: setup
 	$(BIN)/python -m pytest tests/deployments tests/security || rest=1; \
 	wait $$scenarios; beside=$$?; cat .pytest-scenarios.log; exit $$((rest || beside))
 
+# Faults mostly wait for what was killed: those of one job run beside those of servers and machines, and are shown after.
 test-faults: setup
-	$(BIN)/python -m pytest -rP -m "fault and not slow"
+	@$(BIN)/python -m pytest -rP -m "fault and not slow" tests/scenarios/test_faults.py tests/training tests/data \
+	> .pytest-faults.log 2>&1 & jobs=$$!; \
+	trap "kill $$jobs" INT TERM; \
+	$(BIN)/python -m pytest -rP -m "fault and not slow" tests/scenarios --ignore=tests/scenarios/test_faults.py; rest=$$?; \
+	$(BIN)/python -m pytest -rP -m "fault and not slow" tests/security || rest=1; \
+	wait $$jobs; beside=$$?; cat .pytest-faults.log; exit $$((rest || beside))
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

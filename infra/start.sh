@@ -3,6 +3,9 @@
 # 0600, never in a command line; an empty one stops the start.
 set -eu
 umask 077
+# Nothing is told to, or fetched from, anybody outside.
+export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_MODEL_CATALOG_URI= DO_NOT_TRACK=1
+export PREFECT_SERVER_ANALYTICS_ENABLED=false RAY_USAGE_STATS_ENABLED=0 DVC_NO_ANALYTICS=1
 secrets=${OSTEO_SECRETS_DIR:-/run/secrets}
 keys=${OSTEO_KEYS_DIR:-/keys}
 name=${1:?allowed: s3, bucket, mlflow, prefect, flow-worker, ray-head, ray-worker, optuna-dashboard}

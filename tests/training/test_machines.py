@@ -141,6 +141,25 @@ def test_a_node_dies_another_joins_and_nothing_finished_is_lost(machines, job, t
     assert straight is not None and results[2].scores.tolist() == straight.scores.tolist()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two processors")
+def test_two_workers_train_nearly_twice_as_fast_as_one(machines, small_params, tables, tmp_path):
+    planned = plan_jobs(small_params, tables.digests, Recipe(epochs=30, precision="float32"))
+    whole = next(job for job in planned if (job.stage, job.name) == ("stage-1", "unimodal-mri-patient"))
+    job = replace(whole, folds=2)
+    rows = {fold: select_rows(job, fold, tables) for fold in range(job.folds)}
+    rates: dict[int, float] = {}
+    for workers in (1, 2):
+        moments: list[float] = []
+        note = lambda *_, into=moments: into.append(time.monotonic())  # noqa: E731
+        with open_cluster(machines.address, as_arrays(tables), **ONE) as cluster:
+            run_job(job, rows, cluster, folder=tmp_path / str(workers), at_once=workers, on_epoch=note)
+        first = workers * 5  # a worker that starts late would count as one that is slow
+        rates[workers] = (len(moments) - first) / (moments[-1] - moments[first - 1])
+    print(f"epochs per second: {rates[1]:.2f} by one worker, {rates[2]:.2f} by two")  # noqa: T201
+    assert rates[2] >= 1.6 * rates[1], rates
+
+
 def test_what_is_no_usable_cluster_is_told_in_one_line(machines, token, tmp_path):
     wrong = tmp_path / "token"
     wrong.write_text("b" * 64, encoding="utf-8")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from osteo_models.settings import TELEMETRY_OFF
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "infra" / "start.sh"
@@ -113,3 +114,9 @@ def test_the_files_that_servers_read(stage: Path) -> None:
 
 def test_an_unknown_server(stage: Path) -> None:
     assert _start(stage, "nginx").stderr == "error: no server nginx\n"
+
+
+def test_nothing_is_told_to_anybody_outside(stage: Path) -> None:
+    assert _start(stage, "mlflow").returncode == 0
+    told = dict(line.split("=", 1) for line in (stage / "told.env").read_text(encoding="utf-8").splitlines())
+    assert {name: told[name] for name in TELEMETRY_OFF} == TELEMETRY_OFF

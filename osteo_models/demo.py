@@ -164,6 +164,7 @@ def reproduce(settings: Settings, arguments: list[str], say: Say, *, output: int
 
     Raises:
         OsteoError: A stage failed, with its own error; InputError where that was one.
+        KeyboardInterrupt: A stage was stopped by Ctrl-C.
     """
     say(f"dvc repro {' '.join(arguments)}".rstrip())
     told = settings.state / "stage-error.json"
@@ -172,6 +173,8 @@ def reproduce(settings: Settings, arguments: list[str], say: Say, *, output: int
     if told.is_file():
         error = json.loads(told.read_text(encoding="utf-8"))
         raise (InputError if error["exit_code"] == InputError.exit_code else OsteoError)(error["text"])
+    if any(error.endswith("exited with 130") for error in errors):
+        raise KeyboardInterrupt  # a stage was stopped, whoever else was told of it
     if code:
         found = "; ".join(errors) or f"`dvc repro` ended with exit code {code}"
         raise OsteoError(found, where="dvc.yaml", remedy="mend it and run the same command: it continues")

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import ray
 from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 from osteo_models.errors import InputError, OsteoError
 from osteo_models.terms import Precision
@@ -141,6 +142,8 @@ def _connect(address: str | None) -> None:
             keep: Any = {"kill_idle_workers_interval_ms": 0}
             ray.init("local", include_dashboard=False, _temp_dir=str(place), _system_config=keep, **settings)
             return
+        # Ray's agents log what a worker is sent; machines have their own keys to the shared store.
+        ENV_VARS_TO_PROPAGATE.clear()
         with tempfile.TemporaryDirectory(prefix="osteo-code-") as place:
             shutil.copytree(PACKAGE, Path(place) / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
             # The working directory comes first on a worker's path, before anything that is installed there.

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from osteo_models.servers import running_servers
+from tests.scenarios.test_cluster_servers import told_secrets
 
 with warnings.catch_warnings():  # MLflow uses what its own dependencies deprecate
     warnings.simplefilter("ignore")
@@ -82,6 +83,7 @@ def test_a_run_on_the_cluster_with_a_node_killed_ends_in_a_champion(project, sit
     assert journal.engine.dialect.name == "postgresql"
     assert journal.standing(MODEL).champion == 1 and journal.verify(MODEL) == []
     use_the_champion(there)
+    assert told_secrets(site) == []
     sys.stdout.write(f"{len(jobs)} jobs, {finished} folds before the kill, {time.monotonic() - started:.0f} s\n")
 
 

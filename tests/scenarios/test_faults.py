@@ -5,6 +5,7 @@ Each scenario prints its figures: `make test-faults` shows them with `-rP`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 from safetensors import safe_open
 
@@ -102,11 +104,14 @@ def count_states(api: str, process: int) -> dict[str, int]:
 
 
 def kill_a_worker(laboratory: Laboratory) -> None:
-    """SIGKILL to one that trains."""
-    for process in laboratory.processes():
-        if "FoldTrial" in " ".join(process.cmdline()):
-            process.kill()
-            return
+    """SIGKILL to one that trains; between two folds of it there may be none for a moment."""
+    for _ in range(100):
+        for process in laboratory.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "FoldTrial" in " ".join(process.cmdline()):
+                    process.kill()
+                    return
+        time.sleep(0.05)
     pytest.fail("no worker trains")
 
 

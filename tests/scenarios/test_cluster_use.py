@@ -55,6 +55,7 @@ def kill_a_node(site, process) -> int:
         time.sleep(0.2)
     (node,) = (server for server in running_servers(site.folder) if server.name == "ray-worker-2")
     os.killpg(node.pid, signal.SIGKILL)
+    site.killed.add(node.name)
     return len(results(site))
 
 

@@ -34,12 +34,15 @@ test: setup
 	wait $$scenarios; beside=$$?; cat .pytest-scenarios.log; exit $$((rest || beside))
 
 # Faults mostly wait for what was killed: those of one job run beside those of servers and machines, and are shown after.
+# Only files that hold one are read: to collect the others takes longer than some of these tests.
+FAULTS := $(BIN)/python -m pytest -rP -m "fault and not slow"
+faulty = $(shell grep -rl --include='test_*.py' 'pytest.mark.fault' $(1))
+
 test-faults: setup
-	@$(BIN)/python -m pytest -rP -m "fault and not slow" tests/scenarios/test_faults.py tests/training tests/data \
-	> .pytest-faults.log 2>&1 & jobs=$$!; \
+	@$(FAULTS) tests/scenarios/test_faults.py $(call faulty,tests/training tests/data) > .pytest-faults.log 2>&1 & jobs=$$!; \
 	trap "kill $$jobs" INT TERM; \
-	$(BIN)/python -m pytest -rP -m "fault and not slow" tests/scenarios --ignore=tests/scenarios/test_faults.py; rest=$$?; \
-	$(BIN)/python -m pytest -rP -m "fault and not slow" tests/security || rest=1; \
+	$(FAULTS) $(filter-out tests/scenarios/test_faults.py,$(sort $(call faulty,tests/scenarios))); rest=$$?; \
+	$(FAULTS) $(call faulty,tests/security) || rest=1; \
 	wait $$jobs; beside=$$?; cat .pytest-faults.log; exit $$((rest || beside))
 
 test-slow: setup

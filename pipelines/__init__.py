@@ -4,7 +4,10 @@ Prefect reads its environment, and reports its use, while it is imported; so the
 flow module can import it. Prefect makes its home there, but not the folder above it.
 """
 
-from osteo_models.settings import load_settings, prepare_environment
+import gc
 
+from osteo_models.settings import IMPORTS_PER_COLLECTION, load_settings, prepare_environment
+
+gc.set_threshold(IMPORTS_PER_COLLECTION)
 prepare_environment()
 load_settings().state.mkdir(parents=True, exist_ok=True)

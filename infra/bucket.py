@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
+
+WAIT_SECONDS = 60.0
 
 
-def make_bucket(name: str, endpoint: str) -> bool:
-    """Make a bucket; False where it was there."""
+def make_bucket(name: str, endpoint: str, wait_seconds: float = WAIT_SECONDS) -> bool:
+    """Make a bucket; False where it was there.
+
+    A store that has just started may take no calls for a while: its parts find each other in their own time.
+
+    Raises:
+        BotoCoreError, ClientError: It took none in time.
+    """
     store = boto3.client("s3", endpoint_url=endpoint)
-    try:
-        store.head_bucket(Bucket=name)
-        return False
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
-            raise
-    store.create_bucket(Bucket=name)
-    return True
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            if name in [bucket["Name"] for bucket in store.list_buckets()["Buckets"]]:
+                return False
+            store.create_bucket(Bucket=name)
+            return True
+        except (BotoCoreError, ClientError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,13 @@ secret() {
     printf %s "$value"
 }
 
-# database NAME DRIVER
-database() {
-    password=$(secret postgres_password)
-    printf %s "$2://osteo:$password@postgres:5432/$1"
+# passwords ROLE...: PostgreSQL's own file of passwords, so that no address of a database holds one.
+passwords() {
+    for role; do
+        password=$(secret "${role}_database_password")
+        printf '*:*:*:%s:%s\n' "$role" "$(printf %s "$password" | sed 's/:/\\:/g')"
+    done > "$keys/pgpass"
+    export PGPASSFILE="$keys/pgpass"
 }
 
 s3_keys() {
@@ -43,20 +46,41 @@ s3_keys() {
 client_keys() {
     MLFLOW_TRACKING_PASSWORD=$(secret mlflow_password)
     PREFECT_API_AUTH_STRING=$(secret prefect_auth)
-    PGPASSWORD=$(secret postgres_password)   # so that no address of a database, in params.yaml or elsewhere, needs it
+    passwords journal optuna
     secret ray_token > /dev/null
-    export MLFLOW_TRACKING_PASSWORD PREFECT_API_AUTH_STRING PGPASSWORD
+    export MLFLOW_TRACKING_PASSWORD PREFECT_API_AUTH_STRING
+}
+
+# A driver must stand on a node of Ray: this container becomes one, which computes nothing and whose workers get none of
+# the keys. Without a cluster, as where the profile `ray` is left out, Ray starts in the container with each job.
+join_ray() {
+    [ -n "${RAY_ADDRESS:-}" ] || return 0
+    if told=$(ray health-check --address "$RAY_ADDRESS" 2>&1); then
+        (
+            unset MLFLOW_TRACKING_PASSWORD PREFECT_API_AUTH_STRING PGPASSFILE
+            ray start --address="$RAY_ADDRESS" --num-cpus=0 --num-gpus=0 --disable-usage-stats
+        )
+    else
+        echo "no Ray cluster at $RAY_ADDRESS ($(printf %s "$told" | tail -n 1)): jobs run in this container" >&2
+        unset RAY_ADDRESS
+    fi
 }
 
 case $name in
     s3)
         access=$(secret s3_access_key)
         hidden=$(secret s3_secret_key)
+        # The calls of gRPC, S3's own port for them too, are open to all unless they must be signed.
+        WEED_JWT_SIGNING_KEY=$(secret s3_inner_key)
+        export WEED_JWT_SIGNING_KEY WEED_JWT_FILER_SIGNING_KEY="$WEED_JWT_SIGNING_KEY" \
+            WEED_JWT_FILER_SIGNING_READ_KEY="$WEED_JWT_SIGNING_KEY"
         printf '{"identities": [{"name": "osteo", "credentials": [{"accessKey": "%s", "secretKey": "%s"}],
             "actions": ["Admin", "Read", "List", "Tagging", "Write"]}]}' "$access" "$hidden" > "$keys/s3.json"
-        # Master, volume and filer check nobody: they listen inside the container alone.
-        exec weed server -dir=/data -ip=127.0.0.1 -ip.bind=127.0.0.1 -filer -s3 -s3.ip.bind=0.0.0.0 -s3.port=8333 \
-            -s3.config="$keys/s3.json"
+        # Master, volume and filer listen inside the container alone.
+        exec weed -logtostderr=true server -s3 -filer -dir=/data -ip=127.0.0.1 -ip.bind=127.0.0.1 \
+            -s3.ip.bind=0.0.0.0 -s3.port=8333 -s3.config="$keys/s3.json" -s3.allowedOrigins=http://127.0.0.1:8333 \
+            -s3.iam=false -s3.autoCreateBucket=false -s3.port.iceberg=0 -s3.port.lance=0 -filer.disableHttp=true \
+            -master.telemetry=false -master.volumeSizeLimitMB=1024 -volume.max=0 -volume.preStopSeconds=0
         ;;
     bucket)
         s3_keys
@@ -64,43 +88,49 @@ case $name in
         ;;
     mlflow)
         s3_keys
-        MLFLOW_BACKEND_STORE_URI=$(database mlflow postgresql+psycopg)
+        passwords mlflow
+        MLFLOW_BACKEND_STORE_URI=postgresql+psycopg://mlflow@postgres:5432/mlflow
         MLFLOW_AUTH_ADMIN_PASSWORD=$(secret mlflow_password)
         MLFLOW_FLASK_SERVER_SECRET_KEY=$(secret mlflow_session_key)
-        auth=$(database mlflow_auth postgresql+psycopg)
-        printf '[mlflow]\ndefault_permission = NO_PERMISSIONS\nadmin_username = admin\ndatabase_uri = %s\n' "$auth" \
-            > "$keys/basic_auth.ini"
+        # Other accounts may look, and nothing else, until the administrator says otherwise.
+        printf '[mlflow]\ndefault_permission = READ\ndatabase_uri = %s\nauth_cache_ttl_seconds = 60\n' \
+            "$MLFLOW_BACKEND_STORE_URI" > "$keys/basic_auth.ini"
         export MLFLOW_BACKEND_STORE_URI MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY
-        export MLFLOW_AUTH_CONFIG_PATH="$keys/basic_auth.ini"
+        export MLFLOW_AUTH_ADMIN_USERNAME=admin MLFLOW_AUTH_CONFIG_PATH="$keys/basic_auth.ini"
         export MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
-        exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --workers 2 \
+        export OSTEO_ALLOWED_HOSTS=mlflow,127.0.0.1,localhost
+        # One worker: each of them would set up the accounts.
+        exec mlflow server --app-name osteo --host 0.0.0.0 --port 5000 --workers 1 --uvicorn-opts "--no-proxy-headers" \
             --artifacts-destination s3://osteo/mlflow --allowed-hosts mlflow:5000,127.0.0.1:5000,localhost:5000
         ;;
     prefect)
         PREFECT_SERVER_API_AUTH_STRING=$(secret prefect_auth)
-        PREFECT_SERVER_DATABASE_CONNECTION_URL=$(database prefect postgresql+asyncpg)
-        export PREFECT_SERVER_API_AUTH_STRING PREFECT_SERVER_DATABASE_CONNECTION_URL
+        passwords prefect
+        export PREFECT_SERVER_API_AUTH_STRING
+        export PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://prefect@postgres:5432/prefect
         export OSTEO_ALLOWED_HOSTS=prefect,127.0.0.1,localhost PREFECT_UI_API_URL=/api
+        export PREFECT_UI_STATIC_DIRECTORY=/tmp/prefect-ui   # the package's own folder is root's
         exec python -m uvicorn --factory pipelines.guard:create_app --host 0.0.0.0 --port 4200 --no-proxy-headers
         ;;
     flow-worker)
         client_keys
+        join_ray
         prefect work-pool create osteo --type process --overwrite
         prefect --no-prompt deploy --prefect-file infra/prefect.yaml --all
         exec prefect worker start --pool osteo --limit 2
         ;;
     ray-head)
         secret ray_token > /dev/null
-        exec ray start --head --port=6379 --dashboard-host=0.0.0.0 --disable-usage-stats --block
+        # Nothing scales here, and the monitor that would tells its figures to whoever asks.
+        exec ray start --head --port=6379 --dashboard-host=0.0.0.0 --no-monitor --disable-usage-stats --block
         ;;
     ray-worker)
         secret ray_token > /dev/null
         exec ray start --address="${2:?the address of the head}" --disable-usage-stats --block
         ;;
     optuna-dashboard)
-        storage=$(database optuna postgresql+psycopg)
-        printf '[optuna_dashboard]\nstorage = "%s"\nhost = "0.0.0.0"\nport = 8080\n' "$storage" > "$keys/dashboard.toml"
-        exec optuna-dashboard --from-config "$keys/dashboard.toml"
+        passwords optuna
+        exec optuna-dashboard --host 0.0.0.0 --port 8080 postgresql+psycopg://optuna@postgres:5432/optuna
         ;;
     *)
         echo "error: no server $name" >&2

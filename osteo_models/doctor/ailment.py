@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from osteo_models.params import Params
 from osteo_models.registry.journal import Journal
@@ -40,6 +41,11 @@ class Project:
     params: Params | None
     tracking: Tracking | None
     journal: Journal | None
+
+    @property
+    def data(self) -> Path:
+        """The folder of the data set."""
+        return self.settings.root / (self.params.data.path if self.params else "data")
 
 
 Check = Callable[[Project], Iterator[Ailment]]

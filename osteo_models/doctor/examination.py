@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from osteo_models.doctor import leftovers, machine, records, servers, versions, work
+import psutil
+
+from osteo_models.doctor import keys, leftovers, locks, machine, records, servers, versions, work
 from osteo_models.doctor.ailment import Ailment, Check, Project
 from osteo_models.errors import OsteoError
 from osteo_models.params import PARAMS_FILE, load_params
@@ -19,22 +21,24 @@ CHECKS: Final[tuple[Check, ...]] = (
     *work.CHECKS,
     *servers.CHECKS,
     *versions.CHECKS,
+    *keys.CHECKS,
     *machine.CHECKS,
     *leftovers.CHECKS,
+    *locks.CHECKS,
 )
+AGAIN: Final = "run `osteo doctor` again; should it stay, look there by hand"
 T = TypeVar("T")
 
 
 def examine(settings: Settings) -> list[Ailment]:
-    """Run every check; what is wrong, in the order of the checks."""
+    """Run every check; what is wrong, in the order of the checks, and each thing once."""
     ailments: list[Ailment] = []
 
     def attempt(name: str, open_it: Callable[[], T]) -> T | None:
         try:
             return open_it()
-        except OsteoError as error:
-            found = error.found + (f" ({error.allowed})" if error.allowed else "")
-            ailments.append(Ailment(error.where or name, found, error.remedy))
+        except (OsteoError, OSError) as error:
+            ailments.append(_explain(name, error))
             return None
 
     file = settings.root / PARAMS_FILE
@@ -45,15 +49,25 @@ def examine(settings: Settings) -> list[Ailment]:
     with ThreadPoolExecutor(len(CHECKS)) as pool:
         for found in pool.map(lambda check: _run(check, project), CHECKS):
             ailments += found
-    return ailments
+    return list(dict.fromkeys(ailments))  # a store that refuses a password does so to every check
 
 
 def _run(check: Check, project: Project) -> list[Ailment]:
-    """A check that cannot look is an ailment, and stops no other."""
+    """A check that cannot look is an ailment, and stops no other; what it found until then stays."""
+    found: list[Ailment] = []
     try:
-        return list(check(project))
-    except OsteoError as error:
-        return [Ailment(error.where or check.__name__, error.found, error.remedy)]
+        for ailment in check(project):
+            found.append(ailment)  # one by one: the check may fail half-way
+    except (OsteoError, OSError, ValueError, psutil.Error) as error:
+        found.append(_explain(check.__name__.removeprefix("check_").replace("_", " "), error))
+    return found
+
+
+def _explain(name: str, error: Exception) -> Ailment:
+    if not isinstance(error, OsteoError):
+        return Ailment(name, f"could not look ({error})", AGAIN)
+    found = error.found + (f" ({error.allowed})" if error.allowed else "")
+    return Ailment(error.where or name, found, error.remedy)
 
 
 def mend(ailments: Sequence[Ailment]) -> tuple[list[str], list[Ailment]]:
@@ -70,6 +84,6 @@ def mend(ailments: Sequence[Ailment]) -> tuple[list[str], list[Ailment]]:
             continue
         try:
             done.append(f"{ailment.where}: {ailment.mend()}")
-        except (OsteoError, OSError) as error:
+        except (OsteoError, OSError, psutil.Error) as error:
             left.append(Ailment(ailment.where, f"{ailment.found}; it could not be mended ({error})", ailment.remedy))
     return done, left

@@ -1,10 +1,11 @@
-"""What killed commands leave behind, and the key that must not be left open."""
+"""What killed commands leave behind: half-made folders, Ray's processes and logs."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,28 +15,18 @@ from typing import Final
 import psutil
 
 from osteo_models.doctor.ailment import Ailment, Check, Project
+from osteo_models.processes import NOT_RUNNING
+from osteo_models.settings import Settings
 
 RAY_BYTES: Final = 10**9  # logs of that many old sessions are worth a word
 RAY_PROGRAMS: Final = ("raylet", "gcs_server")
+RAY_TITLE: Final = "ray::"  # of agents and workers; it stands in the place of their command line
 QUIET_SECONDS: Final = 3600.0  # a folder that nobody wrote to for so long is nobody's work
-
-
-def check_key(project: Project) -> Iterator[Ailment]:
-    """The key of pseudonyms: there where data was imported under it, and closed to others."""
-    path, data = project.settings.key_file.expanduser(), _data(project)
-    if not path.exists():
-        if (data / "intake.csv").is_file():
-            found = f"the key that {data.name} was imported under is missing"
-            yield Ailment(str(path), found, "get it back, or name it by OSTEO_KEY_FILE; a new key gives new pseudonyms")
-        return
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        yield Ailment(str(path), f"others can read the key (mode {mode:o})", f"chmod 600 {path}", lambda: _close(path))
 
 
 def check_half_made(project: Project) -> Iterator[Ailment]:
     """Folders beside the data set that a killed command left half-made."""
-    data = _data(project)
+    data = project.data
     for path in sorted(data.parent.glob(f".{data.name}.*")):
         if path.is_dir() and time.time() - path.stat().st_mtime > QUIET_SECONDS:
             yield Ailment(
@@ -43,39 +34,78 @@ def check_half_made(project: Project) -> Iterator[Ailment]:
             )
 
 
-def check_ray(_: Project) -> Iterator[Ailment]:
-    """Ray's processes that lost their driver, and logs of old sessions."""
-    place = Path(tempfile.gettempdir()) / f"osteo-ray-{os.getuid()}"
-    for process in psutil.process_iter(["name", "cmdline", "ppid"]):
-        own = any(str(place) in part for part in process.info["cmdline"] or ())
-        if own and process.info["name"] in RAY_PROGRAMS and process.info["ppid"] == 1:
-            found = f"process {process.pid} has lost its driver"
-            yield Ailment(
-                f"Ray ({process.info['name']})",
-                found,
-                f"kill {process.pid}",
-                lambda process=process: _end(process),
-            )
-    old = [path for path in place.glob("session_*_*") if path.is_dir() and not path.is_symlink() and _is_old(path)]
-    size = sum(file.lstat().st_size for path in old for file in path.rglob("*") if file.is_file())
-    if size > RAY_BYTES:
+def check_ray(project: Project) -> Iterator[Ailment]:
+    """Ray's processes that lost their driver."""
+    for process in psutil.process_iter(["name"]):
+        name = process.info["name"] or ""
+        with contextlib.suppress(psutil.Error):  # it has just ended, or is somebody else's
+            # Agents give up by themselves after a minute: only those of this project are worth a word.
+            if name in RAY_PROGRAMS or (name.startswith(RAY_TITLE) and _is_within(process, project.settings)):
+                session = _find_session(process)
+                if session is not None and _is_old(session):
+                    found, remedy = f"process {process.pid} has lost its driver", f"kill {process.pid}"
+                    yield Ailment(f"Ray ({name})", found, remedy, lambda process=process: _end(process))
+
+
+def check_ray_logs(_: Project) -> Iterator[Ailment]:
+    """Logs of old Ray sessions: the local ones, and those of clusters on this machine, of whichever project."""
+    sizes: dict[Path, tuple[int, list[Path]]] = {}
+    for place in _list_places():
+        old = [path for path in (*place.glob("session_*"), *place.glob("*/session_*")) if _is_old(path)]
+        if old:
+            sizes[place] = (sum(map(_measure, old)), old)
+    if sum(size for size, _ in sizes.values()) <= RAY_BYTES:
+        return
+    for place, (size, old) in sizes.items():
         found = f"logs of {len(old)} old sessions take {size / 1e9:.1f} GB"
-        yield Ailment(str(place), found, f"rm -r {place}/session_*, while nothing runs", lambda: _remove(*old))
+        remedy = f"rm -r {place}, while nothing runs"
+        yield Ailment(str(place), found, remedy, lambda old=old: _remove(*old))
 
 
-def _data(project: Project) -> Path:
-    return project.settings.root / (project.params.data.path if project.params else "data")
+def _list_places() -> list[Path]:
+    """Our folders of Ray's: one for all local sessions, and one for each project's cluster."""
+    own, user = f"osteo-ray-{os.getuid()}", os.getuid()
+    found = [path for path in _temporary().glob(f"{own}*") if re.fullmatch(rf"{own}(-[0-9a-f]{{8}})?", path.name)]
+    return sorted(path for path in found if not path.is_symlink() and path.is_dir() and path.stat().st_uid == user)
+
+
+def _find_session(process: psutil.Process) -> Path | None:
+    """The folder of our Ray session in which a process keeps its log open."""
+    begin = re.escape(str(_temporary() / f"osteo-ray-{os.getuid()}"))
+    session = re.compile(rf"{begin}(-[0-9a-f]{{8}}/[^/]+)?/session_[^/]+(?=/)")
+    found = (session.match(file.path) for file in process.open_files())
+    return next((Path(match[0]) for match in found if match), None)
 
 
 def _is_old(session: Path) -> bool:
-    """A session's name ends with the number of its driver."""
-    pid = session.name.rpartition("_")[2]
-    return pid.isdigit() and not psutil.pid_exists(int(pid))
+    """Whether its first process, a driver or a head, is gone: the name ends with that one's number."""
+    number = session.name.rpartition("_")[2]
+    if not number.isdigit() or session.is_symlink():
+        return False
+    try:
+        process = psutil.Process(int(number))
+        if process.status() in NOT_RUNNING:
+            return True
+        return session.is_dir() and process.create_time() > session.stat().st_mtime  # another one has its number
+    except psutil.NoSuchProcess:
+        return True
 
 
-def _close(path: Path) -> str:
-    path.chmod(0o600)
-    return "closed to others (mode 600)"
+def _is_within(process: psutil.Process, settings: Settings) -> bool:
+    place = Path(process.cwd())
+    return place.is_relative_to(settings.root) or place.is_relative_to(settings.state)
+
+
+def _temporary() -> Path:
+    return Path(tempfile.gettempdir()).resolve()
+
+
+def _measure(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # removed meanwhile
+            total += 0 if path.is_dir() else path.lstat().st_size
+    return total
 
 
 def _remove(*paths: Path) -> str:
@@ -85,8 +115,11 @@ def _remove(*paths: Path) -> str:
 
 
 def _end(process: psutil.Process) -> str:
-    process.kill()
+    try:
+        process.kill()  # it looks first whether another one has the number by now
+    except psutil.NoSuchProcess:
+        return f"process {process.pid} has ended by itself"
     return f"process {process.pid} ended"
 
 
-CHECKS: Final[tuple[Check, ...]] = (check_key, check_half_made, check_ray)
+CHECKS: Final[tuple[Check, ...]] = (check_half_made, check_ray, check_ray_logs)

@@ -10,6 +10,7 @@ from typing import Final
 
 from osteo_models.doctor.ailment import Ailment, Check, Project
 from osteo_models.errors import WeightsError
+from osteo_models.params import Params
 
 GIGABYTE: Final = 10**9
 # Measured at paper scale: checkpoints and results 1 GB, runs and models 0.4 GB, artifacts 0.3 GB; Ray's store apart.
@@ -56,10 +57,33 @@ def check_weights(project: Project) -> Iterator[Ailment]:
         return
     from osteo_models.training.starts import find_starts
 
+    if _are_at_hand(project.params, project.settings.weights_dir):
+        return
     try:
         find_starts(project.params, project.settings.weights_dir)
     except WeightsError as error:
         yield Ailment(error.where, error.found, error.remedy)
+
+
+def _are_at_hand(params: Params, folder: Path | None) -> bool:
+    """Whether all weights lie in the folder or in a package, told without timm, whose import takes seconds."""
+    from osteo_models.models import complete_spec
+    from osteo_models.models.pretrained import BACKBONES, check_choice
+    from osteo_models.models.weights import find_weights
+
+    try:
+        for name in {name for stage in params.stages for name in params.list_run(stage)}:
+            spec = complete_spec(name, params.architectures[name])
+            if "transfer" not in spec:
+                continue
+            if spec["backbone"] not in BACKBONES.values():  # timm alone knows it, and the tag of its weights
+                return False
+            check_choice(**spec)
+            if spec["weights"] != "random":
+                find_weights(spec["backbone"], hub_id="", folder=folder)
+    except WeightsError:
+        return False
+    return True
 
 
 CHECKS: Final[tuple[Check, ...]] = (check_disk, check_gpu, check_weights)

@@ -7,12 +7,13 @@ import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from osteo_models.doctor.ailment import Ailment, Check, Project
+from osteo_models.errors import InputError
 
 SETUP: Final = "run `make setup` in a fresh .venv"
 
@@ -51,9 +52,12 @@ def check_lock(project: Project) -> Iterator[Ailment]:
         yield Ailment("requirements.lock", told, SETUP)
 
 
-def _read_project(root: Path) -> dict:
+def _read_project(root: Path) -> dict[str, Any]:
     path = root / "pyproject.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8"))["project"] if path.is_file() else {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")).get("project", {}) if path.is_file() else {}
+    except ValueError as error:
+        raise InputError(f"cannot be read ({error})", where=str(path), remedy="mend it, or get it from git") from None
 
 
 def _find_version(name: str) -> str | None:

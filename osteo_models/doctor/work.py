@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from osteo_models.doctor.ailment import Ailment, Check, Project
-from osteo_models.doctor.servers import answers
+from osteo_models.doctor.servers import judge_prefect
 from osteo_models.errors import StoreError
 from osteo_models.registry.orphans import Orphan, end_orphans, find_orphans, find_running
 from osteo_models.registry.tracking import Tracking
@@ -32,9 +32,9 @@ def check_runs(project: Project) -> Iterator[Ailment]:
 
 
 def check_flows(project: Project) -> Iterator[Ailment]:
-    """Prefect's states against processes, and against MLflow; asked where a Prefect server is up."""
+    """Prefect's states against processes, and against MLflow; asked where a Prefect server takes calls."""
     url = find_prefect(project.settings.state, dict(os.environ))
-    if not url or not answers(f"{url}/health"):
+    if not url or judge_prefect(url):
         return
     found = _ask_flows(project, "--dry-run")
     for lost in found["lost"]:

@@ -2,108 +2,20 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import os
-import shutil
-import socket
-import subprocess
-import threading
-import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
 import yaml
 
-with warnings.catch_warnings():  # MLflow uses what its own dependencies deprecate
-    warnings.simplefilter("ignore")
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-
-from osteo_models.doctor import Project, leftovers, machine, servers, versions, work
-from osteo_models.errors import StoreError
+from osteo_models.doctor import Ailment, Project, examination, machine, mend, versions
+from osteo_models.errors import InputError, StoreError
 from osteo_models.params import parse_params
-from osteo_models.processes import name_process
-from osteo_models.registry.orphans import Orphan
-from osteo_models.settings import load_settings
 from tests.conftest import ROOT
-
-GONE = f"{name_process().rsplit(':', 2)[0]}:1:12.00"  # the first process did not start then
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project in which nothing is wrong."""
-    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "RAY_ADDRESS", "OSTEO_STATE_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OSTEO_KEY_FILE", str(tmp_path / "keys" / "key"))
-    (tmp_path / "data").mkdir()
-    (tmp_path / ".osteo").mkdir()
-    for name in ("pyproject.toml", "requirements.lock"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    params = parse_params(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
-    return Project(load_settings(tmp_path), params, None, None)
-
-
-def ask(check, project: Project) -> list:
-    return list(check(project))
-
-
-@pytest.fixture
-def listener() -> Iterator[str]:
-    """A server that answers every address."""
-    handler = type("Handler", (http.server.BaseHTTPRequestHandler,), {"log_message": lambda *_: None})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """An address that takes connections and answers nobody."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        held.listen()
-        yield f"http://127.0.0.1:{held.getsockname()[1]}"
-
-
-def note_server(project: Project, url: str, pid: int) -> None:
-    started = {pid: psutil.Process(pid).create_time()} if psutil.pid_exists(pid) else {pid: 1.0}
-    row = {"name": "mlflow", "url": url, "pid": pid, "started": started, "log": "mlflow.log"}
-    (project.settings.state / "servers.json").write_text(json.dumps([row]), encoding="utf-8")
-
-
-def test_servers_that_were_started(project, listener, silent, monkeypatch) -> None:
-    assert ask(servers.check_started, project) == []  # none was
-    note_server(project, listener, os.getpid())
-    assert ask(servers.check_started, project) == []
-    monkeypatch.setattr(servers, "ANSWER_SECONDS", 0.1)
-    note_server(project, silent, os.getpid())
-    (mute,) = ask(servers.check_started, project)
-    assert str(mute) == f"mlflow server at {silent}: it does not answer; see mlflow.log; `osteo down`, then `osteo up`"
-    note_server(project, listener, 4_194_305)  # beyond the largest number of a process
-    (ended,) = ask(servers.check_started, project)
-    assert "`osteo up` started it, and it has ended; `osteo up` starts it again" in str(ended)
-    ended.mend()
-    assert ask(servers.check_started, project) == []
-
-
-def test_servers_that_the_environment_names(project, listener, monkeypatch) -> None:
-    assert ask(servers.check_named, project) == []
-    monkeypatch.setenv("PREFECT_API_URL", listener)
-    monkeypatch.setenv("RAY_ADDRESS", listener.removeprefix("http://"))
-    assert ask(servers.check_named, project) == []
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    (found,) = ask(servers.check_named, project)
-    assert str(found) == "RAY_ADDRESS=127.0.0.1:9: nothing answers there; start that server, or unset RAY_ADDRESS"
+from tests.doctor.conftest import ask
 
 
 def test_python(project) -> None:
@@ -169,77 +81,75 @@ def test_weights(project, monkeypatch) -> None:
     assert "OSTEO_WEIGHTS_DIR" in str(found) and "/nowhere" in str(found)
 
 
-def test_key(project) -> None:
-    path = project.settings.key_file
-    assert ask(leftovers.check_key, project) == []  # no data was imported
-    (project.settings.root / "data" / "intake.csv").write_text("")
-    (found,) = ask(leftovers.check_key, project)
-    assert str(found).startswith(f"{path}: the key that data was imported under is missing; get it back")
-    assert found.mend is None
-    path.parent.mkdir()
-    path.write_text("00" * 32)
-    path.chmod(0o640)
-    (found,) = ask(leftovers.check_key, project)
-    assert str(found) == f"{path}: others can read the key (mode 640); chmod 600 {path}"
-    assert found.mend() == "closed to others (mode 600)"
-    assert ask(leftovers.check_key, project) == []
+def test_weights_at_hand_are_told_without_what_takes_seconds_to_import(project, monkeypatch) -> None:
+    from osteo_models.training import starts
+
+    def refuse(*_):
+        raise AssertionError("timm is asked")
+
+    monkeypatch.setattr(starts, "find_starts", refuse)
+    assert ask(machine.check_weights, project) == []
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    raw["architectures"]["efficientnet_lite0"]["weights"] = "none"
+    with pytest.raises(InputError, match="`weights` is 'none'"):
+        ask(machine.check_weights, replace(project, params=parse_params(raw)))
 
 
-def test_half_made_folders(project) -> None:
-    made = project.settings.root / ".data.new-1"
-    made.mkdir()
-    assert ask(leftovers.check_half_made, project) == []  # somebody may be at it
-    os.utime(made, (time.time() - 7200,) * 2)
-    (found,) = ask(leftovers.check_half_made, project)
-    assert str(found) == f"{made}: a killed command left it half-made; rm -r {made}"
-    assert found.mend() == "removed" and not made.exists()
+def test_a_damaged_project_file(project) -> None:
+    path = project.settings.root / "pyproject.toml"
+    path.write_text("[project", encoding="utf-8")
+    with pytest.raises(InputError, match=f"{path}: cannot be read"):
+        ask(versions.check_python, project)
 
 
-def test_ray(project, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(leftovers.tempfile, "gettempdir", lambda: str(tmp_path))
-    place = tmp_path / f"osteo-ray-{os.getuid()}"
-    for number in (os.getpid(), 4_194_305):
-        (place / f"session_2026-01-01_00-00-00_1_{number}").mkdir(parents=True)
-        (place / f"session_2026-01-01_00-00-00_1_{number}" / "log").write_text("12")
-    assert ask(leftovers.check_ray, project) == []  # too little for a word
-    monkeypatch.setattr(leftovers, "RAY_BYTES", 1)
-    (found,) = ask(leftovers.check_ray, project)
-    assert found.found.startswith("logs of 1 old sessions")
-    found.mend()
-    assert [path.name.rpartition("_")[2] for path in place.iterdir()] == [str(os.getpid())]
+def check_broken_things(_: Project) -> Iterator[Ailment]:
+    yield Ailment("here", "one", "mend it")
+    raise FileNotFoundError(2, "No such file or directory", "gone.log")
 
-    ended = []
-    lost = SimpleNamespace(
-        pid=7,
-        info={"name": "raylet", "cmdline": [f"--dir={place}"], "ppid": 1},
-        kill=lambda: ended.append(7),
+
+def check_process(_: Project) -> Iterator[Ailment]:
+    raise psutil.AccessDenied(7)
+    yield
+
+
+def check_lines(_: Project) -> Iterator[Ailment]:
+    yield Ailment("here", str(int("x")), "")
+
+
+def check_store(_: Project) -> Iterator[Ailment]:
+    raise StoreError("no", where="store", allowed="yes", remedy="do it")
+    yield
+
+
+def test_a_check_that_cannot_look_is_a_finding(project, monkeypatch) -> None:
+    monkeypatch.setattr(
+        examination, "CHECKS", (check_broken_things, check_process, check_lines, check_store, check_store)
     )
-    monkeypatch.setattr(leftovers.psutil, "process_iter", lambda _: [lost])
-    (found,) = ask(leftovers.check_ray, project)
-    assert str(found) == "Ray (raylet): process 7 has lost its driver; kill 7"
-    assert found.mend() == "process 7 ended" and ended == [7]
-    lost.info["ppid"] = 8
-    assert ask(leftovers.check_ray, project) == []
+    monkeypatch.setattr(examination, "open_tracking", lambda *_: None)
+    said = [str(each) for each in examination.examine(project.settings)]
+    again = "run `osteo doctor` again; should it stay, look there by hand"
+    assert said == [
+        "here: one; mend it",
+        f"broken things: could not look ([Errno 2] No such file or directory: 'gone.log'); {again}",
+        f"process: could not look ((pid=7)); {again}",
+        f"lines: could not look (invalid literal for int() with base 10: 'x'); {again}",
+        "store: no (yes); do it",  # once, though two checks met it
+    ]
+    monkeypatch.setattr(examination, "open_tracking", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no")))
+    assert "store: could not look ([Errno 13] no)" in str(examination.examine(project.settings)[0])
 
 
-def test_flows(project, listener, monkeypatch) -> None:
-    assert ask(work.check_flows, project) == []  # no server is up: nobody is asked
-    monkeypatch.setattr(work, "find_prefect", lambda *_: listener)
-    said = {"lost": [], "living": [name_process()]}
-    monkeypatch.setattr(work, "_ask_flows", lambda *_: said)
-    monkeypatch.setattr(work, "find_orphans", lambda _: [])
-    monkeypatch.setattr(work, "find_running", lambda _: [Orphan("1", "job", name_process())])
-    watched = replace(project, tracking=SimpleNamespace())
-    assert ask(work.check_flows, watched) == []
-    said |= {"lost": [{"flow": "brave-fox", "state": "Running", "process": GONE}], "living": []}
-    lost, unknown = ask(work.check_flows, watched)
-    assert str(lost).startswith(f"flow run brave-fox: Prefect says Running, and process {GONE} is gone; `osteo doctor")
-    assert f"process {name_process()} works on runs of MLflow, and Prefect knows no running flow" in str(unknown)
-    assert f"kill -INT {os.getpid()}" in unknown.remedy
+def test_what_cannot_be_mended_is_left() -> None:
+    def refuse(error: Exception):
+        raise error
 
-
-def test_a_server_that_does_not_say_which_flows_run(project, listener, monkeypatch) -> None:
-    monkeypatch.setattr(work, "find_prefect", lambda *_: listener)
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="no JSON"))
-    with pytest.raises(StoreError, match="Prefect: its server does not say which flows run; run `osteo down`, then"):
-        ask(work.check_flows, project)
+    errors = (psutil.AccessDenied(7), FileNotFoundError("gone"), StoreError("busy"))
+    sick = [Ailment("here", "one", "mend it", lambda error=error: refuse(error)) for error in errors]
+    done, left = mend([*sick, Ailment("there", "two", "by hand"), Ailment("it", "three", "", lambda: "removed")])
+    assert done == ["it: removed"]
+    assert [each.found for each in left] == [
+        "one; it could not be mended ((pid=7))",
+        "one; it could not be mended (gone)",
+        "one; it could not be mended (busy)",
+        "two",
+    ]

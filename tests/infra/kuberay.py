@@ -1,6 +1,7 @@
 """The fields of KubeRay's ray.io/v1 and of Kubernetes' pods that the files use; a field that is not here is a fault.
 
-Source: KubeRay's CRD reference (RayCluster, RayJob, AuthOptions) of 1.5.1 and later.
+A subset, written by hand from KubeRay's reference (RayCluster, RayJob, AuthOptions) of 1.5.1 and later: no installed
+package carries the CRD. It finds a field misspelt or misplaced; what the operator makes of the rest is not tested.
 """
 
 from __future__ import annotations

@@ -63,6 +63,14 @@ def test_kuberay_asks_for_the_token(spec: ClusterSpec) -> None:
             assert not [item.name for item in container.env if item.name.endswith(("PASSWORD", "TOKEN", "STRING"))]
 
 
+def test_the_job_runs_on_a_node_of_ray() -> None:
+    """KubeRay's submitter hands the entrypoint to the head; `InteractiveMode` would leave the driver outside."""
+    assert JOB.submissionMode == "K8sJobMode"
+    environment = {item.name: item.value for item in JOB.rayClusterSpec.headGroupSpec.template.spec.containers[0].env}
+    assert "RAY_ADDRESS" not in environment  # Ray tells its jobs
+    assert environment["OSTEO_JOURNAL_URI"] == "postgresql+psycopg://journal@postgres:5432/journal"
+
+
 def test_trials_hold_no_keys_of_the_stores() -> None:
     head, (workers,) = JOB.rayClusterSpec.headGroupSpec, JOB.rayClusterSpec.workerGroupSpecs
     assert [source.secretRef.name for source in head.template.spec.containers[0].envFrom] == ["osteo-clients"]
@@ -81,6 +89,7 @@ def test_trials_hold_no_keys_of_the_stores() -> None:
     ],
 )
 def test_the_fields_of_kuberay_are_checked(path: tuple, value: Any) -> None:
+    """Against a subset of its CRD, written by hand: see kuberay.py."""
     broken = _read("kuberay-cluster.yaml")
     place: Any = broken
     for step in path[:-1]:

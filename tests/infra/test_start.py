@@ -3,81 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
-import subprocess
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 
+from osteo_models.servers import cluster, object_store
+from osteo_models.servers.credentials import load_credentials
 from osteo_models.settings import TELEMETRY_OFF
-from tests.conftest import ROOT
+from tests.infra.conftest import NEEDS, SECRETS, Stage
 
-SCRIPT = ROOT / "infra" / "start.sh"
-NAMES = (
-    *("postgres_password", "s3_access_key", "s3_secret_key", "mlflow_password", "mlflow_session_key"),
-    *("prefect_auth", "ray_token"),
-)
-# The programs that it becomes, and what each of them must not be told on its command line.
-PROGRAMS = {
-    "s3": "weed",
-    "bucket": "python",
-    "mlflow": "mlflow",
-    "prefect": "python",
-    "ray-head": "ray",
-    "ray-worker": "ray",
-    "optuna-dashboard": "optuna-dashboard",
-}
-NEEDS = {
-    "s3": ("s3_access_key", "s3_secret_key"),
-    "bucket": ("s3_access_key", "s3_secret_key"),
-    "mlflow": ("postgres_password", "s3_access_key", "s3_secret_key", "mlflow_password", "mlflow_session_key"),
-    "prefect": ("postgres_password", "prefect_auth"),
-    "flow-worker": ("mlflow_password", "prefect_auth", "postgres_password", "ray_token"),
-    "ray-head": ("ray_token",),
-    "ray-worker": ("ray_token",),
-    "optuna-dashboard": ("postgres_password",),
-}
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Path:
-    """Secrets, a folder for keys, and programs that tell what they were called with."""
-    for name in ("secrets", "keys", "bin"):
-        (tmp_path / name).mkdir()
-    for name in NAMES:
-        (tmp_path / "secrets" / name).write_text(f"hidden-{name}", encoding="utf-8")
-    for program in {*PROGRAMS.values(), "prefect"}:
-        path = tmp_path / "bin" / program
-        path.write_text('#!/bin/sh\nprintf "%s " "$0" "$@" >> "$TOLD"\nenv > "$TOLD.env"\n', encoding="utf-8")
-        path.chmod(0o755)
-    return tmp_path
-
-
-def _start(stage: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        "PATH": f"{stage / 'bin'}:{os.defpath}",
-        "OSTEO_SECRETS_DIR": str(stage / "secrets"),
-        "OSTEO_KEYS_DIR": str(stage / "keys"),
-        "TOLD": str(stage / "told"),
-    }
-    return subprocess.run([SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False)
+# The program that each server becomes.
+BECOMES = {"s3": "weed", "bucket": "python", "prefect": "python", "flow-worker": "prefect"} | {
+    "mlflow": "mlflow", "ray-head": "ray", "ray-worker": "ray", "optuna-dashboard": "optuna-dashboard",
+}  # fmt: skip
+RAY = {"RAY_ADDRESS": "ray-head:6379"}
 
 
 @pytest.mark.parametrize("server", NEEDS)
-def test_no_secret_stands_in_a_command_line(stage: Path, server: str) -> None:
-    done = _start(stage, server, "ray-head:6379")
+def test_no_secret_stands_in_a_command_line(stage: Stage, server: str) -> None:
+    done = stage.start(server, "ray-head:6379")
     assert done.returncode == 0, done.stderr
-    told = (stage / "told").read_text(encoding="utf-8")
-    assert PROGRAMS.get(server, "prefect") in told
-    assert "hidden" not in told + done.stdout + done.stderr
-    known = (stage / "told.env").read_text(encoding="utf-8") + "".join(
-        path.read_text(encoding="utf-8") for path in (stage / "keys").iterdir()
-    )
-    reached = {name for name in NAMES if f"hidden-{name}" in known}
+    last = stage.calls()[-1]
+    assert last.words[0] == BECOMES[server]
+    assert "hidden" not in done.stdout + done.stderr + str([call.words for call in stage.calls()])
+    files = [path for path in stage.keys.iterdir() if path.is_file()]
+    known = str(last.environment) + "".join(path.read_text(encoding="utf-8") for path in files)
+    reached = {name for name in SECRETS if f"hidden-{name}" in known}
     assert reached == set(NEEDS[server]) - {"ray_token"}  # Ray reads its file itself
-    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in (stage / "keys").iterdir())
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
 
 
 BAD = {"missing": None, "empty": "", "blank": "\n", "space": "a b", "address": "x@y/z"}
@@ -87,36 +42,132 @@ BAD = {"missing": None, "empty": "", "blank": "\n", "space": "a b", "address": "
     ("server", "secret", "content"),
     [(server, name, "") for server, names in NEEDS.items() for name in names]
     + [("ray-head", "ray_token", content) for content in BAD.values()]
-    + [("mlflow", "postgres_password", content) for content in BAD.values()],
+    + [("mlflow", "mlflow_database_password", content) for content in BAD.values()],
 )
-def test_a_bad_secret_stops_the_start(stage: Path, server: str, secret: str, content: str | None) -> None:
-    path = stage / "secrets" / secret
+def test_a_bad_secret_stops_the_start(stage: Stage, server: str, secret: str, content: str | None) -> None:
+    path = stage.secrets / secret
     path.unlink()
     if content is not None:
         path.write_text(content, encoding="utf-8")
-    done = _start(stage, server, "ray-head:6379")
+    done = stage.start(server, "ray-head:6379", **RAY)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: secret {secret}: ")
     assert done.stderr.endswith("; set it in infra/.env (see infra/README.md)\n")
-    assert not (stage / "told").exists()
+    assert stage.calls() == []
 
 
-def test_the_files_that_servers_read(stage: Path) -> None:
-    _start(stage, "s3")
-    (identity,) = json.loads((stage / "keys" / "s3.json").read_text(encoding="utf-8"))["identities"]
+@pytest.mark.parametrize(
+    ("server", "roles"),
+    [("mlflow", ["mlflow"]), ("prefect", ["prefect"]), ("flow-worker", ["journal", "optuna"]),
+     ("optuna-dashboard", ["optuna"])],
+)  # fmt: skip
+def test_a_server_knows_the_passwords_of_its_own_roles(stage: Stage, server: str, roles: list[str]) -> None:
+    (stage.secrets / f"{roles[0]}_database_password").write_text("with:colon", encoding="utf-8")
+    assert stage.start(server).returncode == 0
+    path = Path(stage.calls()[-1].environment["PGPASSFILE"])
+    first, *others = [f"*:*:*:{role}:hidden-{role}_database_password" for role in roles]
+    assert path.read_text(encoding="utf-8").splitlines() == [first.rpartition(":")[0] + r":with\:colon", *others]
+
+
+def test_the_store_knows_one_identity(stage: Stage) -> None:
+    stage.start("s3")
+    (identity,) = json.loads((stage.keys / "s3.json").read_text(encoding="utf-8"))["identities"]
     assert identity["credentials"] == [{"accessKey": "hidden-s3_access_key", "secretKey": "hidden-s3_secret_key"}]
-    _start(stage, "mlflow")
-    users = ConfigParser()
-    users.read(stage / "keys" / "basic_auth.ini", encoding="utf-8")
-    assert users["mlflow"]["default_permission"] == "NO_PERMISSIONS"
-    assert users["mlflow"]["database_uri"].endswith("@postgres:5432/mlflow_auth")
 
 
-def test_an_unknown_server(stage: Path) -> None:
-    assert _start(stage, "nginx").stderr == "error: no server nginx\n"
+def test_the_store_has_the_options_of_the_local_one(stage: Stage, tmp_path: Path) -> None:
+    """All but places: the container's own are its data folder, its ports and the address that S3 listens on."""
+    found = load_credentials(tmp_path / "found", {})
+    local = object_store.object_store(tmp_path / "s3", tmp_path / "found", 8333, found)
+    assert stage.start("s3").returncode == 0
+    (call,) = stage.calls()
+    keys = {name for name in local.environment if name.startswith("WEED_JWT_")}
+    assert len(keys) == 3
+    assert {call.environment.get(name) for name in keys} == {"hidden-s3_inner_key"}
+    mine, theirs = ({word for word in words if word.startswith("-")} for words in (call.words, local.command))
+    places = {"-dir", "-s3.config", "-s3.ip.bind"}
+    inner = {f"-{part}.port{kind}" for part in (*object_store.PARTS, "s3") for kind in ("", ".grpc")} - {"-s3.port"}
+    assert {word for word in mine if word.split("=")[0] not in places} == {
+        word for word in theirs if word.split("=")[0] not in places | inner
+    }
 
 
-def test_nothing_is_told_to_anybody_outside(stage: Path) -> None:
-    assert _start(stage, "mlflow").returncode == 0
-    told = dict(line.split("=", 1) for line in (stage / "told.env").read_text(encoding="utf-8").splitlines())
+def test_mlflows_accounts_are_those_of_the_local_profile(stage: Stage) -> None:
+    stage.start("mlflow")
+    mine, theirs = ConfigParser(), ConfigParser()
+    mine.read(stage.keys / "basic_auth.ini", encoding="utf-8")
+    theirs.read_string(cluster.MLFLOW_ACCOUNTS.format(uri="postgresql+psycopg://mlflow@postgres:5432/mlflow"))
+    assert dict(mine["mlflow"]) == dict(theirs["mlflow"])
+    assert mine["mlflow"]["default_permission"] == "READ"
+
+
+def test_mlflow_stands_behind_the_guard(stage: Stage) -> None:
+    stage.start("mlflow")
+    (call,) = stage.calls()
+    options = dict(zip(call.words[2::2], call.words[3::2], strict=True))
+    assert (options["--app-name"], options["--workers"]) == ("osteo", "1")
+    assert options["--uvicorn-opts"] == "--no-proxy-headers"
+    hosts = call.environment["OSTEO_ALLOWED_HOSTS"].split(",")
+    assert options["--allowed-hosts"] == ",".join(f"{host}:5000" for host in hosts)
+    assert hosts == ["mlflow", "127.0.0.1", "localhost"]
+
+
+def test_prefect_puts_its_pages_where_it_may_write(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its default is a folder of the package, which in the image is root's."""
+    from prefect.settings.models.server.ui import ServerUISettings
+
+    monkeypatch.delenv("PREFECT_UI_STATIC_DIRECTORY", raising=False)
+    assert ServerUISettings().static_directory is None
+    stage.start("prefect")
+    for name, value in stage.calls()[-1].environment.items():
+        if name.startswith("PREFECT_UI_"):
+            monkeypatch.setenv(name, value)
+    assert str(ServerUISettings().static_directory).startswith("/tmp/")
+
+
+def _ray(stage: Stage) -> list[list[str]]:
+    return [call.words for call in stage.calls() if call.words[0] == "ray"]
+
+
+HEALTH = ["ray", "health-check", "--address", "ray-head:6379"]
+
+
+def test_the_flow_worker_joins_the_cluster(stage: Stage) -> None:
+    """Ray takes drivers on its own nodes alone."""
+    done = stage.start("flow-worker", **RAY)
+    assert (done.returncode, done.stderr) == (0, "")
+    nothing = ["--num-cpus=0", "--num-gpus=0"]
+    assert _ray(stage) == [HEALTH, ["ray", "start", "--address=ray-head:6379", *nothing, "--disable-usage-stats"]]
+    last = stage.calls()[-1]
+    assert last.words[:3] == ["prefect", "worker", "start"]
+    assert last.environment["RAY_ADDRESS"] == "ray-head:6379"
+
+
+def test_what_runs_on_the_flow_workers_node_has_no_keys(stage: Stage) -> None:
+    stage.start("flow-worker", **RAY)
+    (node,) = [call for call in stage.calls() if call.words[:2] == ["ray", "start"]]
+    assert "hidden" not in str(node.environment)
+    assert "PGPASSFILE" not in node.environment
+
+
+def test_without_a_cluster_the_flow_worker_says_so(stage: Stage) -> None:
+    done = stage.start("flow-worker", **RAY, UNHEALTHY="Traceback:\nTimed out")
+    assert done.returncode == 0
+    assert done.stderr == "no Ray cluster at ray-head:6379 (Timed out): jobs run in this container\n"
+    assert _ray(stage) == [HEALTH]
+    assert "RAY_ADDRESS" not in stage.calls()[-1].environment
+
+
+def test_without_an_address_nobody_is_asked(stage: Stage) -> None:
+    assert stage.start("flow-worker").returncode == 0
+    assert _ray(stage) == []
+
+
+def test_an_unknown_server(stage: Stage) -> None:
+    assert stage.start("nginx").stderr == "error: no server nginx\n"
+
+
+def test_nothing_is_told_to_anybody_outside(stage: Stage) -> None:
+    assert stage.start("mlflow").returncode == 0
+    told = stage.calls()[-1].environment
     assert {name: told[name] for name in TELEMETRY_OFF} == TELEMETRY_OFF

@@ -1,0 +1,175 @@
+"""Keys and secrets that are missing or open, and what killed commands leave behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from osteo_models.doctor import keys, leftovers
+from tests.doctor.conftest import ask
+
+# What Ray's agents look like: a title that takes the place of the command line, and a log of the session held open.
+PROGRAM = """
+import ctypes, sys, time
+log = open(sys.argv[1], "w")
+ctypes.CDLL(None).prctl(15, sys.argv[2].encode())  # PR_SET_NAME
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@contextmanager
+def named(name: str, log: Path, folder: Path) -> Iterator[psutil.Process]:
+    """A process of this name that holds a log open."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-c", PROGRAM, str(log), name]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline()
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def place(project, tmp_path, monkeypatch) -> Path:
+    """The folder of all local Ray sessions."""
+    monkeypatch.setattr(leftovers.tempfile, "gettempdir", lambda: str(tmp_path))
+    return tmp_path / f"osteo-ray-{os.getuid()}"
+
+
+def session(number: int) -> str:
+    return f"session_2026-01-01_00-00-00_1_{number}"
+
+
+def ended() -> int:
+    """The number of a process that is gone."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_key(project) -> None:
+    path = project.settings.key_file
+    assert ask(keys.check_key, project) == []  # no data was imported
+    (project.settings.root / "data" / "intake.csv").write_text("")
+    (found,) = ask(keys.check_key, project)
+    assert str(found).startswith(f"{path}: the key that data was imported under is missing; get it back")
+    assert found.mend is None
+    path.parent.mkdir()
+    path.write_text("00" * 32)
+    path.chmod(0o640)
+    (found,) = ask(keys.check_key, project)
+    assert str(found) == f"{path}: others can read the key (mode 640); chmod 600 {path}"
+    assert found.mend() == "closed to others (mode 600)"
+    assert ask(keys.check_key, project) == []
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640])
+def test_secrets_that_others_can_read(project, monkeypatch, mode) -> None:
+    assert ask(keys.check_secrets, project) == []  # there are none
+    with tempfile.TemporaryDirectory() as made:  # pytest's own folders are closed to others
+        folder = Path(made)
+        folder.chmod(0o755)
+        monkeypatch.setenv("HOME", made)
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "token"))
+        monkeypatch.setenv("PGPASSFILE", str(folder / "pgpass"))
+        state = folder / ".osteo" / "cluster"
+        names = ("secrets/mlflow", "env", "../../infra/.env", "../../token", "../../pgpass", "../../.ray/auth_token")
+        paths = [Path(os.path.normpath(state / name)) for name in names]
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("word")
+            path.chmod(0o600)
+        (folder / "infra" / "other").write_text("no secret")
+        object.__setattr__(project.settings, "root", folder)
+        object.__setattr__(project.settings, "state", folder / ".osteo")
+        assert ask(keys.check_secrets, project) == []
+        for path in paths:
+            path.chmod(mode)
+        found = ask(keys.check_secrets, project)
+        told = "others can read this secret (mode {:o}); chmod 600 {}"
+        assert [str(each) for each in found] == [f"{path}: {told.format(mode, path)}" for path in paths]
+        folder.chmod(0o700)
+        assert ask(keys.check_secrets, project) == []  # nobody else comes that far
+        folder.chmod(0o755)
+        assert {each.mend() for each in found} == {"closed to others (mode 600)"}
+        assert ask(keys.check_secrets, project) == []
+
+
+def test_half_made_folders(project) -> None:
+    made = project.settings.root / ".data.new-1"
+    made.mkdir()
+    assert ask(leftovers.check_half_made, project) == []  # somebody may be at it
+    os.utime(made, (time.time() - 7200,) * 2)
+    (found,) = ask(leftovers.check_half_made, project)
+    assert str(found) == f"{made}: a killed command left it half-made; rm -r {made}"
+    assert found.mend() == "removed" and not made.exists()
+
+
+def test_logs_of_old_sessions(project, place, monkeypatch) -> None:
+    cluster, gone = place.with_name(f"{place.name}-0123abcd") / "worker-1", ended()
+    stranger = place.with_name(f"{place.name}5")  # of the user whose number begins as ours
+    for folder, number in ((place, os.getpid()), (place, gone), (cluster, gone), (stranger, gone)):
+        (folder / session(number)).mkdir(parents=True)
+        (folder / session(number) / "log").write_text("12")
+    (place / "session_latest").symlink_to(place / session(gone))
+    assert ask(leftovers.check_ray_logs, project) == []  # too little for a word
+    monkeypatch.setattr(leftovers, "RAY_BYTES", 1)
+    local, shared = ask(leftovers.check_ray_logs, project)
+    assert str(local) == f"{place}: logs of 1 old sessions take 0.0 GB; rm -r {place}, while nothing runs"
+    assert shared.where == str(cluster.parent)
+    assert (local.mend(), shared.mend()) == ("removed", "removed")
+    left = [path.name for path in place.iterdir() if path.is_dir()]
+    assert left == [session(os.getpid())] and list(cluster.iterdir()) == []
+    assert (stranger / session(gone)).is_dir()
+
+
+def test_a_session_whose_number_another_process_has_by_now_is_old(project, place, monkeypatch) -> None:
+    monkeypatch.setattr(leftovers, "RAY_BYTES", 1)
+    mine = place / session(os.getpid())
+    mine.mkdir(parents=True)
+    (mine / "log").write_text("12")
+    assert ask(leftovers.check_ray_logs, project) == []
+    os.utime(mine, (psutil.Process().create_time() - 60,) * 2)
+    assert len(ask(leftovers.check_ray_logs, project)) == 1
+
+
+@pytest.mark.parametrize("name", ["raylet", "gcs_server", "ray::DashboardA", "ray::RuntimeEnv"])
+def test_processes_of_ray_that_lost_their_driver(project, place, name) -> None:
+    root, log = project.settings.root, place / session(ended()) / "logs" / "agent.log"
+    with named(name, place / session(os.getpid()) / "logs" / "agent.log", root):
+        assert ask(leftovers.check_ray, project) == []  # its driver lives
+    with named(name, log, root) as process:
+        (found,) = ask(leftovers.check_ray, project)
+        assert str(found) == f"Ray ({name}): process {process.pid} has lost its driver; kill {process.pid}"
+        assert found.mend() == f"process {process.pid} ended"
+        process.wait(10)
+        assert found.mend() == f"process {process.pid} has ended by itself"
+    assert ask(leftovers.check_ray, project) == []
+
+
+def test_processes_of_ray_that_are_no_matter_of_this_project(project, place, tmp_path) -> None:
+    gone, elsewhere = ended(), Path(tempfile.gettempdir()).parent
+    with named("ray::DashboardA", place / session(gone) / "logs" / "agent.log", elsewhere):
+        assert ask(leftovers.check_ray, project) == []  # another project's, and it gives up by itself
+    with named("raylet", tmp_path / "other-ray" / session(gone) / "logs" / "raylet.log", project.settings.root):
+        assert ask(leftovers.check_ray, project) == []  # another Ray
+
+
+def test_a_process_that_cannot_be_looked_at_is_left_alone(project, place, monkeypatch) -> None:
+    def refuse(self):
+        raise psutil.AccessDenied(self.pid)
+
+    monkeypatch.setattr(psutil.Process, "open_files", refuse)
+    with named("raylet", place / session(ended()) / "logs" / "raylet.log", project.settings.root):
+        assert ask(leftovers.check_ray, project) == []

@@ -34,15 +34,17 @@ test: setup
 	wait $$scenarios; beside=$$?; cat .pytest-scenarios.log; exit $$((rest || beside))
 
 # Faults mostly wait for what was killed: those of one job run beside those of servers and machines, and are shown after.
-# Only files that hold one are read: to collect the others takes longer than some of these tests.
-FAULTS := $(BIN)/python -m pytest -rP -m "fault and not slow"
+# Only files that hold one are read: to collect the others takes longer than some of these tests. The run that kills a
+# node for good comes last.
+FAULTS := $(BIN)/python -m pytest -rP --durations=12 -m "fault and not slow"
 faulty = $(shell grep -rl --include='test_*.py' 'pytest.mark.fault' $(1))
+SITE := tests/scenarios/test_cluster_servers.py tests/scenarios/test_writers.py tests/security/test_routes.py \
+	tests/scenarios/test_cluster_use.py
 
 test-faults: setup
-	@$(FAULTS) tests/scenarios/test_faults.py $(call faulty,tests/training tests/data) > .pytest-faults.log 2>&1 & jobs=$$!; \
+	@$(FAULTS) $(filter-out $(SITE),$(call faulty,tests)) > .pytest-faults.log 2>&1 & jobs=$$!; \
 	trap "kill $$jobs" INT TERM; \
-	$(FAULTS) $(filter-out tests/scenarios/test_faults.py,$(sort $(call faulty,tests/scenarios))); rest=$$?; \
-	$(FAULTS) $(call faulty,tests/security) || rest=1; \
+	$(FAULTS) $(SITE); rest=$$?; \
 	wait $$jobs; beside=$$?; cat .pytest-faults.log; exit $$((rest || beside))
 
 test-slow: setup

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from osteo_models.data_commands import data
 from osteo_models.errors import OsteoError
 from osteo_models.gate_commands import COMMANDS as GATE
 from osteo_models.model_commands import COMMANDS as USE
-from osteo_models.settings import IMPORTS_PER_COLLECTION, die_with_parent, load_settings, prepare_environment
+from osteo_models.settings import die_with_parent, load_settings, prepare_environment, spare_collections
 from osteo_models.upkeep import COMMANDS as UPKEEP
 
 STOPPED = 130  # what a shell gives for a command that Ctrl-C ended
@@ -47,7 +46,7 @@ def main(debug: bool) -> None:
 
     Exit codes: 0 done, 1 failed, 2 wrong input or usage, 3 promotion refused.
     """
-    gc.set_threshold(IMPORTS_PER_COLLECTION)
+    spare_collections()
     prepare_environment()
     settings = load_settings()
     if settings.die_with_parent:

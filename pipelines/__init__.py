@@ -4,10 +4,8 @@ Prefect reads its environment, and reports its use, while it is imported; so the
 flow module can import it. Prefect makes its home there, but not the folder above it.
 """
 
-import gc
+from osteo_models.settings import load_settings, prepare_environment, spare_collections
 
-from osteo_models.settings import IMPORTS_PER_COLLECTION, load_settings, prepare_environment
-
-gc.set_threshold(IMPORTS_PER_COLLECTION)
+spare_collections()
 prepare_environment()
 load_settings().state.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,9 @@ import pytest
 import yaml
 
 from osteo_models.params import Params, parse_params
+from tests.site_of_servers import site
+
+__all__ = ["site"]  # one for all folders of tests
 
 ROOT = Path(__file__).parents[1]
 

@@ -155,10 +155,11 @@ def _mlflow(site: Site, ports: Mapping[str, int]) -> Service:
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
         "PGPASSFILE": str(site.passwords),
     }
-    command = python_module("mlflow", "server", "--app-name", "basic-auth", "--host", HOST, "--port", str(port))
-    return Service(
-        "mlflow", [*command, "--workers", "1"], environment, f"http://{HOST}:{port}", answers_at(MLFLOW_HEALTH)
-    )
+    # MLflow's own application with accounts, behind the guard: it would answer reading calls of foreign pages. Each
+    # worker makes the accounts where they are missing, so there is one.
+    command = python_module("mlflow", "server", "--app-name", "osteo", "--host", HOST, "--port", str(port))
+    command += ["--workers", "1", "--uvicorn-opts", "--no-proxy-headers"]
+    return Service("mlflow", command, environment, f"http://{HOST}:{port}", answers_at(MLFLOW_HEALTH))
 
 
 def _prefect(site: Site, ports: Mapping[str, int]) -> Service:

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 from osteo_models.errors import InputError, OsteoError
 from osteo_models.terms import Precision
+from osteo_models.training.reaper import reap
 from osteo_models.training.recipe import Arithmetic, resolve_precision
 from osteo_models.training.shelf import Shelf
 from osteo_models.training.trial import Arrays, choose_device
@@ -83,15 +84,12 @@ def open_cluster(
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # MLflow keeps the curves; no second copy
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is told once, by whoever runs the job
-    _connect(address)
-    try:
+    with _connect(address):
         slots = count_slots(cpus, gpus)
         if slots < 1:
             raise _too_small(cpus, gpus)
         arithmetic, device = _resolve(address, cpus, gpus, precision, device)
         yield Cluster(slots, arithmetic, device, ray.put(arrays), cpus, gpus, shelf, shared=address is not None)
-    finally:
-        ray.shutdown()
 
 
 def share_slots(cluster: Cluster, folds: int, left: int) -> int:
@@ -123,8 +121,9 @@ def _fit(have: float, each: float) -> int:
     return int(have + tiny) * int(1 / each + tiny) if each < 1 else int(have / each + tiny)
 
 
-def _connect(address: str | None) -> None:
-    """Connect this process.
+@contextmanager
+def _connect(address: str | None) -> Iterator[None]:
+    """Connect this process for as long as the context lasts.
 
     Raises:
         InputError: The address is one of Ray Client.
@@ -133,23 +132,31 @@ def _connect(address: str | None) -> None:
     if address and address.startswith("ray://"):
         remedy = "run the command on a machine of the cluster and set RAY_ADDRESS to host:6379 of its head"
         raise InputError(f"`{address}` is an address of Ray Client", where="RAY_ADDRESS", remedy=remedy)
+    # Ray puts sockets below its folder, and their paths must stay under 108 characters.
+    place = Path(tempfile.gettempdir()) / f"osteo-ray-{os.getuid()}"
+    with nullcontext() if address else reap(place):
+        try:
+            _init(address, place)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _init(address: str | None, place: Path) -> None:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
-            # Ray puts sockets below its folder, and their paths must stay under 108 characters.
-            place = Path(tempfile.gettempdir()) / f"osteo-ray-{os.getuid()}"
             # A worker that waits for its next fold costs memory alone; a new one costs seconds of a core.
             keep: Any = {"kill_idle_workers_interval_ms": 0}
             ray.init("local", include_dashboard=False, _temp_dir=str(place), _system_config=keep, **settings)
             return
         # Ray's agents log what a worker is sent; machines have their own keys to the shared store.
         ENV_VARS_TO_PROPAGATE.clear()
-        with tempfile.TemporaryDirectory(prefix="osteo-code-") as place:
-            shutil.copytree(PACKAGE, Path(place) / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+        with tempfile.TemporaryDirectory(prefix="osteo-code-") as code:
+            shutil.copytree(PACKAGE, Path(code) / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
             # The working directory comes first on a worker's path, before anything that is installed there.
-            ray.init(address, runtime_env={"working_dir": place}, **settings)
+            ray.init(address, runtime_env={"working_dir": code}, **settings)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        ray.shutdown()
         raise _explain(error, address) from None
 
 

@@ -157,7 +157,8 @@ def make_laboratory(root: Path, *, epochs: int, seed: int = 7, **environment: st
     (root / "artifacts/search/best.yaml").write_text(yaml.safe_dump(best), encoding="utf-8")
     (root / "params.yaml").write_text(yaml.safe_dump(raw | {"stages": stages}), encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT_", "RAY_"))}
-    own = {"PYTHONPATH": str(ROOT), MARK: uuid.uuid4().hex}
+    # Ray's agents give themselves a title, and with it would overwrite the environment by which they are found.
+    own = {"PYTHONPATH": str(ROOT), MARK: uuid.uuid4().hex, "SPT_NOENV": "1"}
     return Laboratory(root, {**kept, **own, **environment}, epochs)
 
 

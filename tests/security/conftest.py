@@ -1,4 +1,4 @@
-"""The cluster profile, started once for the tests of this folder that need it."""
+"""What the running servers of the cluster profile are asked for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +13,9 @@ import psutil
 import pytest
 
 from osteo_models.processes import Server
-from osteo_models.servers.cluster import USER, start_cluster
-from osteo_models.servers.launch import stop_servers
-from tests.conftest import ROOT
-
-PORTS = {"postgres": 25432, "s3": 28333, "mlflow": 25000, "prefect": 24200, "ray-head": 26379}
+from osteo_models.servers import running_servers
+from osteo_models.servers.cluster import USER
+from tests.site_of_servers import ROOT, Site
 
 
 @dataclass(frozen=True)
@@ -44,17 +40,9 @@ class Running:
         return [process for first in found for process in (first, *first.children(recursive=True))]
 
 
-@pytest.fixture(scope="session")
-def running() -> Iterator[Running]:
-    # Not below pytest's own folder: each start of pytest closes that to PostgreSQL's account.
-    with tempfile.TemporaryDirectory(prefix="osteo-") as place, pytest.MonkeyPatch.context() as patch:
-        state = Path(place) / "state"
-        patch.setenv("PYTHONPATH", str(ROOT))  # the guard of this checkout
-        patch.chdir(ROOT)
-        try:
-            yield Running(state / "cluster", start_cluster(state, workers=1, ports=PORTS, timeout_seconds=400))
-        finally:
-            stop_servers(state / "cluster")
+@pytest.fixture(scope="module")
+def running(site: Site) -> Running:
+    return Running(site.folder, {server.name: server for server in running_servers(site.folder)})
 
 
 @dataclass(frozen=True)

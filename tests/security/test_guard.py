@@ -1,4 +1,4 @@
-"""The guard before Prefect: who is let in, by which host, from which page. Prefect's own server is in test_routes."""
+"""The guard: who is let in, by which host, from which page. MLflow and Prefect behind it are in test_routes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from osteo_models.errors import InputError
-from pipelines.guard import HEALTH, create_app, guard
+from osteo_models.servers.guard import HEALTH, guard
+from pipelines.guard import create_app
 
 with warnings.catch_warnings():  # its own notice of a coming change
     warnings.simplefilter("ignore")
@@ -33,12 +34,16 @@ async def _talk(socket: WebSocket) -> None:
     await socket.close()
 
 
-@pytest.fixture(scope="module")
-def client() -> TestClient:
+def _client(credentials: str | None) -> TestClient:
     app = Starlette(
         routes=[WebSocketRoute("/api/events/out", _talk), Route("/{path:path}", _page, methods=["GET", "POST"])]
     )
-    return TestClient(guard(app, SECRET, HOSTS), base_url="http://127.0.0.1:4200")
+    return TestClient(guard(app, HOSTS, credentials), base_url="http://127.0.0.1:4200")
+
+
+@pytest.fixture(scope="module")
+def client() -> TestClient:
+    return _client(SECRET)
 
 
 def _basic(text: str) -> dict[str, str]:
@@ -57,7 +62,7 @@ def test_strangers_are_refused(client: TestClient, path: str, headers: dict[str,
     raw = {name: value.encode("latin-1") for name, value in headers.items()}
     answer = client.get(path, headers=raw)
     assert (answer.status_code, answer.text) == (401, "credentials are needed")
-    assert answer.headers["www-authenticate"] == 'Basic realm="prefect"'
+    assert answer.headers["www-authenticate"] == 'Basic realm="osteo"'
 
 
 def test_those_who_know_are_let_in(client: TestClient) -> None:
@@ -78,15 +83,42 @@ def test_a_foreign_host_is_refused(client: TestClient, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "http://127.0.0.1.evil.example", "null", "file://", "http://", "http://[::1"]
+    "origin",
+    [
+        "http://evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://127.0.0.1:4201",
+        "http://localhost",
+        "null",
+        "file://",
+        "http://",
+        "http://[::1",
+        "http://localhost:no",
+    ],
 )
 def test_a_foreign_page_is_refused_even_with_credentials(client: TestClient, origin: str) -> None:
     answer = client.get("/", headers={"Origin": origin, **_basic(SECRET)})
     assert (answer.status_code, answer.text) == (403, "foreign origin")
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_what_a_foreign_page_embeds_is_refused_and_its_links_are_not(client: TestClient, site: str) -> None:
+    asked = {"Sec-Fetch-Site": site, **_basic(SECRET)}
+    assert client.get("/picture", headers={"Sec-Fetch-Mode": "no-cors", **asked}).status_code == 403
+    assert client.get("/", headers={"Sec-Fetch-Mode": "navigate", **asked}).text == "inside"
+
+
 def test_the_servers_own_page_is_not_foreign(client: TestClient) -> None:
     assert client.get("/", headers={"Origin": "http://localhost:4200", **_basic(SECRET)}).text == "inside"
+    own = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors", **_basic(SECRET)}
+    assert client.get("/picture", headers=own).text == "inside"
+
+
+def test_a_server_that_asks_for_credentials_itself_gets_hosts_and_pages_checked() -> None:
+    client = _client(None)
+    assert client.get("/").text == "inside"
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+    assert client.get("/", headers={"Origin": "http://evil.example"}).status_code == 403
 
 
 def test_a_websocket_of_a_foreign_page_is_refused(client: TestClient) -> None:

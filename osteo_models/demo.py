@@ -81,6 +81,7 @@ def ensure_data(params: Params, settings: Settings, say: Say) -> None:
         say(f"Making the synthetic cohort (seed {params.data.synthetic.seed}, {params.data.synthetic.scale} scale)")
         scale, seed = params.data.synthetic.scale, params.data.synthetic.seed
         synthesize_cohort(data, seed=seed, scale=scale, progress=Progress("images"))
+        settings.state.mkdir(parents=True, exist_ok=True)
         _note_synthetic(settings).write_text(params.data.synthetic.model_dump_json(), encoding="utf-8")
     _check_synthetic(params, settings)
     if digest is None:

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -149,6 +149,8 @@ def _init(address: str | None, place: Path) -> None:
             # A worker that waits for its next fold costs memory alone; a new one costs seconds of a core.
             keep: Any = {"kill_idle_workers_interval_ms": 0}
             ray.init("local", include_dashboard=False, _temp_dir=str(place), _system_config=keep, **settings)
+            with suppress(OSError):  # Ray makes it readable to all
+                (Path.home() / ".ray" / "auth_token").chmod(0o600)
             return
         # Ray's agents log what a worker is sent; machines have their own keys to the shared store.
         ENV_VARS_TO_PROPAGATE.clear()

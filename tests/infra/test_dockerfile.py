@@ -35,7 +35,8 @@ def _run(stage: str, tmp_path: Path, **environ: str) -> list[list[str]]:
         .replace("/opt/osteo/", "")
         .replace("/tmp/", f"{tmp_path}/")
     )
-    (tmp_path / "pip").write_text('#!/bin/sh\nprintf "%s\\n" "${PIP_INDEX_URL-usual} $*" >> "$TOLD"\nexit "${CODE:-0}"\n', encoding="utf-8")
+    script = '#!/bin/sh\nprintf "%s\\n" "${PIP_INDEX_URL-usual} $*" >> "$TOLD"\nexit "${CODE:-0}"\n'
+    (tmp_path / "pip").write_text(script, encoding="utf-8")
     (tmp_path / "pip").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.defpath}", "TOLD": str(tmp_path / "told"), **environ}
     done = subprocess.run(["/bin/sh", "-c", command], env=environment, cwd=ROOT, check=False)

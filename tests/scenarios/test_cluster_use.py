@@ -88,8 +88,8 @@ def test_a_run_on_the_cluster_with_a_node_killed_ends_in_a_champion(project, sit
     for name, value in site.variables.items():
         monkeypatch.setenv(name, value)
     jobs = json.loads((project.root / "artifacts" / "jobs.json").read_text(encoding="utf-8"))
-    check_runs(site, project, jobs, finished)
     assert "champion" in osteo("promote", MODEL)
+    check_runs(site, project, jobs, finished)
     journal = open_journal(site.variables["OSTEO_JOURNAL_URI"])
     assert journal.engine.dialect.name == "postgresql"
     assert journal.standing(MODEL).champion == 1 and journal.verify(MODEL) == []

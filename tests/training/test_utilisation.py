@@ -60,6 +60,7 @@ def make_stub(told: Path, job: Job) -> type:
             if self.epoch == EPOCHS:
                 node, (gpu,) = ray.get_runtime_context().get_node_id(), ray.get_gpu_ids()
                 found = {"job": name, "node": node, "gpu": gpu, "begun": self.begun, "ended": time.time()}
+                found["work"] = EPOCHS * seconds
                 (told / f"{key}-{self.fold}.json").write_text(json.dumps(found))
             return {"epoch": self.epoch, "fold": self.fold, "done": self.epoch == EPOCHS}
 
@@ -139,9 +140,12 @@ def test_thirty_two_gpus_are_busy_until_the_last_wave(small_params, tmp_path, mo
     assert len(trials) == sum(job.folds for job in jobs)
     # Until the first trial begins, this machine's few processors start the processes of 32.
     first, last = (choose(trial["begun"] for trial in trials) for choose in (min, max))
-    busy = sum(min(trial["ended"], last) - trial["begun"] for trial in trials) / (NODES * GPUS * (last - first))
+    # Busy is who trains: pauses between two epochs, in which the driver is waited for, are none of it.
+    parts = [(min(trial["ended"], last) - trial["begun"]) / (trial["ended"] - trial["begun"]) for trial in trials]
+    work = sum(trial["work"] * part for trial, part in zip(trials, parts, strict=True))
+    busy = work / (NODES * GPUS * (last - first))
     whole = max(trial["ended"] for trial in trials) - started
-    overall = sum(trial["ended"] - trial["begun"] for trial in trials) / (NODES * GPUS * whole)
+    overall = sum(trial["work"] for trial in trials) / (NODES * GPUS * whole)
     sys.stdout.write(
         f"\n{len(jobs)} jobs, {len(trials)} trials, {whole:.0f} s; busy {busy:.1%} from the first trial's "
         f"begin at {first - started:.0f} s to the last one's at {last - started:.0f} s, {overall:.1%} in all\n"

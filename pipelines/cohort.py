@@ -13,9 +13,9 @@ from osteo_models.data.cohort import list_images, select_people, write_cohort
 from osteo_models.data.headers import read_headers
 from osteo_models.data.origin import check_origin
 from osteo_models.data.prepare import prepare_files
-from osteo_models.params import Params
+from osteo_models.params import PARAMS_FILE, Params, load_params
 from osteo_models.progress import Progress
-from osteo_models.settings import Settings
+from osteo_models.settings import load_settings
 from pipelines.entry import main, say
 
 
@@ -38,9 +38,11 @@ def prepare(params: Params, data: Path, images: pd.DataFrame, steps: dict, out: 
     read_headers(images, data / "dicom").to_csv(out / "headers.csv", index=False)
 
 
-@flow(name="cohort", validate_parameters=False)
-def cohort(params: Params, settings: Settings) -> None:
+@flow(name="cohort")
+def cohort() -> None:
     """Select people and prepare their images."""
+    settings = load_settings()
+    params = load_params(settings.root / PARAMS_FILE)
     check_origin(settings.root, params.data)
     data = settings.root / params.data.path
     images, steps = select(params, data)
@@ -48,4 +50,4 @@ def cohort(params: Params, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(cohort)
+    main(lambda *_: cohort())

@@ -25,7 +25,10 @@ Flow = Callable[[Params, Settings], object]
 
 
 def main(flow: Flow) -> None:
-    """Run a flow as a DVC stage does, and exit: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C."""
+    """Run a flow as a DVC stage does, and exit: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C.
+
+    A Prefect flow loads the settings itself: Prefect stores its parameters, and settings hold passwords.
+    """
     settings = load_settings()
     stop_on_signals()
     if settings.die_with_parent:

@@ -8,9 +8,9 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from osteo_models.evaluation.stages import Evaluation, evaluate_predictions
-from osteo_models.params import Params
+from osteo_models.params import PARAMS_FILE, Params, load_params
 from osteo_models.registry.tracking import open_tracking
-from osteo_models.settings import Settings
+from osteo_models.settings import Settings, load_settings
 from osteo_models.terms import metric_prefix
 from pipelines.entry import main, say
 
@@ -32,9 +32,11 @@ def log(metrics: dict[str, dict[str, float]], settings: Settings) -> None:
         tracking.log_statistics(job["key"], {f"{prefix}.{key}": value for key, value in metrics[name].items()})
 
 
-@flow(name="evaluate", validate_parameters=False)
-def evaluate(params: Params, settings: Settings) -> None:
+@flow(name="evaluate")
+def evaluate() -> None:
     """Evaluate every job; print its balanced accuracy, and how long each section took."""
+    settings = load_settings()
+    params = load_params(settings.root / PARAMS_FILE)
     evaluation = compute(params, settings)
     log(evaluation.metrics, settings)
     for name, values in sorted(evaluation.metrics.items()):
@@ -45,4 +47,4 @@ def evaluate(params: Params, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(evaluate)
+    main(lambda *_: evaluate())

@@ -16,9 +16,9 @@ from osteo_models.explain.gallery import Gallery, choose_effort, draw_fresh, mak
 from osteo_models.explain.maps import pick_device, set_threads
 from osteo_models.explain.scenes import Scenery, read_scenery
 from osteo_models.explain.tables import describe_gallery, write_tables
-from osteo_models.params import Params
+from osteo_models.params import PARAMS_FILE, Params, load_params
 from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, read_network, read_record
-from osteo_models.settings import Settings
+from osteo_models.settings import load_settings
 from osteo_models.terms import model_name
 from pipelines.entry import main, say
 
@@ -50,9 +50,11 @@ def explain_model(
     return gallery
 
 
-@flow(name="explain", validate_parameters=False)
-def explain(params: Params, settings: Settings) -> None:
+@flow(name="explain")
+def explain() -> None:
     """Explain every stage-5 network."""
+    settings = load_settings()
+    params = load_params(settings.root / PARAMS_FILE)
     out = settings.artifacts / "explain"
     set_threads(os.cpu_count() or 1)  # nothing runs beside this stage
     known = {
@@ -73,4 +75,4 @@ def explain(params: Params, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(explain)
+    main(lambda *_: explain())

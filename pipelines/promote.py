@@ -19,6 +19,7 @@ from osteo_models.registry.lookup import CHALLENGER, list_aliases
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.settings import Settings, load_settings
 from pipelines.entry import main, say
+from pipelines.reconcile import sign
 
 
 @task(task_run_name="promote {name}", cache_policy=NO_CACHE)
@@ -44,7 +45,7 @@ def promote_model(name: str, dry_run: bool, params: Params, settings: Settings, 
     return ""
 
 
-@flow(name="promote")
+@flow(name="promote", on_running=[sign])
 def promote(names: list[str], dry_run: bool = False) -> None:
     """Judge the challengers, one after another.
 

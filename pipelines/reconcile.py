@@ -1,7 +1,7 @@
 """What Prefect still calls running though its process is gone: found, and marked as crashed.
 
-A killed flow cannot say that it ended. Every flow run of ours carries the name of its process as a tag; each flow asks
-when it begins, and so does `osteo doctor`: `python -m pipelines.reconcile [--dry-run]`.
+A killed flow cannot say that it ended. Every flow run of ours carries the name of its process as a tag; each command
+that runs a flow asks before, and so does `osteo doctor`: `python -m pipelines.reconcile [--dry-run]`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import json
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 import click
-from prefect import get_client, tags
+from prefect import Flow, get_client, tags
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.states import Crashed
 
@@ -46,6 +46,18 @@ def signed() -> Iterator[None]:
     """Flow runs that begin in this context carry the name of this process."""
     with tags(f"{PREFIX}{name_process()}"):
         yield
+
+
+def sign(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
+    """Have a flow run that begins carry the name of this process, as the hook of a flow that has deployments.
+
+    The server made their runs before there was a process; another one may have had the run before.
+    """
+    own = f"{PREFIX}{name_process()}"
+    if own not in flow_run.tags:
+        others = [tag for tag in flow_run.tags if not tag.startswith(PREFIX)]
+        with get_client(FRESH, sync_client=True) as client:
+            client.update_flow_run(flow_run.id, tags=[*others, own])
 
 
 def find_lost(ended: Container[str] = ()) -> list[Lost]:

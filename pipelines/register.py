@@ -23,7 +23,7 @@ from osteo_models.data.likeness_fit import fit_likeness
 from osteo_models.data.revisions import hash_md5, read_commit, read_data_digest
 from osteo_models.errors import StaleDataError
 from osteo_models.evaluation.evidence import collect_metrics
-from osteo_models.params import Params
+from osteo_models.params import PARAMS_FILE, Params, load_params
 from osteo_models.registry.ensemble import find_folds, write_ensemble
 from osteo_models.registry.feature_fit import write_features
 from osteo_models.registry.gate import assess
@@ -34,7 +34,7 @@ from osteo_models.registry.rules.comparison import SHORTCUTS
 from osteo_models.registry.rules.thresholds import GROUPS
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.versions import register_version
-from osteo_models.settings import Settings
+from osteo_models.settings import Settings, load_settings
 from osteo_models.terms import job_name, metric_prefix
 from osteo_models.training.results import fold_folder
 from osteo_models.training.tables import Tables, load_tables
@@ -163,9 +163,11 @@ def _keep_stage(path: Path, stage: str, place: Path) -> Path:
     return target
 
 
-@flow(name="register", validate_parameters=False)
-def register(params: Params, settings: Settings) -> None:
+@flow(name="register")
+def register() -> None:
     """Register every stage-5 network, and the fold ensembles that params.yaml asks for."""
+    settings = load_settings()
+    params = load_params(settings.root / PARAMS_FILE)
     desk = open_desk(params, settings)
     folders = sorted(path.parent for path in settings.artifacts.glob("models/*/model.json"))
     entries = [register_model(folder, desk) for folder in folders]
@@ -177,4 +179,4 @@ def register(params: Params, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(register)
+    main(lambda *_: register())

@@ -8,10 +8,10 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from osteo_models.pages import write_report
-from osteo_models.params import Params
+from osteo_models.params import PARAMS_FILE, Params, load_params
 from osteo_models.registry.page import attach_report
 from osteo_models.registry.tracking import open_tracking
-from osteo_models.settings import Settings
+from osteo_models.settings import Settings, load_settings
 from pipelines.entry import main, say
 
 
@@ -25,11 +25,13 @@ def build(params: Params, settings: Settings) -> None:
     say(f"  {page.relative_to(settings.root)}, and with {len(runs)} runs in MLflow")
 
 
-@flow(name="report", validate_parameters=False)
-def report(params: Params, settings: Settings) -> None:
+@flow(name="report")
+def report() -> None:
     """Build the report."""
+    settings = load_settings()
+    params = load_params(settings.root / PARAMS_FILE)
     build(params, settings)
 
 
 if __name__ == "__main__":
-    main(report)
+    main(lambda *_: report())

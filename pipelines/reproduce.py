@@ -14,6 +14,7 @@ from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.versions import get_version
 from osteo_models.settings import Settings, load_settings
 from pipelines.entry import main, say
+from pipelines.reconcile import sign
 
 
 @task(task_run_name="reproduce {reference}", cache_policy=NO_CACHE)
@@ -25,7 +26,7 @@ def build_again(reference: str, anyway: bool, params: Params, settings: Settings
     return reproduce_version(tracking, settings, version, anyway=anyway, gpus=gpus, on_epoch=Progress("epochs"))
 
 
-@flow(name="reproduce")
+@flow(name="reproduce", on_running=[sign])
 def reproduce(reference: str, anyway: bool = False) -> None:
     """Build a version again; one that is not equal to the bit is an error.
 

@@ -15,6 +15,7 @@ from osteo_models.score import patients_path, score_folder
 from osteo_models.settings import Settings, load_settings
 from osteo_models.terms import Modality
 from pipelines.entry import main, say
+from pipelines.reconcile import sign
 
 
 @task(cache_policy=NO_CACHE)
@@ -26,7 +27,7 @@ def score_images(
     return score_folder(tracking, folder, model, out, modality=modality, accept_unlike=accept_unlike)
 
 
-@flow(name="score")
+@flow(name="score", on_running=[sign])
 def score(
     folder: Path,
     model: str,

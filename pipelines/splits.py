@@ -11,8 +11,8 @@ from osteo_models.data.frames import read_frame
 from osteo_models.data.leaks import check_splits
 from osteo_models.data.pairs import make_pairs
 from osteo_models.data.splits import KEPT_SPLITS, count_splits, extend_splits, make_splits
-from osteo_models.params import Params
-from osteo_models.settings import Settings
+from osteo_models.params import PARAMS_FILE, Params, load_params
+from osteo_models.settings import Settings, load_settings
 from pipelines.entry import main, say
 
 
@@ -37,12 +37,14 @@ def split(params: Params, settings: Settings) -> dict[str, int]:
     return counts
 
 
-@flow(name="splits", validate_parameters=False)
-def splits(params: Params, settings: Settings) -> None:
+@flow(name="splits")
+def splits() -> None:
     """Make the splits and print their counts."""
+    settings = load_settings()
+    params = load_params(settings.root / PARAMS_FILE)
     for name, count in split(params, settings).items():
         say(f"  {name}: {count:,}")
 
 
 if __name__ == "__main__":
-    main(splits)
+    main(lambda *_: splits())

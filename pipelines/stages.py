@@ -11,11 +11,12 @@ from osteo_models.params import PARAMS_FILE, load_params
 from osteo_models.preflight import check_params
 from osteo_models.settings import load_settings
 from pipelines.entry import say
+from pipelines.reconcile import sign
 
 Stage = Literal["cohort", "splits", "search", "experiments", "evaluate", "explain", "register", "report"]
 
 
-@flow(name="stages")
+@flow(name="stages", on_running=[sign])
 def run_stages(last: Stage = "report") -> None:
     """Run the stages of dvc.yaml up to one of them; DVC knows which are up to date.
 

@@ -63,8 +63,7 @@ def begin_search(tracking: Tracking, key: str, params: Mapping[str, Any], tags: 
     with tracking.writing():
         experiment = tracking.find_experiment(EXPERIMENT)
         runs = tracking.find_runs([experiment], {JOB_TAG: key})
-        name = f"traditional_cnn-{key[:6]}"
-        run = runs[0] if runs else tracking.client.create_run(experiment, tags={JOB_TAG: key}, run_name=name)
+        run = runs[0] if runs else tracking.create_once(experiment, {JOB_TAG: key}, f"traditional_cnn-{key[:6]}")
         if run.info.status != "RUNNING":
             tracking.client.update_run(run.info.run_id, status="RUNNING")
         if FAILURE_TAG in run.data.tags:
@@ -81,11 +80,10 @@ def log_candidate(tracking: Tracking, run_id: str, candidate: CandidateRun) -> N
         parent = tracking.client.get_run(run_id)
         tags = {PARENT_TAG: run_id, CANDIDATE_TAG: str(candidate.number)}
         found = tracking.find_runs([parent.info.experiment_id], tags)
-        tags[PROCESS_TAG] = name_process()
         now = time.time()
         start, end = (round(1000 * (at or now)) for at in (candidate.started, candidate.ended))
-        name = f"candidate-{candidate.number}"
-        child = found[0] if found else tracking.client.create_run(parent.info.experiment_id, start, tags, run_name=name)
+        place, name = parent.info.experiment_id, f"candidate-{candidate.number}"
+        child = found[0] if found else tracking.create_once(place, tags, name, start)
         child_id = child.info.run_id
         if child.info.status in ("FINISHED", "FAILED"):
             return

@@ -39,6 +39,7 @@ from osteo_models.registry.store import explain_mlflow, open_client
 __all__ = ["FoldRun", "JobInfo", "JobRun", "Tracking", "open_tracking"]
 
 BATCH: Final = 1000  # MLflow takes at most this many metrics in one request
+SETTING: Final = "MLFLOW_TRACKING_URI"  # named in the place of its value, which may hold a password
 TEXT: Final = 5000  # characters of a tag or parameter that every MLflow store takes
 
 
@@ -138,7 +139,8 @@ class Tracking:
         with self.writing():
             run = self._job_run(key)
             if run is None:
-                raise InputError(f"no run of job {key}", where=self.uri, remedy="run `dvc repro experiments` first")
+                remedy = "run `dvc repro experiments` first"
+                raise InputError(f"no run of job {key}", where=SETTING, remedy=remedy)
             self.log_changes(run, metrics)
             return run.info.run_id
 
@@ -177,7 +179,7 @@ class Tracking:
                     raise
         if found.lifecycle_stage != "active":
             remedy = f"run `mlflow experiments restore --experiment-id {found.experiment_id}`"
-            raise StoreError(f"experiment {name} was deleted", where=self.uri, remedy=remedy)
+            raise StoreError(f"experiment {name} was deleted", where=SETTING, remedy=remedy)
         return found.experiment_id
 
     def log_texts(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
@@ -210,26 +212,7 @@ class Tracking:
         runs = self.client.search_runs(list(experiments), clauses) if experiments else []
         return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
-    def _job_run(self, key: str) -> Run | None:
-        experiments = self.client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
-        runs = self.find_runs([found.experiment_id for found in experiments], {JOB_TAG: key})
-        return runs[0] if runs else None
-
-    def _create_job(self, experiment: str, job: JobRun) -> Run:
-        return self._create_once(experiment, {JOB_TAG: job.key}, job.name)
-
-    def _child(self, parent: Run, fold: int) -> Run | None:
-        tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold)}
-        runs = self.find_runs([parent.info.experiment_id], tags)
-        return runs[0] if runs else None
-
-    def _create_child(self, parent: Run, fold: FoldRun) -> Run:
-        seconds = sum(float(row.get("seconds", 0.0)) for row in fold.curves)
-        start = int((time.time() - seconds) * 1000)  # the fold ran before it is logged
-        tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold.fold)}
-        return self._create_once(parent.info.experiment_id, tags, f"fold-{fold.fold}", start)
-
-    def _create_once(self, experiment: str, tags: Mapping[str, str], name: str, start: int | None = None) -> Run:
+    def create_once(self, experiment: str, tags: Mapping[str, str], name: str, start: int | None = None) -> Run:
         """Make the run that carries these tags.
 
         Two drivers may have looked and found nothing, or a server may have made a run whose answer was lost, so that
@@ -240,6 +223,25 @@ class Tracking:
         for other in others:
             self.client.delete_run(other.info.run_id)
         return kept
+
+    def _job_run(self, key: str) -> Run | None:
+        experiments = self.client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
+        runs = self.find_runs([found.experiment_id for found in experiments], {JOB_TAG: key})
+        return runs[0] if runs else None
+
+    def _create_job(self, experiment: str, job: JobRun) -> Run:
+        return self.create_once(experiment, {JOB_TAG: job.key}, job.name)
+
+    def _child(self, parent: Run, fold: int) -> Run | None:
+        tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold)}
+        runs = self.find_runs([parent.info.experiment_id], tags)
+        return runs[0] if runs else None
+
+    def _create_child(self, parent: Run, fold: FoldRun) -> Run:
+        seconds = sum(float(row.get("seconds", 0.0)) for row in fold.curves)
+        start = int((time.time() - seconds) * 1000)  # the fold ran before it is logged
+        tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold.fold)}
+        return self.create_once(parent.info.experiment_id, tags, f"fold-{fold.fold}", start)
 
     def _steps(self, run_id: str, name: str) -> list[int]:
         return [point.step for point in self.client.get_metric_history(run_id, name)]

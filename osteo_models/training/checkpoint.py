@@ -7,11 +7,9 @@ cannot be used is never fatal: the one before it is taken, or the fit starts afr
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -21,10 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from osteo_models.errors import OsteoError, StaleDataError, WeightsError
+from osteo_models.errors import StaleDataError, WeightsError
 from osteo_models.training.fit import Fit
+from osteo_models.training.results import remove_halves, write_atomically
 
 ENTRY: Final = "osteo"  # of safetensors' own metadata
+KEPT: Final = 2  # checkpoints of a fit: the newest may be damaged
 HEADER_LENGTH_BYTES: Final = 8  # safetensors: a little-endian count of the header's bytes comes first
 
 _log = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ _log = logging.getLogger(__name__)
 def save_checkpoint(folder: str | Path, fit: Fit) -> Path:
     """Write the state after the last finished epoch.
 
-    The checkpoint of the epoch before is kept, in case the new one gets damaged; all others are removed, also those of
-    later epochs, which can only stem from another fit.
+    The checkpoint before it is kept, in case the new one gets damaged; all others are removed, also those of later
+    epochs, which can only stem from another fit.
 
     Returns:
         The file, `<folder>/epoch-<number>.safetensors`.
@@ -43,10 +43,12 @@ def save_checkpoint(folder: str | Path, fit: Fit) -> Path:
         OsteoError: the folder cannot be written to.
     """
     place = Path(folder)
-    path, before = (place / f"epoch-{epoch:04d}.safetensors" for epoch in (fit.epoch, fit.epoch - 1))
+    path = place / f"epoch-{fit.epoch:04d}.safetensors"
     _write(path, *fit.state())
-    for other in _checkpoints(place):
-        if other not in (path, before):
+    found = _checkpoints(place)
+    kept = [each for each in found if each.name <= path.name][:KEPT]
+    for other in found:
+        if other not in kept:
             other.unlink(missing_ok=True)
     return path
 
@@ -54,9 +56,12 @@ def save_checkpoint(folder: str | Path, fit: Fit) -> Path:
 def load_checkpoint(folder: str | Path, fit: Fit) -> bool:
     """Go on from the newest usable checkpoint in a folder, which need not exist.
 
+    What killed processes left half-written there is removed.
+
     Returns:
         Whether there was one; if not, the fit stands as it was.
     """
+    remove_halves(Path(folder))
     for path in _checkpoints(Path(folder)):
         try:
             fit.load_state(*_read(path))
@@ -69,7 +74,8 @@ def load_checkpoint(folder: str | Path, fit: Fit) -> bool:
 
 
 def remove_checkpoints(folder: str | Path) -> None:
-    """Delete the checkpoints in a folder; other files stay."""
+    """Delete the checkpoints in a folder, and what was left half-written; other files stay."""
+    remove_halves(Path(folder))
     for path in _checkpoints(Path(folder)):
         path.unlink(missing_ok=True)
 
@@ -114,36 +120,10 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write a file beside its place, make it durable, then move it there."""
     plain = {name: each.detach().cpu().contiguous() for name, each in tensors.items()}
     # One entry: safetensors writes several in an order that changes from call to call.
     entry = {"facts": facts, "sha256": _digest(plain, facts)}
-    content = save(plain, {ENTRY: json.dumps(entry, sort_keys=True)})
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _make_durable(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        remedy = "check free space and permissions, then run the same command again"
-        raise OsteoError(f"cannot be written ({error.strerror})", where=str(path), remedy=remedy) from error
-
-
-def _make_durable(folder: Path) -> None:
-    """A rename lasts through a power cut only when its folder is written out."""
-    if os.name == "nt":
-        return  # folders cannot be opened there
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_atomically(path, save(plain, {ENTRY: json.dumps(entry, sort_keys=True)}))
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

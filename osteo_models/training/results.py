@@ -6,19 +6,25 @@ and a folder whose files do not match it is damaged; both are trained again, fro
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import platform
+import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from osteo_models.errors import OsteoError
+
 RESULT, SCORES, WEIGHTS = "result.json", "scores.npy", "model.safetensors"
+HALF: Final = ".half"  # ends the names of files that are being written
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,46 @@ def read_result(folder: Path) -> FoldResult | None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is either whole or not there, even through a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write a file, in a folder that is made where it is missing, so that it is whole or not there.
+
+    It is written beside its place, made durable, so that this holds through a power cut, and moved there.
+
+    Raises:
+        OsteoError: It cannot be written; nothing half is left.
+    """
+    # Machines that share a folder have the same process numbers, and containers may have the same host name.
+    writer = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name}.{writer}{HALF}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _make_durable(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        remedy = "check free space and permissions, then run the same command again"
+        raise OsteoError(f"cannot be written ({error.strerror})", where=str(path), remedy=remedy) from error
+
+
+def remove_halves(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder; one that still writes there fails."""
+    for half in folder.glob(f".*{HALF}"):
+        half.unlink(missing_ok=True)
+
+
+def _make_durable(folder: Path) -> None:
+    """A rename lasts through a power cut only when its folder is written out."""
+    if os.name == "nt":
+        return  # folders cannot be opened there
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _sha256(path: Path) -> str:

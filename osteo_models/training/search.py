@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -28,6 +28,7 @@ from osteo_models.training.tune import Cluster
 from osteo_models.training.worker import CandidateTrial
 
 OnChange = Callable[[], None]
+NODE_DIED: Final = "its node has died"  # as Ray says it, in the place of a worker's process alone
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Conductor:
 
     Attributes:
         problem: Why no further candidate could be drawn.
+        lost: Candidates that were given up because machines died under them; they stay unfinished.
     """
 
     study: Study
@@ -44,6 +46,7 @@ class Conductor:
     on_change: OnChange
     shelf: Shelf | None = None
     problem: InputError | None = None
+    lost: list[int] = field(default_factory=list)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its hooks with an experiment's state, which is never read again
@@ -73,9 +76,14 @@ class Conductor:
         return closed
 
     def fail(self, number: int, reason: str) -> None:
-        """Note that a candidate's worker died too often."""
+        """Note that a candidate failed too often."""
         self.study.fail(number, reason)
         self.tell(number, closed=True)
+
+    def leave(self, number: int) -> None:
+        """Leave a candidate whose machines died, which is no fault of its own, to the next run of the search."""
+        self.lost.append(number)
+        self.tell(number, closed=False)
 
     def tell(self, number: int, closed: bool) -> None:
         """Clear up after a candidate, and tell of the change."""
@@ -116,7 +124,7 @@ class _Decide(FIFOScheduler):
 
 
 class _Mourn(tune.Callback):
-    """Closes candidates whose worker died too often."""
+    """Closes candidates that failed too often."""
 
     def __init__(self, conductor: Conductor) -> None:
         self._conductor = conductor
@@ -124,7 +132,10 @@ class _Mourn(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         # All failures of the trial; the copy in Tune's storage, which `get_error` reads, comes later.
         text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "no reason was given"
-        self._conductor.fail(trial.config["candidate"], name_reason(text))
+        if NODE_DIED in text:  # one will do: it is a try that the machine took from it
+            self._conductor.leave(trial.config["candidate"])
+        else:
+            self._conductor.fail(trial.config["candidate"], name_reason(text))
 
 
 def run_search(study: Study, course: Course, cluster: Cluster, *, name: str, on_change: OnChange) -> None:
@@ -139,7 +150,7 @@ def run_search(study: Study, course: Course, cluster: Cluster, *, name: str, on_
 
     Raises:
         InputError: the space holds fewer candidates than are wanted; those found are finished.
-        OsteoError: no candidate could be trained.
+        OsteoError: no candidate could be trained, or machines died under one too often.
     """
     if not study.count_left():
         _clear(course)  # what a kill in the last moment left
@@ -170,6 +181,10 @@ def run_search(study: Study, course: Course, cluster: Cluster, *, name: str, on_
     tuner.fit()
     if conductor.problem is not None:
         raise conductor.problem
+    if conductor.lost:
+        numbers = ", ".join(str(number) for number in sorted(conductor.lost))
+        found = f"candidates left unfinished, as their machines died: {numbers}"
+        raise OsteoError(found, where="search", remedy="run the same command again: it goes on with them")
     _clear(course)
     failed = [record for record in study.records() if record.status == "failed"]
     if len(failed) == len(study.records()):

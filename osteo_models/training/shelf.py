@@ -6,6 +6,7 @@ all, and what lies there is checked by checksum when it is read, so a kill leave
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 from pyarrow import fs
 
 from osteo_models.errors import InputError, StoreError
+from osteo_models.processes import is_gone, name_process
 from osteo_models.training.results import (
     RESULT,
     SCORES,
@@ -31,6 +33,7 @@ from osteo_models.training.results import (
 )
 
 SETTING = "OSTEO_JOBS_URI"
+TRIAL = "osteo-trial-"  # begins the names of trials' folders on their own machine; that of the process follows
 ALLOWED = "s3://bucket/folder, or file:///folder where all machines see the same folder"
 
 
@@ -130,6 +133,8 @@ def open_shelf(uri: str | None) -> Shelf | None:
 class Drawer:
     """A trial's own folder: the one given, or, where there is a shelf, a copy of that, brought up to date by `keep`.
 
+    Such a copy goes with its trial; one whose process was killed is removed by the next trial on its machine.
+
     Args:
         folder: On a disk that every worker reaches; unused where there is a shelf.
         shelf: Where the trial's files lie between workers.
@@ -141,7 +146,8 @@ class Drawer:
         if shelf is None:
             folder.mkdir(parents=True, exist_ok=True)
             return
-        self.folder = Path(tempfile.mkdtemp(prefix="osteo-trial-"))
+        _remove_left()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{TRIAL}{name_process()}-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         for name in shelf.list_names():
             shelf.fetch(name, self.folder)
@@ -161,6 +167,14 @@ class Drawer:
 
     def _stamps(self) -> dict[str, int]:
         return {path.name: path.stat().st_mtime_ns for path in self.folder.iterdir()}
+
+
+def _remove_left() -> None:
+    """Remove the folders of trials whose process is gone."""
+    for left in Path(tempfile.gettempdir()).glob(f"{TRIAL}*"):
+        with contextlib.suppress(ValueError):  # not one of ours
+            if is_gone(left.name.removeprefix(TRIAL).rpartition("-")[0]):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def find_result(folder: Path, shelf: Shelf | None, key: str, fold: int) -> FoldResult | None:

@@ -22,7 +22,7 @@ from osteo_models.training.checkpoint import load_checkpoint, remove_checkpoints
 from osteo_models.training.fit import Fit
 from osteo_models.training.fold import FoldData
 from osteo_models.training.jobs import FoldRows, Job
-from osteo_models.training.results import WEIGHTS, FoldResult, fold_folder, fold_name, write_result
+from osteo_models.training.results import WEIGHTS, FoldResult, fold_folder, fold_name, read_result, write_result
 from osteo_models.training.shelf import Drawer, Shelf
 
 
@@ -82,7 +82,9 @@ def count_threads(cpus: float) -> int:
 
 
 class Trial:
-    """The training of one fold, resumed from its last checkpoint where there is one.
+    """The training of one fold, resumed from its last checkpoint where there is one; done where there is a result.
+
+    A worker may be killed after it wrote the result and before the scheduler heard of it.
 
     Args:
         plan: Of the job.
@@ -107,6 +109,11 @@ class Trial:
         shelf = plan.shelf / job.key / fold_name(fold) if plan.shelf else None
         self._drawer = Drawer(fold_folder(plan.folder, job.key, fold), shelf)
         self._folder = self._drawer.folder
+        self._checkpoint_seconds, self._checkpointed = checkpoint_seconds, time.monotonic()
+        self._fit: Fit | None = None
+        if read_result(self._folder) is not None:
+            self._clear()
+            return
         seed = job.fold_seed(fold)
         data = FoldData(arrays.images, arrays.target, arrays.is_ct, rows.train, rows.test)
         recipe = job.recipe
@@ -117,29 +124,30 @@ class Trial:
             network = build(job.architecture, seed=seed, start=start, **job.spec)
         self._fit = Fit(network, recipe, data, seed=seed, device=check_device(job.device))
         load_checkpoint(self._folder, self._fit)
-        self._checkpoint_seconds, self._checkpointed = checkpoint_seconds, time.monotonic()
 
     @property
     def epoch(self) -> int:
         """Number of finished epochs."""
-        return self._fit.epoch
+        return self._fit.epoch if self._fit else self._plan.job.recipe.epochs
 
     def advance(self) -> bool:
         """Train one epoch and checkpoint it; whether the trial is finished and its result written."""
-        epochs = self._plan.job.recipe.epochs
-        if self._fit.epoch < epochs:
-            self._fit.run_epoch()
+        epochs, fit = self._plan.job.recipe.epochs, self._fit
+        if fit is None:
+            return True
+        if fit.epoch < epochs:
+            fit.run_epoch()
             if time.monotonic() - self._checkpointed >= self._checkpoint_seconds:
-                save_checkpoint(self._folder, self._fit)
+                save_checkpoint(self._folder, fit)
                 self._drawer.keep()
                 self._checkpointed = time.monotonic()
-        if self._fit.epoch < epochs:
+        if fit.epoch < epochs:
             return False
-        self._finish()
+        self._finish(fit)
         return True
 
-    def _finish(self) -> None:
-        job, network = self._plan.job, self._fit.network
+    def _finish(self, fit: Fit) -> None:
+        job, network = self._plan.job, fit.network
         total, trainable = count_parameters(network)
         weights = self._folder / WEIGHTS
         save_weights(weights, network, {"architecture": job.architecture, "job": job.key})
@@ -147,9 +155,9 @@ class Trial:
             self._folder,
             FoldResult(
                 fold=self.fold,
-                scores=self._fit.scores(),
-                history=[asdict(epoch) for epoch in self._fit.history],
-                precision=job.recipe.precision if job.frozen else self._fit.arithmetic,
+                scores=fit.scores(),
+                history=[asdict(epoch) for epoch in fit.history],
+                precision=job.recipe.precision if job.frozen else fit.arithmetic,
                 device=job.device,
                 parameters=total,
                 trainable_parameters=trainable,
@@ -157,5 +165,8 @@ class Trial:
             ),
         )
         self._drawer.keep()
+        self._clear()
+
+    def _clear(self) -> None:
         remove_checkpoints(self._folder)  # some 20 MB a fold; the result stands for them now
         self._drawer.keep()

@@ -95,7 +95,7 @@ def run_job(
             reused for the job's next fold; where many jobs run side by side, one each keeps the cluster busy.
         inputs: Of a pretrained network, from `Starters`.
         on_epoch: Called in the driver after each epoch, of heads after the last.
-        on_fold: Called in the driver for each fold, also for those that were finished before.
+        on_fold: Called in the driver once for each fold, also for those that were finished before.
 
     Returns:
         The results of all folds, in order.
@@ -104,20 +104,29 @@ def run_job(
         OsteoError: Trials failed, with the reason of the first.
     """
     shelf = cluster.shelf
+    told = set[int]()
+
+    def tell(result: FoldResult) -> None:
+        if result.fold not in told:
+            told.add(result.fold)
+            on_fold(result)
+
     found = {fold: find_result(folder, shelf, job.key, fold) for fold in rows}
     for result in found.values():
         if result is not None:
-            on_fold(result)
+            tell(result)
     missing = {fold: rows[fold] for fold, result in found.items() if result is None}
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         plan = Plan(job, missing, folder, cluster.cpus, cluster.gpus, shelf)
         if job.frozen and inputs and inputs.features:
-            train_heads(plan, cluster, inputs.features, on_epoch, on_fold)
+            train_heads(plan, cluster, inputs.features, on_epoch, tell)
         else:
-            _run_trials(plan, cluster, inputs, at_once, _Report(plan, on_epoch, on_fold))
+            _run_trials(plan, cluster, inputs, at_once, _Report(plan, on_epoch, tell))
         found |= {fold: find_result(folder, shelf, job.key, fold) for fold in missing}
     whole = [result for result in found.values() if result is not None]
+    for result in whole:  # a shared file system may not have shown it at the moment when its trial ended
+        tell(result)
     if len(whole) < len(rows):
         found = f"{len(rows) - len(whole)} folds left no result in {folder}"
         raise OsteoError(

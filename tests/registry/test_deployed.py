@@ -1,19 +1,23 @@
-"""A deployment of prefect.yaml on a real server and worker: parameters arrive, and promotions wait for each other."""
+"""Deployments of prefect.yaml on a real server and worker: parameters, promotions at once, a flow that is killed."""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from osteo_models.processes import HOST, find_port
 from osteo_models.registry.lookup import CHALLENGER, set_alias
+from osteo_models.servers import store_lock
 from tests.conftest import ROOT
 from tests.registry.test_gate_cli import NAME
 from tests.registry.test_gate_cli import osteo as osteo  # a fixture
@@ -54,7 +58,7 @@ def prefect(osteo, tmp_path: Path) -> Iterator[Callable[..., str]]:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    run.url = url  # type: ignore[attr-defined]
+    run.url, run.environment = url, environment  # type: ignore[attr-defined]
     try:
         _await_health(url)
         yield run
@@ -100,3 +104,41 @@ def test_two_promotions_at_once(prefect, osteo, tmp_path: Path) -> None:
     assert states == ["Completed", "Completed"]
     shown = httpx.post(f"{prefect.url}/api/deployments/filter", json={}, auth=LOGIN, timeout=30).text
     assert LOGIN[1] not in shown + str(_runs(prefect.url))
+
+
+def _await_process(url: str) -> tuple[int, str]:
+    """The process that a run names once it has begun, and the run."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        for run in _runs(url):
+            if named := [tag for tag in run["tags"] if tag.startswith("process:")]:
+                return int(named[0].split(":")[-2]), run["id"]
+            assert run["state_type"] not in DONE, run
+        time.sleep(0.2)
+    raise AssertionError(f"no run names its process: {_runs(url)}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_flow_of_a_deployment_is_marked(prefect, osteo, tmp_path: Path) -> None:
+    set_alias(osteo.tracking, NAME, CHALLENGER, 2)
+    prefect("work-pool", "create", "osteo", "--type", "process")
+    prefect("--no-prompt", "deploy", "--prefect-file", str(ROOT / "infra" / "prefect.yaml"), "--all")
+    prefect("deployment", "run", "promote/manual", "--param", "dry_run=true")
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "osteo"]
+    reconcile = [sys.executable, "-m", "pipelines.reconcile"]
+    given: dict[str, Any] = {"env": prefect.environment, "cwd": tmp_path}
+    with store_lock(tmp_path / ".osteo" / "mlflow.db"):  # so that the flow waits
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **given) as worker:
+            try:
+                process, run_id = _await_process(prefect.url)
+            finally:
+                worker.kill()  # with its machine, say: else it would tell Prefect itself
+        asked = subprocess.run([*reconcile, "--dry-run"], capture_output=True, text=True, check=True, **given)
+        found = json.loads(asked.stdout)
+        assert found["lost"] == [] and [f":{process}:" in living for living in found["living"]] == [True]
+        os.kill(process, signal.SIGKILL)
+    done = subprocess.run(reconcile, capture_output=True, text=True, check=True, **given)
+    (lost,) = json.loads(done.stdout)["lost"]
+    assert (lost["id"], lost["state"]) == (run_id, "Running") and f":{process}:" in lost["process"]
+    assert [run["state_type"] for run in _runs(prefect.url)] == ["CRASHED"]

@@ -83,6 +83,23 @@ def test_a_run_that_was_killed_half_way_is_completed(tracking, key, monkeypatch)
     assert history(tracking, child.info.run_id, "macs") == [(0, 5_000)]
 
 
+def test_an_answer_that_was_lost_and_asked_for_again_makes_one_run(tracking, key, monkeypatch) -> None:
+    original = MlflowClient.create_run
+
+    def create_twice(*given, **named):
+        original(*given, **named)
+        return original(*given, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", create_twice)
+    run_id = begin_search(tracking, key, {"seed": 7}, TAGS)
+    log_candidate(tracking, run_id, CANDIDATE)
+    experiment = tracking.find_experiment("osteo/search")
+    assert [run.info.run_id for run in tracking.find_runs([experiment], {"osteo.job": key})] == [run_id]
+    (child,) = children(tracking, run_id)
+    assert (child.info.status, child.info.start_time) == ("FINISHED", 1_700_000_000_000)
+    assert all(":" in run.data.tags["osteo.process"] for run in (tracking.client.get_run(run_id), child))
+
+
 def test_a_failed_candidate_says_why(tracking, key) -> None:
     run_id = begin_search(tracking, key, {}, TAGS)
     failed = replace(CANDIDATE, status="failed", curve={}, reason="out of memory", started=None, ended=None)

@@ -206,6 +206,16 @@ def test_an_experiment_deleted_by_hand(tracking, make_job) -> None:
     tracking.client.restore_experiment(experiment)
 
 
+def test_an_address_with_a_password_is_not_repeated(tracking, make_job) -> None:
+    shown = dataclasses.replace(tracking, uri="postgresql://osteo:only-for-this-test@host/store")
+    experiment = tracking.client.create_experiment("osteo/stage-0")
+    tracking.client.delete_experiment(experiment)
+    for ask in (lambda: shown.log_statistics("ffff", {}), lambda: shown.find_experiment("osteo/stage-0")):
+        with pytest.raises((InputError, StoreError), match="^MLFLOW_TRACKING_URI: ") as told:
+            ask()
+        assert "only-for-this-test" not in str(told.value)
+
+
 def test_errors_of_the_store_come_as_one_line(tracking) -> None:
     with pytest.raises(StoreError, match=r"sqlite:.*Run with id=nonesuch not found") as caught:
         tracking.finish_job("nonesuch", {})

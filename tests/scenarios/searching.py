@@ -46,7 +46,7 @@ def make_design(development: Development, candidates: int) -> Design:
 
 
 @contextmanager
-def open_bench(folder: Path, candidates: int) -> Iterator[Bench]:
+def open_bench(folder: Path, candidates: int, address: str | None = None) -> Iterator[Bench]:
     """All that the pipeline's steps share, in a folder of its own."""
     development = make_development()
     design = make_design(development, candidates)
@@ -54,7 +54,7 @@ def open_bench(folder: Path, candidates: int) -> Iterator[Bench]:
     study = Study(open_study(storage_url(settings.state, None), design.key), design)
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     run_id = begin_search(tracking, design.key, {}, {})
-    with open_cluster(None, development.arrays, cpus=1, gpus=0, precision="float32") as cluster:
+    with open_cluster(address, development.arrays, cpus=1, gpus=0, precision="float32") as cluster:
         yield Bench(design, study, development, cluster, settings, tracking, run_id, (1, 0))
 
 

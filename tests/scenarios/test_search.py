@@ -27,12 +27,13 @@ with warnings.catch_warnings():  # MLflow uses what its own dependencies depreca
 
 from osteo_models.errors import OsteoError
 from osteo_models.training.leaderboard import find_best, summarize_timing
+from osteo_models.training.second_estimate import estimate_again
 from osteo_models.training.storage import open_study, storage_url
 from osteo_models.training.study import Study
-from osteo_models.training.winner import estimate_again
 from pipelines.search import explore
 from tests.conftest import ROOT
 from tests.scenarios.searching import EPOCHS, open_bench, repeat
+from tests.training.machines import add_machine, start_machines
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -167,6 +168,45 @@ def test_without_memory_a_candidate_fails_with_that_reason_and_the_search_goes_o
     status = {int(run.data.tags["osteo.candidate"]): run.info.status for run in children}
     assert {number for number, each in status.items() if each == "FAILED"} == large | {bench.study.victim}
     assert len(status) == 5
+
+
+class Wrecker(Study):
+    """Kills the machine under one candidate whenever it reports; another one joins."""
+
+    victim, deaths, machines = 0, 0, None
+
+    def take(self, number, step, timing):
+        self.victim = self.victim or number
+        if not number or number != self.victim:
+            return super().take(number, step, timing)
+        self.deaths += 1
+        (machine,) = self.machines.worker_nodes
+        self.machines.remove_node(machine, allow_graceful=False)
+        add_machine(self.machines, num_cpus=1)
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_candidate_whose_machines_die_is_gone_on_with(tmp_path):
+    token = tmp_path / "token"
+    token.write_text("a" * 64, encoding="utf-8")
+    with start_machines(token) as machines:
+        add_machine(machines, num_cpus=1)
+        with open_bench(tmp_path, 2, machines.address) as bench:
+            study = Wrecker(open_study(storage_url(bench.settings.state, None), bench.design.key), bench.design)
+            study.machines = machines
+            found = (
+                "^search: candidates left unfinished, as their machines died: [1-9][0-9]*; run the same command again"
+            )
+            with pytest.raises(OsteoError, match=found):
+                explore.fn(replace(bench, study=study))
+            assert study.deaths == 3
+            left = {record.number: record.status for record in study.records()}
+            assert left == {0: "finished", study.victim: "running"}
+            again = repeat(bench)
+            explore.fn(again)
+            check_books(tmp_path, again, 2)
 
 
 def ask_dashboard(folder, study):

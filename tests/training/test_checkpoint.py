@@ -54,6 +54,18 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == ["epoch-0002.safetensors", "epoch-0003.safetensors", "result.json"]
 
 
+def test_two_are_kept_also_where_not_every_epoch_is(tmp_path: Path) -> None:
+    fit = make_fit()
+    for epochs in (1, 2, 2):
+        for _ in range(epochs):
+            fit.run_epoch()
+        save_checkpoint(tmp_path, fit)
+    assert names(tmp_path) == ["epoch-0003.safetensors", "epoch-0005.safetensors"]
+    flip_bit(tmp_path / "epoch-0005.safetensors", -1)
+    resumed = make_fit()
+    assert load_checkpoint(tmp_path, resumed) and resumed.epoch == 3
+
+
 def test_no_folder_means_a_fresh_start(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "none", make_fit()) is False
 
@@ -135,7 +147,7 @@ def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: p
 
 def test_what_a_kill_left_half_written_is_not_read(tmp_path: Path) -> None:
     fit = train(make_fit(), tmp_path, 1)
-    half = tmp_path / ".epoch-0002.safetensors.new"
+    half = tmp_path / ".epoch-0002.safetensors.host-7-01234567.half"
     half.write_bytes((tmp_path / "epoch-0001.safetensors").read_bytes()[:100])
     resumed = make_fit()
     assert load_checkpoint(tmp_path, resumed) and resumed.epoch == 1

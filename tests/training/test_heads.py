@@ -17,7 +17,7 @@ from osteo_models.errors import OsteoError
 from osteo_models.models import build
 from osteo_models.params import parse_params
 from osteo_models.registry.network import read_network
-from osteo_models.training import tune
+from osteo_models.training import heads, tune
 from osteo_models.training.features import CHUNK, extract_rows, read_features
 from osteo_models.training.heads import Starters, run_tasks
 from osteo_models.training.jobs import FoldRows, plan_jobs
@@ -70,7 +70,7 @@ class Bench:
 
     def __init__(self, cluster, tables, folder: Path, stop_after: int = 1000) -> None:
         self.cluster, self.tables, self.folder, self.left = cluster, tables, folder, stop_after
-        self.chunks, self.epochs = [], []
+        self.chunks, self.epochs, self.told = [], [], []
         self.starters = Starters(cluster, as_arrays(tables), folder / "features", None, self.on_chunk)
 
     def on_chunk(self, start, images, total):
@@ -83,10 +83,13 @@ class Bench:
         rows = {fold: select_rows(job, fold, self.tables) for fold in range(job.folds)}
         note = lambda job, fold, epochs: self.epochs.append((job.key, fold, epochs))  # noqa: E731
         inputs = self.starters.prepare(job)
-        return run_job(job, rows, self.cluster, folder=self.folder / "jobs", inputs=inputs, on_epoch=note)
+        tell = lambda result: self.told.append((job.key, result.fold))  # noqa: E731
+        return run_job(job, rows, self.cluster, folder=self.folder / "jobs", inputs=inputs, on_epoch=note, on_fold=tell)
 
 
-def test_features_are_made_once_for_all_and_heads_learn_on_them(cluster_of, jobs, tables, small_params, tmp_path):
+def test_features_are_made_once_for_all_and_heads_learn_on_them(
+    cluster_of, jobs, tables, small_params, tmp_path, monkeypatch
+):
     cluster = cluster_of(as_arrays(tables))
     bench = Bench(cluster, tables, tmp_path, stop_after=3)
     first, second = jobs["stage-1 tiny-mri-patient"], jobs["stage-2 tiny-ct-patient"]
@@ -107,8 +110,13 @@ def test_features_are_made_once_for_all_and_heads_learn_on_them(cluster_of, jobs
         assert [epoch["epoch"] for epoch in result.history] == [1, 2, 3, 4]
         assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
 
+    assert sorted(bench.told) == [(first.key, 0), (first.key, 1)]
+
     again = Bench(cluster, tables, tmp_path)
-    again.run(second)
+    with monkeypatch.context() as patch:  # a shared file system shows what a worker wrote a moment later
+        patch.setattr(heads, "find_result", lambda *_: None)
+        again.run(second)
+    assert sorted(again.told) == [(second.key, 0), (second.key, 1)]
     assert again.chunks == [] and len(again.epochs) == 2  # other rows, the same features
     assert [each.scores.tolist() for each in again.run(first)] == [each.scores.tolist() for each in results]
     assert len(again.epochs) == 2

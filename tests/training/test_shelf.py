@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from osteo_models.training import shelf as module
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import fold_folder, fold_name, read_result
-from osteo_models.training.shelf import Drawer, check_reach, find_result, open_shelf
+from osteo_models.training.shelf import Drawer, Shelf, check_reach, find_result, open_shelf
 from osteo_models.training.tables import as_arrays, select_rows
 from osteo_models.training.trial import Plan, Trial
 
@@ -111,7 +113,9 @@ def test_a_trial_goes_on_on_another_machine_from_the_store(store, small_params, 
     assert result.scores.tolist() == expected.scores.tolist()
     assert result.weights.read_bytes() == expected.weights.read_bytes()
     assert result.weights.is_relative_to(tmp_path / "driver")  # where register and report look
-    assert Trial(second, arrays, 0).epoch == 0  # a finished trial leaves no checkpoint
+    again = Trial(second, arrays, 0)  # its worker died before the driver heard of the end
+    assert again.epoch == 3 and again.advance()
+    assert there.list_names() == ["model.safetensors", "result.json", "scores.npy"]
     there.clear()
     assert there.list_names() == []
 
@@ -158,3 +162,39 @@ def test_a_worker_that_does_not_reach_the_folder_says_so(tmp_path):
     check_reach(tmp_path, None)
     with pytest.raises(StoreError, match="a worker does not reach the folder of jobs; .*set OSTEO_JOBS_URI"):
         check_reach(tmp_path / "elsewhere", None)
+
+
+WORKER = """
+import sys, time
+from osteo_models.training.shelf import Drawer, Shelf
+Shelf.list_names = lambda self: []
+drawer = Drawer(None, Shelf("s3://osteo/jobs"))
+(drawer.folder / "epoch-0001.safetensors").write_bytes(b"20 MB")
+print(drawer.folder, flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_folder_of_a_killed_worker_goes_with_the_next_trial(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(Shelf, "list_names", lambda _: [])
+    strange = [tmp_path / "osteo-trial-abc", tmp_path / "osteo-trial-elsewhere:1:1.00-abc", tmp_path / "other"]
+    for folder in strange:  # of an older release, of a container that shares the folder
+        folder.mkdir()
+    command = [sys.executable, "-c", WORKER]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        places = [Path(worker.stdout.readline().strip()) for worker in workers if worker.stdout]
+        workers[0].send_signal(signal.SIGKILL)
+        workers[0].wait()
+        own = Drawer(tmp_path / "unused", Shelf("s3://osteo/jobs"))
+        assert not places[0].exists() and places[1].is_dir() and own.folder.is_dir()
+        assert all(folder.is_dir() for folder in strange)
+        place = own.folder
+        del own
+        assert not place.exists()
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()

@@ -46,6 +46,24 @@ def test_a_finished_trial_leaves_its_result_and_no_checkpoint(make_plan, tables,
     assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "result.json", "scores.npy"]
 
 
+def test_a_trial_whose_worker_died_after_its_result_is_done_at_once(make_plan, tables, tmp_path, monkeypatch):
+    plan = make_plan(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("osteo_models.training.trial.remove_checkpoints", lambda _: None)  # killed before that
+        trial = Trial(plan, as_arrays(tables), 0)
+        while not trial.advance():
+            pass
+    folder = fold_folder(tmp_path, plan.job.key, 0)
+    assert list(folder.glob("epoch-*"))
+    written = {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if not path.name.startswith("epoch-")}
+    again = Trial(plan, as_arrays(tables), 0)  # Tune did not hear of the end
+    assert again.epoch == 2 and again.advance() and again.epoch == 2
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == written
+
+    (folder / "scores.npy").write_bytes(b"damaged")
+    assert Trial(plan, as_arrays(tables), 0).epoch == 0
+
+
 @pytest.fixture
 def features(tables) -> Arrays:
     """Nine numbers for each image, one of them telling."""

@@ -10,6 +10,7 @@ from osteo_models.training import tune
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import fold_folder
+from osteo_models.training.shelf import find_result
 from osteo_models.training.tables import as_arrays, select_rows
 from osteo_models.training.tune import open_cluster, run_job
 
@@ -29,12 +30,28 @@ def test_jobs_side_by_side_and_again(small_params, tables, tmp_path, monkeypatch
     broken = replace(unimodal, spec={"nonsense": 1})
     trained: list[tuple[str, int, int]] = []
     found: dict[str, object] = {}
+    told: list[tuple[str, int]] = []
+    looks: list[tuple[str, int]] = []
+
+    def find_late(folder, shelf, key, fold):
+        """A shared file system may show what another machine wrote a moment later."""
+        looks.append((key, fold))
+        return None if looks.count((key, fold)) == 2 and fold == 1 else find_result(folder, shelf, key, fold)
+
+    monkeypatch.setattr(tune, "find_result", find_late)
 
     def run(job, cluster):
         rows = {fold: select_rows(job, fold, tables) for fold in range(job.folds)}
         note = lambda job, fold, epoch: trained.append((job.key, fold, epoch))  # noqa: E731
         try:
-            found[job.key] = run_job(job, rows, cluster, folder=tmp_path / "jobs", on_epoch=note)
+            found[job.key] = run_job(
+                job,
+                rows,
+                cluster,
+                folder=tmp_path / "jobs",
+                on_epoch=note,
+                on_fold=lambda result: told.append((job.key, result.fold)),
+            )
         except OsteoError as error:
             found[job.key] = error
 
@@ -53,6 +70,7 @@ def test_jobs_side_by_side_and_again(small_params, tables, tmp_path, monkeypatch
                 *((folds.key, fold, epoch) for fold in (0, 1) for epoch in (1, 2)),
             ]
         )
+        assert sorted(told) == sorted([(unimodal.key, 0), (folds.key, 0), (folds.key, 1)])  # each fold once
         assert "1 of 1 trials failed" in str(first[broken.key]) and "nonsense" in str(first[broken.key])
         (result,) = first[unimodal.key]
         assert len(result.scores) == len(select_rows(unimodal, 0, tables).test)

@@ -33,18 +33,19 @@ test: setup
 	$(BIN)/python -m pytest tests/deployments tests/security || rest=1; \
 	wait $$scenarios; beside=$$?; cat .pytest-scenarios.log; exit $$((rest || beside))
 
-# Faults mostly wait for what was killed: those of one job run beside those of servers and machines, and are shown after.
-# Only files that hold one are read: to collect the others takes longer than some of these tests. The run that kills a
-# node for good comes last.
+# Faults in two lanes, as long as each other: those of one job beside those of servers and machines, which are shown
+# first. Only files that hold one are read: to collect the others takes longer than some of these tests. The run that
+# kills a node for good comes last.
 FAULTS := $(BIN)/python -m pytest -rP --durations=12 -m "fault and not slow"
 faulty = $(shell grep -rl --include='test_*.py' 'pytest.mark.fault' $(1))
+JOBS := tests/scenarios/test_faults.py
 SITE := tests/scenarios/test_cluster_servers.py tests/scenarios/test_writers.py tests/security/test_routes.py \
 	tests/scenarios/test_cluster_use.py
 
 test-faults: setup
-	@$(FAULTS) $(filter-out $(SITE),$(call faulty,tests)) > .pytest-faults.log 2>&1 & jobs=$$!; \
+	@$(FAULTS) $(JOBS) > .pytest-faults.log 2>&1 & jobs=$$!; \
 	trap "kill $$jobs" INT TERM; \
-	$(FAULTS) $(SITE); rest=$$?; \
+	$(FAULTS) $(filter-out $(JOBS) $(SITE),$(call faulty,tests)) $(SITE); rest=$$?; \
 	wait $$jobs; beside=$$?; cat .pytest-faults.log; exit $$((rest || beside))
 
 test-slow: setup

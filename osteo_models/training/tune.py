@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import ray
 from ray import tune
 
-from osteo_models.errors import OsteoError
+from osteo_models.errors import OsteoError, StoreError
 from osteo_models.training.cluster import Cluster, open_cluster, share_slots
 from osteo_models.training.failures import MOST_FAILURES, explain_failures
 from osteo_models.training.heads import Inputs, OnEpoch, OnFold, train_heads
@@ -24,6 +24,8 @@ from osteo_models.training.shelf import SETTING, check_reach, find_result
 from osteo_models.training.trial import Plan, Trial
 
 __all__ = ["Cluster", "open_cluster", "run_job", "share_slots"]
+
+FAILED: Final = "failed"  # why a trial ended without a result
 
 _REGISTERING = threading.Lock()
 
@@ -46,9 +48,14 @@ class FoldTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch."""
-        done = self._trial.advance()
-        return {"epoch": self._trial.epoch, "fold": self._trial.fold, "done": done}
+        """Train one epoch. An error of ours, such as a full disk, ends the trial: another try would meet it again."""
+        about = {"epoch": self._trial.epoch + 1, "fold": self._trial.fold}
+        try:
+            return {**about, "done": self._trial.advance(), "epoch": self._trial.epoch}
+        except StoreError:  # of the store that machines share: it may be back soon
+            raise
+        except OsteoError as error:
+            return {**about, "done": True, FAILED: str(error)}
 
 
 class _Report(tune.Callback):
@@ -62,7 +69,8 @@ class _Report(tune.Callback):
         return {}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        self._on_epoch(self._plan.job, result["fold"], result["epoch"])
+        if FAILED not in result:
+            self._on_epoch(self._plan.job, result["fold"], result["epoch"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         plan = self._plan
@@ -151,7 +159,9 @@ def _run_trials(plan: Plan, cluster: Cluster, inputs: Inputs | None, at_once: in
             verbose=0,
         ),
     )
-    if errors := tuner.fit().errors:
+    results = tuner.fit()
+    told = [OsteoError(last[FAILED]) for result in results if FAILED in (last := result.metrics or {})]
+    if errors := [*results.errors, *told]:
         raise explain_failures(errors, len(plan.rows), f"{job.stage} {job.name}")
 
 

@@ -72,6 +72,14 @@ def test_jobs_side_by_side_and_again(small_params, tables, tmp_path, monkeypatch
         )
         assert sorted(told) == sorted([(unimodal.key, 0), (folds.key, 0), (folds.key, 1)])  # each fold once
         assert "1 of 1 trials failed" in str(first[broken.key]) and "nonsense" in str(first[broken.key])
+        monkeypatch.setattr(tune, "MOST_FAILURES", 2)
+        blocked = replace(unimodal, seed=unimodal.seed + 1)
+        (fold_folder(tmp_path / "jobs", blocked.key, 0) / "epoch-0001.safetensors").mkdir(parents=True)
+        run(blocked, cluster)
+        assert "1 of 1 trials failed: " in str(found[blocked.key]) and "cannot be written" in str(found[blocked.key])
+        assert not [row for row in trained if row[0] == blocked.key]
+        # Ray keeps a file for each try that raises: another one would have met the same.
+        assert not list((tmp_path / "ray").glob(f"*{blocked.key}*/**/error.txt"))
         (result,) = first[unimodal.key]
         assert len(result.scores) == len(select_rows(unimodal, 0, tables).test)
         assert [epoch["epoch"] for epoch in result.history] == [1, 2]

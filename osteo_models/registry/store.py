@@ -71,7 +71,7 @@ def open_client(uri: str, artifact_root: Path) -> MlflowClient:
         with explain_mlflow(uri):
             _prepare_database(uri, artifact_root)
     else:
-        raise StoreError(f"{uri!r} is no MLflow store", where="MLFLOW_TRACKING_URI", allowed=ALLOWED)
+        raise StoreError(f"{hide_password(uri)!r} is no MLflow store", where="MLFLOW_TRACKING_URI", allowed=ALLOWED)
     with explain_mlflow(uri):
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -92,7 +92,7 @@ def explain_mlflow(where: str) -> Iterator[None]:
     Raises:
         StoreError: What was raised inside.
     """
-    where = _hide_password(where)
+    where = hide_password(where)
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -106,7 +106,8 @@ def explain_mlflow(where: str) -> Iterator[None]:
         raise StoreError(found, where=where, remedy=remedy) from error
 
 
-def _hide_password(uri: str) -> str:
+def hide_password(uri: str) -> str:
+    """An address as it may be shown."""
     try:
         return make_url(uri).render_as_string(hide_password=True) if "@" in uri else uri
     except ArgumentError:
@@ -205,4 +206,4 @@ def _probe_server(uri: str) -> None:
         return
     except (OSError, http.client.HTTPException, ValueError) as error:
         remedy = "start it with `osteo up`, or unset MLFLOW_TRACKING_URI to use the embedded store"
-        raise StoreError(f"no MLflow server answers ({error})", where=uri, remedy=remedy) from None
+        raise StoreError(f"no MLflow server answers ({error})", where=hide_password(uri), remedy=remedy) from None

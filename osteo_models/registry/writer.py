@@ -11,7 +11,7 @@ from concurrent.futures import Future, wait
 from typing import Any, Final, ParamSpec, TypeVar
 
 from osteo_models.errors import StoreError
-from osteo_models.registry.store import is_away
+from osteo_models.registry.store import hide_password, is_away
 from osteo_models.registry.tracking import Tracking
 
 PATIENCE_SECONDS: Final = 120.0  # for a server that is still away when the work is done
@@ -56,7 +56,7 @@ class Writer:
         for writing in self._writings:
             while wait([writing], PAUSE_SECONDS).not_done:
                 if time.monotonic() > deadline and is_away(self._uri):
-                    raise StoreError("the MLflow server does not answer", where=self._uri, remedy=REMEDY)
+                    raise StoreError("the MLflow server does not answer", where=hide_password(self._uri), remedy=REMEDY)
             writing.result()
 
     def stop(self) -> None:

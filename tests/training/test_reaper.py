@@ -1,0 +1,65 @@
+"""What a killed driver leaves of its Ray session is ended, and nothing else is; Ray itself is in the fault tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found by /proc")
+
+# A driver that starts what outlives it, each with a log open: one in its own session, one in another driver's.
+DRIVER = """
+import subprocess, sys, os, pathlib
+from osteo_models.training.reaper import reap
+place = pathlib.Path(sys.argv[1])
+with reap(place):
+    for number in (os.getpid(), 1):
+        log = place / f"session_2026-01-01_{number}" / "logs" / "agent.log"
+        log.parent.mkdir(parents=True)
+        with log.open("w") as out:
+            code = "import time; time.sleep(20)"
+            agent = subprocess.Popen([sys.executable, "-c", code], stdout=out, start_new_session=True)
+        print(agent.pid, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def start(place: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(place)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert driver.stdout
+    return driver, [int(driver.stdout.readline()) for _ in range(2)]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_the_session_of_a_killed_driver_alone_is_ended(tmp_path: Path, killed: bool) -> None:
+    driver, (own, other) = start(tmp_path)
+    try:
+        with driver:
+            if killed:
+                driver.kill()
+            else:
+                driver.communicate("done\n")
+        deadline = time.monotonic() + (10 if killed else 1.5)  # one that ends by itself has ended its session before
+        while is_running(own) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert is_running(own) != killed and is_running(other)
+    finally:
+        for pid in (own, other):
+            if is_running(pid):
+                os.kill(pid, 9)

@@ -43,14 +43,24 @@ def reap(folder: Path) -> Iterator[None]:
 
 
 def find_session(folder: str, driver: int) -> Iterator[int]:
-    """The processes of the Ray session that a driver started: each holds a log of it open from its first moment on."""
+    """The processes of the Ray session that a driver started: each writes a log of it, open from its first moment on.
+
+    Whoever reads one, as `tail` does, is none of them.
+    """
     begin, end = f"{folder}/session_", f"_{driver}/"
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and int(process.name) != os.getpid():
             with contextlib.suppress(OSError):  # somebody else's, or it has just ended
-                names = [str(link.readlink()) for link in (process / "fd").iterdir()]
-                if any(name.startswith(begin) and end in name for name in names):
+                links = {link.name: str(link.readlink()) for link in (process / "fd").iterdir()}
+                logs = [number for number, name in links.items() if name.startswith(begin) and end in name]
+                if any(_is_written(process / "fdinfo" / number) for number in logs):
                     yield int(process.name)
+
+
+def _is_written(about: Path) -> bool:
+    """Whether an open file is open for writing, as proc(5) tells it: by flags in octal, the last two bits not zero."""
+    (flags,) = [line for line in about.read_text().splitlines() if line.startswith("flags:")]
+    return int(flags.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
 
 
 def _main(folder: str, driver: int) -> None:

@@ -49,6 +49,9 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize("killed", [True, False])
 def test_the_session_of_a_killed_driver_alone_is_ended(tmp_path: Path, killed: bool) -> None:
     driver, (own, other) = start(tmp_path)
+    (log,) = tmp_path.glob(f"session_*_{driver.pid}/logs/agent.log")
+    with log.open() as read:
+        reader = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(20)"], stdin=read)
     try:
         with driver:
             if killed:
@@ -58,8 +61,10 @@ def test_the_session_of_a_killed_driver_alone_is_ended(tmp_path: Path, killed: b
         deadline = time.monotonic() + (10 if killed else 1.5)  # one that ends by itself has ended its session before
         while is_running(own) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert is_running(own) != killed and is_running(other)
+        assert is_running(own) != killed and is_running(other) and reader.poll() is None
     finally:
+        reader.kill()
+        reader.wait()
         for pid in (own, other):
             if is_running(pid):
                 os.kill(pid, 9)

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
@@ -34,7 +34,9 @@ ALLOWED: Final = "sqlite:///FILE, postgresql://..., http://... or https://..."
 SERVER_TIMEOUT_SECONDS: Final = 10.0
 REFUSED: Final = (401, 403)
 SIGN_IN: Final = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account that may do this"
-MIGRATION_LOCK: Final = 0x057E0DB5  # PostgreSQL's advisory locks are numbers; any will do that nobody else has
+STORE_LOCK: Final = 0x057E0DB5  # PostgreSQL's advisory locks are numbers; any will do that nobody else has
+COLLIDED: Final = ("UniqueViolation", "UNIQUE constraint failed")  # as PostgreSQL and SQLite say it
+COLLISIONS: Final = 5  # more than a run has rows that two could write: parameters, a data set, an input
 # MLflow asks the environment each time.
 HARDENED: Final = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -121,24 +123,42 @@ def _first_line(error: Exception) -> str:
 
 def _prepare_database(uri: str, artifact_root: Path) -> None:
     file = _sqlite_file(uri) if uri.startswith("sqlite") else None
-    if file is None:
-        with _migration_lock(uri):
-            SqlAlchemyStore(uri, artifact_root.absolute().as_uri())
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with store_lock(file):
-        _check_sqlite(file)
-        _follow_move(file, artifact_root.absolute())
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    with take_turns(uri):
+        if file:
+            _check_sqlite(file)
+            _follow_move(file, artifact_root.absolute())
         SqlAlchemyStore(uri, artifact_root.absolute().as_uri())
 
 
 @contextmanager
-def _migration_lock(uri: str) -> Iterator[None]:
-    """Take turns with processes of every machine: the lock lies in the database, and ends with the connection."""
-    engine = create_engine(uri, poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": MIGRATION_LOCK})
+def take_turns(uri: str) -> Iterator[None]:
+    """Let one process at a time look for something in a store, and make it where it is missing.
+
+    PostgreSQL's lock holds on every machine and ends with the connection; SQLite's is a file beside it. A tracking
+    server has none: nobody waits there.
+    """
+    if uri.startswith("sqlite"):
+        with store_lock(_sqlite_file(uri)):
+            yield
+    elif urlsplit(uri).scheme in SERVERS:
         yield
+    else:
+        with create_engine(uri, poolclass=NullPool).connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": STORE_LOCK})
+            yield
+
+
+def settle(work: Callable[[], str]) -> str:
+    """Do again what met another process that wrote the same at the same moment: now it finds that written."""
+    for _ in range(COLLISIONS):
+        try:
+            return work()
+        except MlflowException as error:
+            if not any(word in str(error) for word in COLLIDED):
+                raise
+    return work()
 
 
 def _sqlite_file(uri: str) -> Path:

@@ -34,7 +34,7 @@ from osteo_models.registry.runs import (
     fold_points,
     job_tags,
 )
-from osteo_models.registry.store import explain_mlflow, open_client
+from osteo_models.registry.store import explain_mlflow, open_client, settle, take_turns
 
 __all__ = ["FoldRun", "JobInfo", "JobRun", "Tracking", "open_tracking"]
 
@@ -66,18 +66,7 @@ class Tracking:
             The run's id.
         """
         with self.writing():
-            experiment = self.find_experiment(f"{EXPERIMENTS}{job.stage}")
-            run = self._job_run(job.key) or self._create_job(experiment, job)
-            run_id = run.info.run_id
-            if run.info.status == "FINISHED":
-                return run_id
-            self.client.update_run(run_id, status="RUNNING")
-            if FAILURE_TAG in run.data.tags:
-                self.client.delete_tag(run_id, FAILURE_TAG)
-            missing = {name: value for name, value in job.params.items() if name not in run.data.params}
-            self.log_texts(run_id, missing, job_tags(job) | {PROCESS_TAG: name_process()})
-            self.client.log_inputs(run_id, [dataset_input(job)])
-            return run_id
+            return settle(lambda: self._begin_job(job))
 
     def log_fold(self, run_id: str, fold: FoldRun) -> str:
         """Record one fold as a finished child run; of a fold that is already finished nothing is written.
@@ -213,24 +202,39 @@ class Tracking:
         return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
     def create_once(self, experiment: str, tags: Mapping[str, str], name: str, start: int | None = None) -> Run:
-        """Make the run that carries these tags.
+        """Make the run that carries these tags, unless another driver was faster.
 
-        Two drivers may have looked and found nothing, or a server may have made a run whose answer was lost, so that
-        the client asked again: whoever sees more than one run keeps the oldest.
+        Where drivers cannot take turns two may have looked and found nothing, and a server may have made a run whose
+        answer was lost, so that the client asked again: whoever sees more than one run keeps the oldest.
         """
+        with take_turns(self.uri):
+            kept, *others = self.find_runs([experiment], tags) or self._create(experiment, tags, name, start)
+            for other in others:
+                self.client.delete_run(other.info.run_id)
+            return kept
+
+    def _create(self, experiment: str, tags: Mapping[str, str], name: str, start: int | None) -> list[Run]:
         self.client.create_run(experiment, start, {**tags, PROCESS_TAG: name_process()}, run_name=name)
-        kept, *others = self.find_runs([experiment], tags)
-        for other in others:
-            self.client.delete_run(other.info.run_id)
-        return kept
+        return self.find_runs([experiment], tags)
+
+    def _begin_job(self, job: JobRun) -> str:
+        experiment = self.find_experiment(f"{EXPERIMENTS}{job.stage}")
+        run = self._job_run(job.key) or self.create_once(experiment, {JOB_TAG: job.key}, job.name)
+        run_id = run.info.run_id
+        if run.info.status == "FINISHED":
+            return run_id
+        self.client.update_run(run_id, status="RUNNING")
+        if FAILURE_TAG in run.data.tags:
+            self.client.delete_tag(run_id, FAILURE_TAG)
+        missing = {name: value for name, value in job.params.items() if name not in run.data.params}
+        self.log_texts(run_id, missing, job_tags(job) | {PROCESS_TAG: name_process()})
+        self.client.log_inputs(run_id, [dataset_input(job)])
+        return run_id
 
     def _job_run(self, key: str) -> Run | None:
         experiments = self.client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
         runs = self.find_runs([found.experiment_id for found in experiments], {JOB_TAG: key})
         return runs[0] if runs else None
-
-    def _create_job(self, experiment: str, job: JobRun) -> Run:
-        return self.create_once(experiment, {JOB_TAG: job.key}, job.name)
 
     def _child(self, parent: Run, fold: int) -> Run | None:
         tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold)}

@@ -20,6 +20,7 @@ from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 from osteo_models.errors import InputError, OsteoError
+from osteo_models.settings import spare_collections
 from osteo_models.terms import Precision
 from osteo_models.training.reaper import reap
 from osteo_models.training.recipe import Arithmetic, resolve_precision
@@ -27,6 +28,8 @@ from osteo_models.training.shelf import Shelf
 from osteo_models.training.trial import Arrays, choose_device
 
 PACKAGE: Final = Path(__file__).parents[1]
+# What every worker runs first, by the name that Ray wants.
+HOOK: Final = {"worker_process_setup_hook": f"{spare_collections.__module__}.{spare_collections.__name__}"}
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,11 @@ def _init(address: str | None, place: Path) -> None:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
-            # A worker that waits for its next fold costs memory alone; a new one costs seconds of a core.
-            keep: Any = {"kill_idle_workers_interval_ms": 0}
-            ray.init("local", include_dashboard=False, _temp_dir=str(place), _system_config=keep, **settings)
+            # A worker that waits for its next fold costs memory alone; a new one costs seconds of a core. Those that
+            # Ray starts beforehand are never used: Tune gives its own an environment of their own.
+            keep: Any = {"kill_idle_workers_interval_ms": 0, "prestart_worker_first_driver": False}
+            settings |= {"include_dashboard": False, "_temp_dir": str(place), "_system_config": keep}
+            ray.init("local", runtime_env=HOOK, **settings)
             with suppress(OSError):  # Ray makes it readable to all
                 (Path.home() / ".ray" / "auth_token").chmod(0o600)
             return
@@ -157,7 +162,7 @@ def _init(address: str | None, place: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="osteo-code-") as code:
             shutil.copytree(PACKAGE, Path(code) / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
             # The working directory comes first on a worker's path, before anything that is installed there.
-            ray.init(address, runtime_env={"working_dir": code}, **settings)
+            ray.init(address, runtime_env={**HOOK, "working_dir": code}, **settings)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise _explain(error, address) from None
 

@@ -17,6 +17,7 @@ from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from osteo_models.errors import InputError, StoreError
 from osteo_models.training.leaderboard import Record, Session, Status, Timing
@@ -130,7 +131,7 @@ def hide_password(url: str) -> str:
 
 def _open_storage(url: str) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"poolclass": NullPool}  # whoever asks once leaves no connection open
     if url.startswith("sqlite"):
         settings["connect_args"] = {"timeout": PATIENCE_SECONDS}
         Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import InputError, StoreError
@@ -74,16 +75,43 @@ def test_a_finished_job_is_left_as_it_is(tracking, make_job) -> None:
     assert after.to_dictionary() == before.to_dictionary()
 
 
-def test_a_run_made_by_another_driver_meanwhile_wins(tracking, make_job, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("blind", [1, 2])  # looks that find nothing; the second is at the writer's turn
+def test_a_run_made_by_another_driver_meanwhile_wins(
+    tracking, make_job, monkeypatch: pytest.MonkeyPatch, blind: int
+) -> None:
     job = make_job()
     rival = tracking.begin_job(job)
-    found, looks = Tracking._job_run, iter([None])
+    found, looks = Tracking.find_runs, iter([[]] * blind)
     monkeypatch.setattr(
-        Tracking, "_job_run", lambda self, key: next(looks, found(self, key))
-    )  # the first look is blind
+        Tracking, "find_runs", lambda self, *given: (lambda real: next(looks, real))(found(self, *given))
+    )
     assert tracking.begin_job(job) == rival
     experiment = tracking.client.get_run(rival).info.experiment_id
     assert len(tracking.find_runs([experiment], {"osteo.job": job.key})) == 1
+
+
+def test_what_another_driver_writes_at_the_same_moment_is_found(tracking, make_job, monkeypatch) -> None:
+    job, others = make_job(), []
+    write = MlflowClient.log_batch
+
+    def collide(client: MlflowClient, *given, **named) -> None:
+        if not others:
+            others.append("begun")
+            others.append(tracking.begin_job(job))
+            raise MlflowException("(psycopg.errors.UniqueViolation) duplicate key value violates param_pk")
+        write(client, *given, **named)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", collide)
+    assert tracking.begin_job(job) == others[1]
+    run = tracking.client.get_run(others[1])
+    assert run.data.params == {"architecture": "unimodal", "epochs": "3"} and len(run.inputs.dataset_inputs) == 1
+
+    def refuse(*_, **__) -> None:
+        raise MlflowException("(psycopg.errors.UniqueViolation) again and again")
+
+    monkeypatch.setattr(MlflowClient, "log_batch", refuse)
+    with pytest.raises(StoreError, match="again and again"):
+        tracking.begin_job(make_job())
 
 
 def test_a_fold_is_a_finished_child_with_its_curves(tracking, make_job, fold) -> None:

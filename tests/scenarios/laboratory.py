@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from osteo_models.data.splits import make_splits
 from osteo_models.params import parse_params
 from tests.conftest import ROOT
 
-PATIENTS, SLICES = 12, 8
+PATIENTS, SLICES = 12, 4
 MARK = "OSTEO_TEST_MARK"
 FOLDS = {"stage-1": 2, "stage-5": 1}
 CURVES = 4  # metrics of an epoch
@@ -35,18 +35,23 @@ class Laboratory:
     """A project folder.
 
     Attributes:
+        folds: Their number by stage; each stage has one job.
         written: How often a checkpoint of each fold and epoch appeared.
     """
 
     root: Path
     environment: dict[str, str]
-    epochs: int
+    folds: dict[str, int]
     written: Counter[tuple[str, int]] = field(default_factory=Counter)
     _seen: set[tuple[Path, int]] = field(default_factory=set)
 
     @property
     def state(self) -> Path:
         return self.root / ".osteo"
+
+    @property
+    def trials(self) -> int:
+        return sum(self.folds.values())
 
     @contextmanager
     def start(self, *command: str) -> Iterator[subprocess.Popen[str]]:
@@ -121,19 +126,21 @@ class Laboratory:
         return time.monotonic() - begun
 
 
-def make_laboratory(root: Path, *, epochs: int, seed: int = 7, **environment: str) -> Laboratory:
-    """A project that trains one network in two stages: three folds."""
+def make_laboratory(
+    root: Path, *, epochs: int, seed: int = 7, stages: Sequence[str] = tuple(FOLDS), **environment: str
+) -> Laboratory:
+    """A project that trains one network, unless said otherwise in two stages of three folds together."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for modality in ("mri", "ct"):
         ages = {"control_age_years": [20, 90], "osteoporosis_age_years": [20, 90]}
-        raw["splits"]["holdout"][modality] = {"images_per_class": 16, **ages}
-        sizes = {"images_per_class": 16, "control_patients": 2, "osteoporosis_patients": 2}
+        raw["splits"]["holdout"][modality] = {"images_per_class": 2 * SLICES, **ages}
+        sizes = {"images_per_class": 2 * SLICES, "control_patients": 2, "osteoporosis_patients": 2}
         raw["splits"]["patient_test"][modality] = sizes
     raw["splits"]["folds"] = FOLDS["stage-1"]
     raw["profiles"]["quick"] |= {"epochs": epochs, "image_protocol": []}
     raw["experiments"] |= {"seed": seed, "precision": "float32"}
-    stages = {name: raw["stages"][name] | {"images": ["mri"], "architectures": ["unimodal"]} for name in FOLDS}
-    params = parse_params(raw | {"stages": stages})
+    raw["stages"] = {name: raw["stages"][name] | {"images": ["mri"], "architectures": ["unimodal"]} for name in stages}
+    params = parse_params(raw)
     images = pd.DataFrame(
         [
             (f"{modality}{target}{patient:02d}-{number}", f"{modality}{target}{patient:02d}", modality, target, 30, "F")
@@ -155,11 +162,11 @@ def make_laboratory(root: Path, *, epochs: int, seed: int = 7, **environment: st
     make_pairs(splits, params.splits).to_csv(root / "artifacts/splits/pairs.csv", index=False)
     best = {"candidate": 0, "spec": {}, "learning_rate": None}
     (root / "artifacts/search/best.yaml").write_text(yaml.safe_dump(best), encoding="utf-8")
-    (root / "params.yaml").write_text(yaml.safe_dump(raw | {"stages": stages}), encoding="utf-8")
+    (root / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT_", "RAY_"))}
     # Ray's agents give themselves a title, and with it would overwrite the environment by which they are found.
     own = {"PYTHONPATH": str(ROOT), MARK: uuid.uuid4().hex, "SPT_NOENV": "1"}
-    return Laboratory(root, {**kept, **own, **environment}, epochs)
+    return Laboratory(root, {**kept, **own, **environment}, {name: FOLDS[name] for name in stages})
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:

@@ -31,6 +31,7 @@ with warnings.catch_warnings():  # MLflow uses what its own dependencies depreca
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore::ResourceWarning")]
 MODEL = "osteo-multimodal"
+FOLDS = 2  # of each job
 LEFT_OUT = ["traditional_cnn", "efficientnet_lite0"]
 
 
@@ -53,9 +54,9 @@ def results(site) -> list[str]:
 
 
 def kill_a_node(site, process) -> int:
-    """Kill a whole Ray node once some folds are finished."""
+    """Kill a whole Ray node once a fold of the experiments is finished, beside those that check the search's winner."""
     deadline = time.monotonic() + 600
-    while len(results(site)) < 2:
+    while len(results(site)) < FOLDS + 1:
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline, "no fold was finished in time"
         time.sleep(0.2)

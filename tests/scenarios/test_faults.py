@@ -28,12 +28,12 @@ from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.tables import as_arrays, load_tables, select_rows
 from osteo_models.training.trial import Plan, Trial
-from tests.scenarios.laboratory import CURVES, FOLDS, Laboratory, interrupt, make_laboratory
+from tests.scenarios.laboratory import CURVES, Laboratory, interrupt, make_laboratory
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1800)]
 
 EPOCHS = 3
-TRIALS = sum(FOLDS.values())
+ONE = ("stage-1",)  # of two folds: one for each worker
 
 
 def patience(seconds: float) -> float:
@@ -56,16 +56,14 @@ def prefect(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unharmed(tmp_path_factory):
-    """What the same seed gives where nothing fails, by number of epochs: each fold trained straight through, here."""
-    known: dict[int, dict] = {}
+    """What the same seed gives where nothing fails: each fold trained straight through, in this process."""
 
-    def run(epochs: int) -> dict:
-        if epochs not in known:
-            laboratory = make_laboratory(tmp_path_factory.mktemp("unharmed"), epochs=epochs)
-            train_straight(laboratory)
-            known[epochs] = read_results(laboratory.state)
-            assert len(known[epochs]) == TRIALS
-        return known[epochs]
+    def run(**given) -> dict:
+        laboratory = make_laboratory(tmp_path_factory.mktemp("unharmed"), **given)
+        train_straight(laboratory)
+        found = read_results(laboratory.state)
+        assert len(found) == laboratory.trials
+        return found
 
     return run
 
@@ -99,15 +97,16 @@ def query(database, text: str):
         return connection.execute(text).fetchall()
 
 
-def check_books(database, epochs: int) -> None:
+def check_books(database, laboratory: Laboratory, epochs: int) -> None:
     """MLflow: a run for each job and each fold, all finished, every point once."""
+    jobs_of, trials = len(laboratory.folds), laboratory.trials
     jobs = "select value, count(*) from tags where key = 'osteo.job' group by value"
-    assert [count for _, count in query(database, jobs)] == [1] * len(FOLDS)
+    assert [count for _, count in query(database, jobs)] == [1] * jobs_of
     active = "select status, count(*) from runs where lifecycle_stage = 'active' group by status"
-    assert query(database, active) == [("FINISHED", len(FOLDS) + TRIALS)]
+    assert query(database, active) == [("FINISHED", jobs_of + trials)]
     once = "select count(*), count(distinct run_uuid || key || step) from metrics where key in "
     once += "('train_loss', 'test_loss', 'test_balanced_accuracy', 'seconds')"
-    assert query(database, once) == [(TRIALS * epochs * CURVES, TRIALS * epochs * CURVES)]
+    assert query(database, once) == [(trials * epochs * CURVES, trials * epochs * CURVES)]
     doubled = "select count(*) from (select 1 from metrics group by run_uuid, key, step having count(*) > 1)"
     assert query(database, doubled) == [(0,)]
 
@@ -123,32 +122,33 @@ def count_states(api: str, process: int) -> dict[str, int]:
 
 
 def kill_a_worker(laboratory: Laboratory) -> None:
-    """SIGKILL to one that trains; between two folds of it there may be none for a moment."""
-    for _ in range(100):
+    """SIGKILL to one that trains: Ray makes the method that runs its title."""
+    for _ in range(500):
         for process in laboratory.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
-                if "FoldTrial" in " ".join(process.cmdline()):
+                title = " ".join(process.cmdline()).strip()
+                if title.startswith("ray::") and title.endswith(".train"):
                     process.kill()
                     return
-        time.sleep(0.05)
-    pytest.fail("no worker trains")
+        time.sleep(0.01)
+    pytest.fail(f"no worker trains: {[process.cmdline() for process in laboratory.processes()]}")
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_drivers_and_a_killed_worker(tmp_path, prefect, unharmed, kills) -> None:
-    epochs = 4 * kills  # enough for some to be left in the end
+    epochs = 4 * kills  # some are left in the end
     laboratory = make_laboratory(tmp_path, epochs=epochs, PREFECT_API_URL=prefect)
     moments, waits, ends, drivers, finished = random.Random(kills), [], [], [], {}
     for number in range(kills):
-        known = laboratory.written.total()
+        known, early = laboratory.written.total(), number % 4 == 0  # amid imports, Ray's start, the first writes
         with laboratory.start() as process:
-            if number % 4:
+            if not early:
                 waits.append(laboratory.watch(process, lambda known=known: laboratory.written.total() > known))
-                delay = moments.uniform(0, 1.5)
-            else:  # amid imports, Ray's start, the first writes
-                delay = moments.uniform(1, 20)
-            deadline = time.monotonic() + delay
-            laboratory.watch(process, lambda deadline=deadline: time.monotonic() > deadline)
+            deadline, enough = time.monotonic() + moments.uniform(*((1, 20) if early else (0, 1))), known + 6
+            laboratory.watch(
+                process,
+                lambda: time.monotonic() > deadline or laboratory.written.total() > enough,  # noqa: B023
+            )
             process.kill()
             killed = time.monotonic()
         drivers.append(process.pid)
@@ -171,7 +171,7 @@ def test_killed_drivers_and_a_killed_worker(tmp_path, prefect, unharmed, kills) 
         states = [count_states(prefect, driver) for driver in drivers]
         assert [state for state in states if state] == [{"CRASHED": 1}] * len([state for state in states if state])
         assert all(state for number, state in enumerate(states) if number % 4)
-        laboratory.watch(process, lambda: len(laboratory.results()) == TRIALS)
+        laboratory.watch(process, lambda: len(laboratory.results()) == laboratory.trials)
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert output.count("marked as crashed") == 1
@@ -180,8 +180,8 @@ def test_killed_drivers_and_a_killed_worker(tmp_path, prefect, unharmed, kills) 
 
     # An epoch that was finished is never trained again: at most the running one is lost.
     assert max(laboratory.written.values()) == 1
-    assert read_results(laboratory.state) == unharmed(epochs)
-    check_books(laboratory.state / "mlflow.db", epochs)
+    assert read_results(laboratory.state) == unharmed(epochs=epochs)
+    check_books(laboratory.state / "mlflow.db", laboratory, epochs)
     assert max(waits) < patience(60)
     tell(f"{kills} drivers killed, 1 worker killed: first new epoch after {max(waits):.0f} s at most, no process left ")
     tell(f"after {max(ends):.1f} s at most, marked as crashed {marked:.0f} s after the kill, ")
@@ -216,7 +216,7 @@ def test_interrupted(tmp_path) -> None:
     assert "Traceback" not in output and "ERROR" not in output, output
     assert ended < 15
     assert dict(query(laboratory.state / "mlflow.db", "select status, count(*) from runs group by status")) == {
-        "KILLED": len(FOLDS)
+        "KILLED": len(laboratory.folds)
     }
     flows = query(laboratory.state / "prefect" / "prefect.db", "select state_type from flow_run")
     assert flows == [("CRASHED",)]
@@ -248,7 +248,7 @@ def enter_namespace(folder) -> tuple[subprocess.Popen, list[str]]:
 
 @pytest.mark.skipif(not shutil.which("nsenter"), reason="util-linux is missing: no small disk can be mounted")
 def test_disk_full_while_checkpointing(tmp_path, prefect, unharmed) -> None:
-    laboratory = make_laboratory(tmp_path, epochs=EPOCHS, PREFECT_API_URL=prefect)
+    laboratory = make_laboratory(tmp_path, epochs=EPOCHS, stages=ONE, PREFECT_API_URL=prefect)
     (laboratory.state / "jobs").mkdir(parents=True)
     keeper, inside = enter_namespace(laboratory.state / "jobs")
     experiments = [*inside, sys.executable, "-m", "pipelines.experiments"]
@@ -271,10 +271,10 @@ def test_disk_full_while_checkpointing(tmp_path, prefect, unharmed) -> None:
     assert "check free space and permissions, then run the same command again" in error
     assert known, "no checkpoint was whole before the disk was full"
     assert again.returncode == 0, again.stdout + again.stderr
-    assert results == unharmed(EPOCHS)
+    assert results == unharmed(epochs=EPOCHS, stages=ONE)
     # Resumed: the epochs of the checkpoints are those of the results, how long they took included.
     assert all(any(history[: len(epochs)] == epochs for history in kept) for epochs in known.values() if epochs)
-    check_books(laboratory.state / "mlflow.db", EPOCHS)
+    check_books(laboratory.state / "mlflow.db", laboratory, EPOCHS)
     tell(f"disk full: {len(known)} checkpoints, all whole; {error[:300]}")
 
 
@@ -292,9 +292,8 @@ def test_mlflow_away(tmp_path, prefect, seconds) -> None:
     store, epochs = tmp_path / "store", 10 if seconds == 10 else 40
     (server,) = start_servers(store, ports={"mlflow": 15000})
     try:
-        laboratory = make_laboratory(
-            tmp_path / "project", epochs=epochs, PREFECT_API_URL=prefect, MLFLOW_TRACKING_URI=server.url
-        )
+        there = {"PREFECT_API_URL": prefect, "MLFLOW_TRACKING_URI": server.url}
+        laboratory = make_laboratory(tmp_path / "project", epochs=epochs, stages=ONE, **there)
         with laboratory.start() as process:
             laboratory.watch(process, lambda: laboratory.written.total() > 0)
             stop_groups([server])
@@ -306,7 +305,7 @@ def test_mlflow_away(tmp_path, prefect, seconds) -> None:
             output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output
         assert trained > 0
-        check_books(store / "mlflow.db", epochs)
+        check_books(store / "mlflow.db", laboratory, epochs)
     finally:
         stop_servers(store)
     tell(f"MLflow away for {seconds} s: {trained} epochs trained meanwhile, no point missing")
@@ -317,9 +316,8 @@ def test_mlflow_stays_away(tmp_path, prefect, unharmed) -> None:
     store = tmp_path / "store"
     (server,) = start_servers(store, ports={"mlflow": 15000})
     try:
-        laboratory = make_laboratory(
-            tmp_path / "project", epochs=EPOCHS, PREFECT_API_URL=prefect, MLFLOW_TRACKING_URI=server.url
-        )
+        there = {"PREFECT_API_URL": prefect, "MLFLOW_TRACKING_URI": server.url}
+        laboratory = make_laboratory(tmp_path / "project", epochs=EPOCHS, stages=ONE, **there)
         with laboratory.start() as process:
             laboratory.watch(process, lambda: laboratory.written.total() > 0)
             stop_groups([server])
@@ -328,11 +326,11 @@ def test_mlflow_stays_away(tmp_path, prefect, unharmed) -> None:
         error = output.strip().splitlines()[-1]
         assert error.startswith(f"error: {server.url}: the MLflow server does not answer; every result is kept"), error
         finished = laboratory.results()
-        assert len(finished) == TRIALS
+        assert len(finished) == laboratory.trials
         start_servers(store, ports={"mlflow": 15000})
-        assert f"0 folds trained, {TRIALS} reused" in laboratory.run()
+        assert f"0 folds trained, {laboratory.trials} reused" in laboratory.run()
         assert laboratory.results() == finished
-        check_books(store / "mlflow.db", EPOCHS)
-        assert read_results(laboratory.state) == unharmed(EPOCHS)
+        check_books(store / "mlflow.db", laboratory, EPOCHS)
+        assert read_results(laboratory.state) == unharmed(epochs=EPOCHS, stages=ONE)
     finally:
         stop_servers(store)

@@ -6,6 +6,7 @@ import multiprocessing
 import sys
 import time
 import traceback
+import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,24 +26,28 @@ with warnings.catch_warnings():  # MLflow uses what its own dependencies depreca
     from osteo_models.registry.tracking import JobRun, open_tracking
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
-STARTERS, WRITERS = 8, 32
-METRICS, EPOCHS = 8, 20
+STARTERS, ROUNDS, WRITERS = 8, 3, 32
+METRICS, EPOCHS = 8, 10
 PAUSE_SECONDS = 1.0  # a fast epoch: STACK measured one of 1,013 images at 1.3 s and more
 SLOWEST_SECONDS = 0.5
 
 
 @pytest.fixture
-def database(site, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty database that nobody has opened yet."""
+def make_database(site, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Makes empty databases that nobody has opened yet."""
     monkeypatch.setenv("PGPASSFILE", site.variables["PGPASSFILE"])
     port = int(site.variables["OSTEO_JOURNAL_URI"].rpartition(":")[2].partition("/")[0])
-    name = request.node.name
     superuser = create_engine(
         database_url("psycopg", "postgres", port), poolclass=NullPool, isolation_level="AUTOCOMMIT"
     )
-    with superuser.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}" OWNER mlflow'))
-    return database_url("psycopg", "mlflow", port).removesuffix("mlflow") + name
+
+    def make() -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        with superuser.connect() as connection:
+            connection.execute(text(f'CREATE DATABASE "{name}" OWNER mlflow'))
+        return database_url("psycopg", "mlflow", port).removesuffix("mlflow") + name
+
+    return make
 
 
 def run_all(number: int, work: Callable[..., Any], *given: Any) -> list[Any]:
@@ -55,6 +60,8 @@ def run_all(number: int, work: Callable[..., Any], *given: Any) -> list[Any]:
     found = [answers.get(timeout=300) for _ in processes]
     for process in processes:
         process.join()
+    failed = [each for each in found if isinstance(each, str)]
+    assert not failed, "\n".join(failed)
     return found
 
 
@@ -72,14 +79,17 @@ def start_cold(number: int, barrier: Any, uri: str, folder: Path) -> tuple[str, 
     return open_tracking(uri, folder).begin_job(job), time.monotonic() - started
 
 
-def test_eight_processes_make_one_store_and_one_run(database: str, tmp_path: Path) -> None:
-    found = run_all(STARTERS, start_cold, database, tmp_path)
-    assert all(isinstance(each, tuple) for each in found), found
-    assert len({run for run, _ in found}) == 1
-    with create_engine(database, poolclass=NullPool).connect() as connection:
-        runs = connection.execute(text("SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'")).scalars().all()
-    assert runs == [found[0][0]]
-    sys.stdout.write(f"\n{STARTERS} cold starts: 0 failures, slowest {max(seconds for _, seconds in found):.1f} s\n")
+def test_eight_processes_make_one_store_and_one_run(make_database: Callable[[], str], tmp_path: Path) -> None:
+    slowest = list[float]()
+    for _ in range(ROUNDS):
+        database = make_database()
+        found = run_all(STARTERS, start_cold, database, tmp_path)
+        assert len({run for run, _ in found}) == 1
+        with create_engine(database, poolclass=NullPool).connect() as connection:
+            runs = connection.execute(text("SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'")).scalars()
+            assert list(runs) == [found[0][0]]
+        slowest.append(max(seconds for _, seconds in found))
+    sys.stdout.write(f"\n{ROUNDS} times {STARTERS} cold starts: 0 failures, slowest {max(slowest):.1f} s\n")
 
 
 def write_epochs(number: int, barrier: Any, uri: str, folder: Path) -> list[float]:
@@ -100,10 +110,10 @@ def write_epochs(number: int, barrier: Any, uri: str, folder: Path) -> list[floa
     return seconds
 
 
-def test_thirty_two_writers(database: str, tmp_path: Path) -> None:
+def test_thirty_two_writers(make_database: Callable[[], str], tmp_path: Path) -> None:
+    database = make_database()
     run_all(1, start_cold, database, tmp_path)
     found = run_all(WRITERS, write_epochs, database, tmp_path)
-    assert all(isinstance(each, list) for each in found), found
     seconds = np.concatenate(found)
     with create_engine(database, poolclass=NullPool).connect() as connection:
         points = connection.execute(text("SELECT count(*), count(DISTINCT (run_uuid, key, step)) FROM metrics")).one()

@@ -37,15 +37,14 @@ test: setup
 # first. Only files that hold one are read: to collect the others takes longer than some of these tests. The run that
 # kills a node for good comes last.
 FAULTS := $(BIN)/python -m pytest -rP --durations=12 -m "fault and not slow"
-faulty = $(shell grep -rl --include='test_*.py' 'pytest.mark.fault' $(1))
-JOBS := tests/scenarios/test_faults.py
-SITE := tests/scenarios/test_cluster_servers.py tests/scenarios/test_writers.py tests/security/test_routes.py \
-	tests/scenarios/test_cluster_use.py
+SITE := tests/training/test_machines.py tests/scenarios/test_cluster_servers.py tests/scenarios/test_writers.py \
+	tests/security/test_routes.py tests/scenarios/test_cluster_use.py
+JOBS = $(filter-out $(SITE),$(shell grep -rl --include='test_*.py' 'pytest.mark.fault' tests))
 
 test-faults: setup
 	@$(FAULTS) $(JOBS) > .pytest-faults.log 2>&1 & jobs=$$!; \
 	trap "kill $$jobs" INT TERM; \
-	$(FAULTS) $(filter-out $(JOBS) $(SITE),$(call faulty,tests)) $(SITE); rest=$$?; \
+	$(FAULTS) $(SITE); rest=$$?; \
 	wait $$jobs; beside=$$?; cat .pytest-faults.log; exit $$((rest || beside))
 
 test-slow: setup

@@ -23,7 +23,7 @@ from safetensors import safe_open
 
 from osteo_models.params import load_params
 from osteo_models.processes import stop_groups
-from osteo_models.servers import start_servers, stop_servers
+from osteo_models.servers import running_servers, start_servers, stop_servers
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.tables import as_arrays, load_tables, select_rows
@@ -46,12 +46,19 @@ def tell(figures: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory):
-    """A Prefect server that all scenarios share."""
+def prefect_state(tmp_path_factory):
+    """The folder of a Prefect server that all scenarios share."""
     state = tmp_path_factory.mktemp("prefect")
-    (server,) = start_servers(state, ports={"prefect": 14200})
-    yield f"{server.url}/api"
+    start_servers(state, ports={"prefect": 14200})
+    yield state
     stop_servers(state)
+
+
+@pytest.fixture(scope="module")
+def prefect(prefect_state) -> str:
+    """Where it is asked."""
+    (server,) = running_servers(prefect_state)
+    return f"{server.url}/api"
 
 
 @pytest.fixture(scope="module")
@@ -188,11 +195,12 @@ def test_killed_drivers_and_a_killed_worker(tmp_path, prefect, unharmed, kills) 
     tell(f"load {os.getloadavg()[0]:.1f}; {laboratory.written.total()} checkpoints, none twice")
 
 
-def test_interrupted(tmp_path) -> None:
+def test_interrupted(tmp_path, prefect_state) -> None:
     """Ctrl-C at `osteo search`, whose stage here is the experiments: osteo, DVC, flow, Prefect's server, Ray."""
     laboratory = make_laboratory(tmp_path, epochs=200, OSTEO_DIE_WITH_PARENT="1")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     laboratory = make_stage(laboratory, path)
+    copy_database(prefect_state, laboratory.state)
     command = [sys.executable, "-c", "from osteo_models.cli import main; main()", "search"]
     with subprocess.Popen(
         command,
@@ -221,6 +229,18 @@ def test_interrupted(tmp_path) -> None:
     flows = query(laboratory.state / "prefect" / "prefect.db", "select state_type from flow_run")
     assert flows == [("CRASHED",)]
     tell(f"Ctrl-C: ended after {ended:.1f} s, the last process {left:.1f} s later, load {os.getloadavg()[0]:.1f}")
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Give a project Prefect's tables, as an earlier run leaves them: to make them takes long."""
+    (target / "prefect").mkdir(parents=True)
+    with (
+        contextlib.closing(sqlite3.connect(source / "prefect" / "prefect.db")) as there,
+        contextlib.closing(sqlite3.connect(target / "prefect" / "prefect.db")) as here,
+    ):
+        there.backup(here)
+        here.execute("DELETE FROM flow_run")
+        here.commit()
 
 
 def make_stage(laboratory: Laboratory, path: str) -> Laboratory:

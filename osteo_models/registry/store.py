@@ -127,9 +127,27 @@ def _prepare_database(uri: str, artifact_root: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     with take_turns(uri):
         if file:
+            make_sqlite(file, artifact_root.absolute().as_uri())
             _check_sqlite(file)
             _follow_move(file, artifact_root.absolute())
         SqlAlchemyStore(uri, artifact_root.absolute().as_uri())
+
+
+def make_sqlite(file: Path, artifact_root: str) -> None:
+    """Make a database where there is none, whole or not at all; nobody else may do so meanwhile.
+
+    MLflow's hundred steps to its tables are no transaction in SQLite: those of a killed process nobody can finish.
+
+    Args:
+        artifact_root: Where artifacts of its first experiment go, as an address.
+    """
+    if file.exists() and file.stat().st_size:
+        return
+    new = file.with_name(f".{file.name}.new")
+    for left in file.parent.glob(f"{new.name}*"):
+        left.unlink()
+    SqlAlchemyStore(f"sqlite:///{new}", artifact_root).engine.dispose()
+    new.replace(file)
 
 
 @contextmanager

@@ -71,9 +71,9 @@ def _mlflow(state_dir: Path, port: int) -> Service:
     environment = child_environment("MLFLOW_")
     environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # evaluation of language models: unused here
-    store, artifacts = f"sqlite:///{state_dir / 'mlflow.db'}", (state_dir / "mlartifacts").as_uri()
-    command = python_module("mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1")
-    command += ["--backend-store-uri", store, "--artifacts-destination", artifacts]
+    places = (str(state_dir / "mlflow.db"), str(state_dir / "mlartifacts"))
+    options = ("--host", HOST, "--port", str(port), "--workers", "1")
+    command = python_module("osteo_models.registry.local_server", *places, *options)
     return Service("mlflow", command, environment, f"http://{HOST}:{port}", answers_at(MLFLOW_HEALTH))
 
 

@@ -47,6 +47,24 @@ def test_eight_processes_on_an_empty_folder_make_one_store_and_one_run(tmp_path:
     assert [run for run, stage in runs if stage == "active"] == list(found)
 
 
+def test_killed_while_the_store_is_made_it_is_made_anew(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, answers, unfinished = context.Barrier(1), context.Queue(), tmp_path / ".mlflow.db.new"
+    process = context.Process(target=_start_cold, args=(tmp_path, barrier, answers))
+    process.start()
+    while not (unfinished.exists() and unfinished.stat().st_size):
+        assert process.is_alive(), answers.get(timeout=60)
+        time.sleep(0.005)
+    time.sleep(0.3)  # among its hundred steps
+    process.kill()
+    process.join()
+    assert not (tmp_path / "mlflow.db").exists()
+    tables = sqlite3.connect(unfinished).execute("SELECT count(*) FROM sqlite_master").fetchone()
+    assert tables[0] > 0
+    tracking = open_tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlartifacts")
+    assert tracking.has_versions() is False and not unfinished.exists()
+
+
 def test_nothing_is_sent_and_no_pickle_is_loaded(tracking) -> None:
     assert get_telemetry_client() is None
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"

@@ -34,8 +34,8 @@ test: setup
 	wait $$scenarios; beside=$$?; cat .pytest-scenarios.log; exit $$((rest || beside))
 
 # Faults in two lanes, as long as each other: those of one job beside those of servers and machines, which are shown
-# first. Only files that hold one are read: to collect the others takes longer than some of these tests. The run that
-# kills a node for good comes last.
+# first. Only files that hold one are read: to collect the others takes longer than some of these tests. SITE has all that
+# use the servers of the cluster profile, for they start once; the run that kills a node for good comes last.
 FAULTS := $(BIN)/python -m pytest -rP --durations=12 -m "fault and not slow"
 SITE := tests/training/test_machines.py tests/scenarios/test_cluster_servers.py tests/scenarios/test_writers.py \
 	tests/security/test_routes.py tests/scenarios/test_cluster_use.py

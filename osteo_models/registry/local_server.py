@@ -1,7 +1,4 @@
-"""MLflow's server over an embedded store: `python -m osteo_models.registry.local_server FILE ARTIFACTS [OPTIONS]`.
-
-The caller holds the store's lock until the server answers.
-"""
+"""MLflow's server over an embedded store: `python -m osteo_models.registry.local_server FILE ARTIFACTS [OPTIONS]`."""
 
 from __future__ import annotations
 
@@ -10,13 +7,13 @@ from pathlib import Path
 
 from mlflow.cli import cli
 
+from osteo_models.registry.embedded import lock_embedded, make_embedded
+
 
 def main(file: str, artifacts: str, *options: str) -> None:
     """Make the database where there is none, and serve it."""
-    if not Path(file).exists():
-        from osteo_models.registry.store import make_sqlite  # what the server itself need not import
-
-        make_sqlite(Path(file), "mlflow-artifacts:/")
+    with lock_embedded(Path(file)):
+        make_embedded(Path(file), "mlflow-artifacts:/")
     places = ("--backend-store-uri", f"sqlite:///{file}", "--artifacts-destination", Path(artifacts).as_uri())
     cli(["server", *places, *options])
 

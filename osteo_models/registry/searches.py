@@ -24,6 +24,7 @@ from osteo_models.registry.runs import (
     SYNTHETIC_NOTICE,
     is_synthetic,
 )
+from osteo_models.registry.store import settle
 from osteo_models.registry.tracking import TEXT, Tracking
 
 EXPERIMENT: Final = f"{EXPERIMENTS}search"
@@ -61,17 +62,21 @@ def begin_search(tracking: Tracking, key: str, params: Mapping[str, Any], tags: 
         The run's id.
     """
     with tracking.writing():
-        experiment = tracking.find_experiment(EXPERIMENT)
-        runs = tracking.find_runs([experiment], {JOB_TAG: key})
-        run = runs[0] if runs else tracking.create_once(experiment, {JOB_TAG: key}, f"traditional_cnn-{key[:6]}")
-        if run.info.status != "RUNNING":
-            tracking.client.update_run(run.info.run_id, status="RUNNING")
-        if FAILURE_TAG in run.data.tags:
-            tracking.client.delete_tag(run.info.run_id, FAILURE_TAG)
-        missing = {name: value for name, value in params.items() if name not in run.data.params}
-        note = {NOTE_TAG: SYNTHETIC_NOTICE} if is_synthetic(tags) else {}
-        tracking.log_texts(run.info.run_id, missing, {**tags, **note, PROCESS_TAG: name_process()})
-        return run.info.run_id
+        return settle(lambda: _begin(tracking, key, params, tags))
+
+
+def _begin(tracking: Tracking, key: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    experiment = tracking.find_experiment(EXPERIMENT)
+    runs = tracking.find_runs([experiment], {JOB_TAG: key})
+    run = runs[0] if runs else tracking.create_once(experiment, {JOB_TAG: key}, f"traditional_cnn-{key[:6]}")
+    if run.info.status != "RUNNING":
+        tracking.client.update_run(run.info.run_id, status="RUNNING")
+    if FAILURE_TAG in run.data.tags:
+        tracking.client.delete_tag(run.info.run_id, FAILURE_TAG)
+    missing = {name: value for name, value in params.items() if name not in run.data.params}
+    note = {NOTE_TAG: SYNTHETIC_NOTICE} if is_synthetic(tags) else {}
+    tracking.log_texts(run.info.run_id, missing, {**tags, **note, PROCESS_TAG: name_process()})
+    return run.info.run_id
 
 
 def log_candidate(tracking: Tracking, run_id: str, candidate: CandidateRun) -> None:

@@ -25,7 +25,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from osteo_models.errors import StoreError
-from osteo_models.servers import store_lock
+from osteo_models.processes import LOCK_SECONDS
+from osteo_models.registry.embedded import lock_embedded, make_embedded
 from osteo_models.settings import silence_telemetry
 
 DATABASES: Final = ("sqlite", "postgresql")
@@ -36,7 +37,7 @@ REFUSED: Final = (401, 403)
 SIGN_IN: Final = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account that may do this"
 STORE_LOCK: Final = 0x057E0DB5  # PostgreSQL's advisory locks are numbers; any will do that nobody else has
 COLLIDED: Final = ("UniqueViolation", "UNIQUE constraint failed")  # as PostgreSQL and SQLite say it
-COLLISIONS: Final = 5  # more than a run has rows that two could write: parameters, a data set, an input
+COLLISIONS: Final = 5  # more than there are requests for one run that two could send
 # MLflow asks the environment each time.
 HARDENED: Final = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -85,6 +86,7 @@ def harden_mlflow() -> None:
     # MLflow made up its mind about usage reports when it was imported; this asks again.
     set_telemetry_client()
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # what is tried again is no news yet
 
 
 @contextmanager
@@ -122,32 +124,15 @@ def _first_line(error: Exception) -> str:
 
 
 def _prepare_database(uri: str, artifact_root: Path) -> None:
-    file = _sqlite_file(uri) if uri.startswith("sqlite") else None
+    file, place = _sqlite_file(uri) if uri.startswith("sqlite") else None, artifact_root.absolute()
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
     with take_turns(uri):
         if file:
-            make_sqlite(file, artifact_root.absolute().as_uri())
             _check_sqlite(file)
-            _follow_move(file, artifact_root.absolute())
-        SqlAlchemyStore(uri, artifact_root.absolute().as_uri())
-
-
-def make_sqlite(file: Path, artifact_root: str) -> None:
-    """Make a database where there is none, whole or not at all; nobody else may do so meanwhile.
-
-    MLflow's hundred steps to its tables are no transaction in SQLite: those of a killed process nobody can finish.
-
-    Args:
-        artifact_root: Where artifacts of its first experiment go, as an address.
-    """
-    if file.exists() and file.stat().st_size:
-        return
-    new = file.with_name(f".{file.name}.new")
-    for left in file.parent.glob(f"{new.name}*"):
-        left.unlink()
-    SqlAlchemyStore(f"sqlite:///{new}", artifact_root).engine.dispose()
-    new.replace(file)
+            make_embedded(file, place.as_uri())
+            _follow_move(file, place)
+        SqlAlchemyStore(uri, place.as_uri())
 
 
 @contextmanager
@@ -158,12 +143,15 @@ def take_turns(uri: str) -> Iterator[None]:
     server has none: nobody waits there.
     """
     if uri.startswith("sqlite"):
-        with store_lock(_sqlite_file(uri)):
+        with lock_embedded(_sqlite_file(uri)):
             yield
     elif urlsplit(uri).scheme in SERVERS:
         yield
     else:
-        with create_engine(uri, poolclass=NullPool).connect() as connection:
+        # No transaction: a server may end one that is idle, and the lock with it.
+        engine = create_engine(uri, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS:.0f}s'"))
             connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": STORE_LOCK})
             yield
 

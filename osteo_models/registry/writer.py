@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import queue
 import threading
 import time
@@ -16,8 +18,11 @@ from osteo_models.registry.tracking import Tracking
 
 PATIENCE_SECONDS: Final = 120.0  # for a server that is still away when the work is done
 PAUSE_SECONDS: Final = 1.0
+# MLflow's client itself tries seven times, pauses up to two minutes between, and finds late a server that is back.
+RETRIES: Final = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 REMEDY: Final = "every result is kept: once the server is up, the same command writes what is missing"
 
+log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -25,7 +30,7 @@ T = TypeVar("T")
 class Writer:
     """One thread that does one write after another; every write must be such that it can be repeated.
 
-    The thread ends with the process: MLflow's client, too, waits minutes for a server, and nobody may wait for that.
+    The thread ends with the process: MLflow's client, too, waits for a server, and nobody may wait for that.
 
     Args:
         tracking: The store.
@@ -36,7 +41,7 @@ class Writer:
         self.tracking, self._uri, self._patience = tracking, tracking.uri, patience_seconds
         self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._writings: list[Future[Any]] = []
-        self._stopped = threading.Event()
+        self._stopped, self._given_up = threading.Event(), False
         threading.Thread(target=self._work, name="writer", daemon=True).start()
 
     def submit(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -52,10 +57,11 @@ class Writer:
         Raises:
             StoreError: Of the first write that failed; or the server stays away.
         """
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + (0 if self._given_up else self._patience)
         for writing in self._writings:
             while wait([writing], PAUSE_SECONDS).not_done:
                 if time.monotonic() > deadline and is_away(self._uri):
+                    self._given_up = True  # nobody waits for it twice
                     raise StoreError("the MLflow server does not answer", where=hide_password(self._uri), remedy=REMEDY)
             writing.result()
 
@@ -84,6 +90,8 @@ class Writer:
                 if self._stopped.is_set() or (answered and not away):
                     raise
                 answered = not away
+                if away:
+                    log.warning("%s: the MLflow server does not answer; the work goes on", hide_password(self._uri))
                 while away and not self._stopped.wait(PAUSE_SECONDS):
                     away = is_away(self._uri)
 
@@ -95,6 +103,7 @@ def open_writer(tracking: Tracking) -> Iterator[Writer]:
     Raises:
         StoreError: As `Writer.finish`.
     """
+    os.environ.setdefault(*RETRIES)
     writer = Writer(tracking)
     try:
         yield writer

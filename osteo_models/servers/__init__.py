@@ -5,7 +5,7 @@ here says how one kind of server is started; `launch` starts, finds again and st
 """
 
 from osteo_models.servers.launch import running_servers, stop_servers
-from osteo_models.servers.local import find_prefect, start_servers, store_lock
+from osteo_models.servers.local import find_prefect, start_servers
 from osteo_models.servers.scoring import serve_model
 
-__all__ = ["find_prefect", "running_servers", "serve_model", "start_servers", "stop_servers", "store_lock"]
+__all__ = ["find_prefect", "running_servers", "serve_model", "start_servers", "stop_servers"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
 
-from osteo_models.processes import HOST, Server, hold_lock
+from osteo_models.processes import HOST, Server
 from osteo_models.servers.launch import (
     START_SECONDS,
     Service,
@@ -22,11 +21,6 @@ from osteo_models.servers.launch import (
 PREFERRED_PORTS: Final = {"mlflow": 5000, "prefect": 4200}
 MLFLOW_HEALTH: Final = "/health"
 PREFECT_HEALTH: Final = "/api/health"
-
-
-def store_lock(database: Path) -> contextlib.AbstractContextManager[None]:
-    """The lock under which an MLflow store is made or migrated, by whoever comes first."""
-    return hold_lock(database.with_name(f"{database.name}.lock"))
 
 
 def start_servers(
@@ -48,9 +42,7 @@ def start_servers(
     def services(chosen: Mapping[str, int]) -> list[Service]:
         return [(_mlflow if name == "mlflow" else _prefect)(state_dir, chosen[name]) for name in ports]
 
-    # The server migrates an empty database itself; nobody else may do so meanwhile.
-    with store_lock(state_dir / "mlflow.db"):
-        servers = launch(state_dir, ports, [services], timeout_seconds=timeout_seconds)
+    servers = launch(state_dir, ports, [services], timeout_seconds=timeout_seconds)
     return [servers[name] for name in ports]
 
 

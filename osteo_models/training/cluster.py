@@ -149,11 +149,11 @@ def _init(address: str | None, place: Path) -> None:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
-            # A worker that waits for its next fold costs memory alone; a new one costs seconds of a core. Those that
-            # Ray starts beforehand are never used: Tune gives its own an environment of their own.
+            # A worker that waits for its next work costs memory alone; a new one costs seconds of a core. Of those that
+            # Ray starts beforehand trials take none: Tune asks for an environment of their own.
             keep: Any = {"kill_idle_workers_interval_ms": 0, "prestart_worker_first_driver": False}
             settings |= {"include_dashboard": False, "_temp_dir": str(place), "_system_config": keep}
-            ray.init("local", runtime_env=HOOK, **settings)
+            ray.init("local", runtime_env=dict(HOOK), **settings)
             with suppress(OSError):  # Ray makes it readable to all
                 (Path.home() / ".ray" / "auth_token").chmod(0o600)
             return

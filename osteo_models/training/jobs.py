@@ -31,6 +31,7 @@ CODE_OF_BOOKKEEPING = {
     "shelf.py",
     "outputs.py",
     "memory.py",
+    "storage.py",
     "cost.py",
 }
 

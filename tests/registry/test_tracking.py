@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import InputError, StoreError
+from osteo_models.registry.store import COLLISIONS
 from osteo_models.registry.tracking import Tracking
 
 
@@ -91,7 +92,7 @@ def test_a_run_made_by_another_driver_meanwhile_wins(
 
 
 def test_what_another_driver_writes_at_the_same_moment_is_found(tracking, make_job, monkeypatch) -> None:
-    job, others = make_job(), []
+    job, others, refused = make_job(), list[str](), list[int]()
     write = MlflowClient.log_batch
 
     def collide(client: MlflowClient, *given, **named) -> None:
@@ -107,11 +108,13 @@ def test_what_another_driver_writes_at_the_same_moment_is_found(tracking, make_j
     assert run.data.params == {"architecture": "unimodal", "epochs": "3"} and len(run.inputs.dataset_inputs) == 1
 
     def refuse(*_, **__) -> None:
+        refused.append(1)
         raise MlflowException("(psycopg.errors.UniqueViolation) again and again")
 
     monkeypatch.setattr(MlflowClient, "log_batch", refuse)
     with pytest.raises(StoreError, match="again and again"):
         tracking.begin_job(make_job())
+    assert len(refused) == COLLISIONS + 1
 
 
 def test_a_fold_is_a_finished_child_with_its_curves(tracking, make_job, fold) -> None:

@@ -70,7 +70,7 @@ def test_a_run_on_the_cluster_with_a_node_killed_ends_in_a_champion(project, sit
     started = time.monotonic()
     params = yaml.safe_load((project.root / "params.yaml").read_text(encoding="utf-8"))
     params["profiles"]["quick"]["leave_out"] += LEFT_OUT
-    params["stages"] = {stage: params["stages"][stage] for stage in ("stage-4", "stage-5")}
+    params["stages"] = {stage: params["stages"][stage] for stage in ("stage-1", "stage-4", "stage-5")}
     params["stages"]["stage-5"]["images"] = ["multimodal"]
     params["profiles"]["quick"]["image_protocol"] = []
     params["search"]["budgets"]["quick"]["candidates"] = 2

@@ -86,8 +86,8 @@ def test_eight_processes_make_one_store_and_one_run(make_database: Callable[[], 
         found = run_all(STARTERS, start_cold, database, tmp_path)
         assert len({run for run, _ in found}) == 1
         with create_engine(database, poolclass=NullPool).connect() as connection:
-            runs = connection.execute(text("SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'")).scalars()
-            assert list(runs) == [found[0][0]]
+            runs = connection.execute(text("SELECT run_uuid FROM runs")).scalars()
+            assert list(runs) == [found[0][0]]  # nobody made another, to delete it again
         slowest.append(max(seconds for _, seconds in found))
     sys.stdout.write(f"\n{ROUNDS} times {STARTERS} cold starts: 0 failures, slowest {max(slowest):.1f} s\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from dataclasses import replace
@@ -13,6 +14,7 @@ import ray
 from machines import add_machine, list_trials, start_machines, use_token
 
 from osteo_models.errors import InputError, OsteoError
+from osteo_models.settings import IMPORTS_PER_COLLECTION
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import fold_folder, read_result
@@ -73,6 +75,7 @@ def test_code_is_sent_and_data_lies_once_on_each_node(machines):
     before = {node: measure_store(node) for node in (machines.head_node, *machines.worker_nodes)}
 
     def look(inputs: list, seconds: float) -> tuple[str, str, int]:
+        assert gc.get_threshold()[0] == IMPORTS_PER_COLLECTION  # before anything large is imported
         import osteo_models.training.trial as code
 
         found = ray.get(inputs[0])

@@ -65,7 +65,7 @@ class Bench:
             "synthetic": str(params.data.synthetic is not None).lower(),
         }
         self._progress = Progress("epochs")
-        self.folds, self.finished = sum(job.folds for job in jobs), 0
+        self.folds = sum(job.folds for job in jobs)
         self._total = sum(job.folds * job.recipe.epochs for job in jobs)
         self._epochs: dict[tuple[str, int], int] = {}
         self._images: dict[str, Progress] = {}
@@ -83,17 +83,6 @@ class Bench:
         """Show how many images have features."""
         with self._lock:
             self._images.setdefault(start.backbone, Progress(f"features by {start.backbone}, images"))(images, total)
-
-    def share(self, job: Job) -> int:
-        """How many folds of a job may run at the same time."""
-        left = self.folds - self.finished if self.cluster.shared else self.folds
-        return share_slots(self.cluster, job.folds, max(left, job.folds))
-
-    def finish(self, job: Job, fold: int) -> None:
-        """Count a fold that has its result."""
-        with self._lock:
-            self.finished += 1
-        self.count(job, fold, job.recipe.epochs)
 
     def count(self, job: Job, fold: int, epochs: int) -> None:
         """Show how many epochs are done."""
@@ -118,7 +107,7 @@ def run(job: Job, bench: Bench) -> dict:
     def log_fold(result: FoldResult) -> None:
         fold = FoldRun(result.fold, _fold_params(job, result), list(result.history), {})
         write(lambda: tracking.log_fold(begun.result(), fold))
-        bench.finish(job, result.fold)
+        bench.count(job, result.fold, job.recipe.epochs)
 
     try:
         inputs = bench.starters.prepare(job)
@@ -127,7 +116,7 @@ def run(job: Job, bench: Bench) -> dict:
             {fold: select_rows(job, fold, bench.tables) for fold in range(job.folds)},
             bench.cluster,
             folder=settings.jobs,
-            at_once=bench.share(job),
+            at_once=share_slots(bench.cluster, job.folds, bench.folds),
             inputs=inputs,
             on_epoch=bench.on_epoch,
             on_fold=log_fold,

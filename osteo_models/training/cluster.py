@@ -98,16 +98,14 @@ def open_cluster(
 def share_slots(cluster: Cluster, folds: int, left: int) -> int:
     """How many trials of a job to run at the same time, so that the jobs side by side keep the cluster busy.
 
-    A trial's worker process takes seconds to start and is reused for the job's next fold, so as few as will do. A
-    shared cluster is asked for twice as many: what finds no room waits, for a machine that joins or a job that ends.
+    A trial's worker process takes seconds to start and is passed on to the job's next fold, so as few as will do. Of a
+    shared cluster all are asked for: what finds no room waits, for a machine that joins or any job's trial that ends.
 
     Args:
-        cluster: Its size is looked at anew: machines come and go.
         folds: Of the job.
-        left: Folds of all jobs that are not finished.
+        left: Folds of all jobs.
     """
-    slots = count_slots(cluster.cpus, cluster.gpus) if cluster.shared else cluster.slots
-    return min(folds, (1 + cluster.shared) * max(1, math.ceil(folds * slots / left)))
+    return folds if cluster.shared else min(folds, max(1, math.ceil(folds * cluster.slots / left)))
 
 
 def count_slots(cpus: float, gpus: float) -> int:

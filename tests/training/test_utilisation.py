@@ -86,15 +86,11 @@ def plan(params) -> list[Job]:
 
 def run_all(jobs: Sequence[Job], cluster: ours.Cluster, folder: Path) -> None:
     """Jobs side by side as the flow runs them."""
-    left = sum(job.folds for job in jobs)
-
-    def finish(_: Any) -> None:
-        nonlocal left
-        left -= 1
+    folds = sum(job.folds for job in jobs)
 
     def run(job: Job) -> None:
-        at_once = ours.share_slots(cluster, job.folds, max(left, job.folds))
-        ours.run_job(job, dict.fromkeys(range(job.folds)), cluster, folder=folder, at_once=at_once, on_fold=finish)  # type: ignore[arg-type]
+        at_once = ours.share_slots(cluster, job.folds, folds)
+        ours.run_job(job, dict.fromkeys(range(job.folds)), cluster, folder=folder, at_once=at_once)  # type: ignore[arg-type]
 
     with ThreadPoolExecutor(cluster.slots) as pool:
         list(pool.map(run, jobs))

@@ -38,6 +38,7 @@ SIGN_IN: Final = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a
 STORE_LOCK: Final = 0x057E0DB5  # PostgreSQL's advisory locks are numbers; any will do that nobody else has
 COLLIDED: Final = ("UniqueViolation", "UNIQUE constraint failed")  # as PostgreSQL and SQLite say it
 COLLISIONS: Final = 5  # more than there are requests for one run that two could send
+RETRIES: Final = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 # MLflow asks the environment each time.
 HARDENED: Final = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -87,6 +88,14 @@ def harden_mlflow() -> None:
     set_telemetry_client()
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # what is tried again is no news yet
+
+
+def leave_retries_to_caller() -> None:
+    """Let MLflow's client say soon that a server does not answer, for this process, unless the environment says other.
+
+    By itself it tries seven times, pauses up to two minutes between, and finds late a server that is back.
+    """
+    os.environ.setdefault(*RETRIES)
 
 
 @contextmanager

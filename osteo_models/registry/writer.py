@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import threading
 import time
@@ -13,13 +12,11 @@ from concurrent.futures import Future, wait
 from typing import Any, Final, ParamSpec, TypeVar
 
 from osteo_models.errors import StoreError
-from osteo_models.registry.store import hide_password, is_away
+from osteo_models.registry.store import hide_password, is_away, leave_retries_to_caller
 from osteo_models.registry.tracking import Tracking
 
 PATIENCE_SECONDS: Final = 120.0  # for a server that is still away when the work is done
 PAUSE_SECONDS: Final = 1.0
-# MLflow's client itself tries seven times, pauses up to two minutes between, and finds late a server that is back.
-RETRIES: Final = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 REMEDY: Final = "every result is kept: once the server is up, the same command writes what is missing"
 
 log = logging.getLogger(__name__)
@@ -103,7 +100,7 @@ def open_writer(tracking: Tracking) -> Iterator[Writer]:
     Raises:
         StoreError: As `Writer.finish`.
     """
-    os.environ.setdefault(*RETRIES)
+    leave_retries_to_caller()
     writer = Writer(tracking)
     try:
         yield writer

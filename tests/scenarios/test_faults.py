@@ -268,7 +268,7 @@ def enter_namespace(folder) -> tuple[subprocess.Popen, list[str]]:
 
 @pytest.mark.skipif(not shutil.which("nsenter"), reason="util-linux is missing: no small disk can be mounted")
 def test_disk_full_while_checkpointing(tmp_path, prefect, unharmed) -> None:
-    laboratory = make_laboratory(tmp_path, epochs=EPOCHS, stages=ONE, PREFECT_API_URL=prefect)
+    laboratory = make_laboratory(tmp_path, epochs=EPOCHS, PREFECT_API_URL=prefect)
     (laboratory.state / "jobs").mkdir(parents=True)
     keeper, inside = enter_namespace(laboratory.state / "jobs")
     experiments = [*inside, sys.executable, "-m", "pipelines.experiments"]
@@ -291,7 +291,7 @@ def test_disk_full_while_checkpointing(tmp_path, prefect, unharmed) -> None:
     assert "check free space and permissions, then run the same command again" in error
     assert known, "no checkpoint was whole before the disk was full"
     assert again.returncode == 0, again.stdout + again.stderr
-    assert results == unharmed(epochs=EPOCHS, stages=ONE)
+    assert results == unharmed(epochs=EPOCHS)
     # Resumed: the epochs of the checkpoints are those of the results, how long they took included.
     assert all(any(history[: len(epochs)] == epochs for history in kept) for epochs in known.values() if epochs)
     check_books(laboratory.state / "mlflow.db", laboratory, EPOCHS)

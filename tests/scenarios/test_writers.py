@@ -27,7 +27,7 @@ with warnings.catch_warnings():  # MLflow uses what its own dependencies depreca
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
 STARTERS, ROUNDS, WRITERS = 8, 3, 32
-METRICS, EPOCHS = 8, 10
+METRICS, EPOCHS = 8, 20
 PAUSE_SECONDS = 1.0  # a fast epoch: STACK measured one of 1,013 images at 1.3 s and more
 SLOWEST_SECONDS = 0.5
 

@@ -137,7 +137,7 @@ def _show_sightings(subject: str, sightings: list[Any], as_json: bool) -> None:
 
 @click.command()
 @click.argument("reference")
-@click.option("--anyway", is_flag=True, help="Go on where data, splits or code differ from the record.")
+@click.option("--anyway", is_flag=True, help="Go on where images, folds or code differ from the record.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def reproduce(reference: str, anyway: bool, as_json: bool) -> None:
     """Train a version again from its record, and compare weights and test scores bit by bit.

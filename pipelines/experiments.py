@@ -60,7 +60,7 @@ class Bench:
         self.tags = {
             **read_commit(settings.root),
             "dvc.data": read_data_digest(settings.root, params.data.path) or "",
-            "dvc.splits": tables.digests["splits.csv"],
+            "dvc.splits": tables.splits_md5,
             "profile": params.profile,
             "synthetic": str(params.data.synthetic is not None).lower(),
         }
@@ -153,7 +153,7 @@ def _describe(job: Job, bench: Bench) -> JobRun:
         | {"seed": job.seed, "folds": job.folds, **describe_start(job)},
         tags=bench.tags,
         dataset_name="lumbar-cohort",
-        dataset_digest=bench.tags["dvc.data"] or job.digests["images.npy"],
+        dataset_digest=bench.tags["dvc.data"] or job.inputs["images"],
         dataset_source=f"{bench.params.data.path}.dvc",
         images=len(bench.tables.splits),
     )
@@ -206,7 +206,7 @@ def experiments(params: Params, settings: Settings) -> None:
         threads = count_threads(item.resources.cpu)
         jobs = plan_jobs(
             params,
-            tables.digests,
+            tables,
             recipe,
             threads=threads,
             device=cluster.device,

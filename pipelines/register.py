@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,8 @@ from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.versions import register_version
 from osteo_models.settings import Settings, load_settings
 from osteo_models.terms import job_name, metric_prefix
+from osteo_models.training.jobs import Job
+from osteo_models.training.outputs import read_job
 from osteo_models.training.results import fold_folder
 from osteo_models.training.tables import Tables, load_tables
 from pipelines.entry import main, say
@@ -93,7 +95,9 @@ def register_ensemble(folder: Path, desk: Desk) -> dict | None:
     own = settings.artifacts / "ensembles" / folder.name / "stage-5" / f"{name}.parquet"
     with tempfile.TemporaryDirectory() as place:
         staged = Path(place) / folder.name
-        write_ensemble(staged, model, weights, key=job["key"])
+        folded = replace(read_job(model), stage=job["stage"], validation="folds", folds=len(weights))
+        folded = replace(folded, inputs=desk.tables.digest_inputs(folded))
+        write_ensemble(staged, {**model, "job": asdict(folded)}, weights, key=job["key"])
         predictions = score_holdout(read_network(staged / WEIGHTS, staged / RECORD), desk.tables)
         own.parent.mkdir(parents=True, exist_ok=True)
         predictions.to_parquet(own, index=False)
@@ -117,6 +121,7 @@ def _register(staged: Path, key: str, metrics: dict[str, float], evidence: Seque
             remedy="the tracking store is another one than the experiments used; run `dvc repro -f experiments`",
         )
     model = json.loads((staged / RECORD).read_text(encoding="utf-8"))
+    _check_inputs(read_job(model), desk.tables)
     files, splits = collect_files(settings, params, tracking, model), list_splits(settings.artifacts)
     save_likeness(staged / LIKENESS, desk.likeness)
     write_features(staged, desk.tables, settings.features)
@@ -145,6 +150,14 @@ def _register(staged: Path, key: str, metrics: dict[str, float], evidence: Seque
         "rules": [asdict(result) for result in verdict.results],
         "metrics": metrics,
     }
+
+
+def _check_inputs(job: Job, tables: Tables) -> None:
+    """See that a network was trained on the images and folds that are here, which are kept with its version."""
+    here = tables.digest_inputs(job)
+    if other := [name for name, digest in job.inputs.items() if here[name] != digest]:
+        found = f"it was trained on other {' and '.join(other)} than those in artifacts/"
+        raise StaleDataError(found, where=f"{job.stage} {job.name}", remedy="run `dvc repro experiments`")
 
 
 def _find_audits(artifacts: Path) -> list[Path]:

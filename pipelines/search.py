@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -18,7 +18,6 @@ from osteo_models.registry.writer import open_writer
 from osteo_models.settings import Settings
 from osteo_models.training.candidate import Course
 from osteo_models.training.development import Development, select_development
-from osteo_models.training.jobs import hash_code
 from osteo_models.training.leaderboard import Record, find_best
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.search import run_search
@@ -27,7 +26,7 @@ from osteo_models.training.second_estimate import estimate_again
 from osteo_models.training.shelf import open_shelf
 from osteo_models.training.space import list_space_faults
 from osteo_models.training.storage import explain_storage, open_study, storage_url
-from osteo_models.training.study import Design, Study
+from osteo_models.training.study import Design, Study, list_search_versions
 from osteo_models.training.tables import load_tables
 from osteo_models.training.trial import count_threads
 from osteo_models.training.tune import Cluster, open_cluster
@@ -162,12 +161,12 @@ def search(params: Params, settings: Settings) -> None:
 def _load_development(settings: Settings) -> tuple[Development, str]:
     """What a search may see, and the hash of splits.csv; the tables end here, and the hold-out's images with them."""
     tables = load_tables(settings.artifacts)
-    return select_development(tables.splits, tables.images, "mri"), tables.digests["splits.csv"]
+    return select_development(tables.splits, tables.images, "mri"), tables.splits_md5
 
 
 def _design(params: Params, development: Development, cluster: Cluster) -> Design:
     budget, item = params.search.budgets[params.profile], params.experiments
-    return Design(
+    design = Design(
         space=params.search.space,
         budget=budget,
         learning_rate=params.search.learning_rate,
@@ -175,9 +174,11 @@ def _design(params: Params, development: Development, cluster: Cluster) -> Desig
         seed=params.search.seed,
         threads=count_threads(item.resources.cpu),
         device=cluster.device,
-        digest=development.digest(),
-        code=hash_code(),
+        inputs={},
+        versions=list_search_versions(),
     )
+    folds = development.deal(budget.folds, design.derive_seed("folds"))
+    return replace(design, inputs=development.digest_inputs(folds))
 
 
 def _tell(params: Params, settings: Settings, design: Design, splits: str) -> tuple[dict, dict]:

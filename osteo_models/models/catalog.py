@@ -1,4 +1,4 @@
-"""The catalogue of architectures: a name, the image sets it takes, and the function that builds it.
+"""The catalogue of architectures: a name, the image sets it takes, the function that builds it, and its versions.
 
 An architecture is added by decorating its builder; a builder's keyword-only parameters are its spec, so the signature
 is the one place where a setting and its default stand.
@@ -30,6 +30,7 @@ class Entry:
     """One architecture: `builder(generator, **spec)` makes it, `spec` holds its settings and their defaults.
 
     Attributes:
+        versions: Of the code that computes its results, by name: raised where that code changes what comes out.
         check: Looks at a spec for less than building costs; None: building is the check.
         marked_by: A spec key by which any name that is not in the catalogue is this architecture.
     """
@@ -38,6 +39,7 @@ class Entry:
     image_sets: tuple[ImageSet, ...]
     builder: Builder
     spec: dict[str, Any]
+    versions: Mapping[str, int]
     check: Callable[..., None] | None = None
     marked_by: str | None = None
 
@@ -49,6 +51,7 @@ def register(
     name: str,
     *,
     image_sets: tuple[ImageSet, ...],
+    versions: Mapping[str, int],
     check: Callable[..., None] | None = None,
     marked_by: str | None = None,
 ) -> Callable[[Builder], Builder]:
@@ -63,7 +66,7 @@ def register(
             raise ValueError(f"architecture `{name}` is registered twice")
         parameters = inspect.signature(builder).parameters.values()
         spec = {each.name: each.default for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
-        _ENTRIES[name] = Entry(name, image_sets, builder, spec, check, marked_by)
+        _ENTRIES[name] = Entry(name, image_sets, builder, spec, versions, check, marked_by)
         return builder
 
     return add

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from osteo_models.errors import InputError
 from osteo_models.models.catalog import PAIRED_INPUT, SINGLE_INPUT, register
+from osteo_models.models.keras_layers import VERSION as LAYERS
 from osteo_models.models.keras_layers import (
     FlattenChannelsLast,
     make_batch_norm,
@@ -28,6 +29,9 @@ from osteo_models.models.keras_layers import (
 from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, MODALITIES, Modality
 
 Fusion = Literal["loss", "feature"]
+
+VERSION: Final = 1  # of the results of these networks; see `Entry.versions`
+VERSIONS: Final = {"dual_block": VERSION, "layers": LAYERS}
 
 BLOCK_FILTERS: Final = 32
 MERGED_FILTERS: Final = 64
@@ -151,13 +155,13 @@ class FeatureFusion(nn.Module):
         )
 
 
-@register("unimodal", image_sets=SINGLE_INPUT)
+@register("unimodal", image_sets=SINGLE_INPUT, versions=VERSIONS)
 def build_unimodal(generator: torch.Generator) -> DualBlock:
     """The dual-block network; 704,705 trainable parameters. Source: figure 3 of the paper."""
     return DualBlock(generator)
 
 
-@register("multimodal", image_sets=PAIRED_INPUT)
+@register("multimodal", image_sets=PAIRED_INPUT, versions=VERSIONS)
 def build_multimodal(generator: torch.Generator, *, fusion: Fusion = "loss") -> LossFusion | FeatureFusion:
     """Two towers; 1,409,410 trainable parameters with `fusion="loss"`, 1,408,833 with `"feature"`.
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from osteo_models.models.keras_layers import make_dense, make_logit_layer
 
+VERSION: Final = 1  # of its results; see `Entry.versions`
 HEAD_UNITS: Final = 128
 
 

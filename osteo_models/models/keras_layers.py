@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+VERSION: Final = 1  # of these layers' results; see `Entry.versions`
+
 # Keras: momentum 0.99 is the share of the old average, PyTorch's momentum the share of the new batch.
 BATCH_NORM_EPSILON: Final = 1e-3
 BATCH_NORM_MOMENTUM: Final = 0.01

@@ -24,8 +24,12 @@ from torch.nn import functional
 
 from osteo_models.errors import InputError
 from osteo_models.models.catalog import SINGLE_INPUT, register
+from osteo_models.models.head import VERSION as HEAD
 from osteo_models.models.head import Head
+from osteo_models.models.keras_layers import VERSION as LAYERS
 from osteo_models.models.weights import WeightsFile, find_weights, read_weights
+
+VERSION: Final = 1  # of what the backbones compute; see `Entry.versions`
 
 Weights = Literal["imagenet", "random"]
 Transfer = Literal["frozen", "full"]
@@ -236,6 +240,11 @@ def load_timm() -> ModuleType:
         return timm
 
 
+_about: dict[str, Any] = {
+    "image_sets": SINGLE_INPUT,
+    "versions": {"pretrained": VERSION, "head": HEAD, "layers": LAYERS},
+    "check": check_choice,
+}
 for _name, _backbone in BACKBONES.items():
-    register(_name, image_sets=SINGLE_INPUT, check=check_choice)(partial(build_pretrained, backbone=_backbone))
-register(GENERIC, image_sets=SINGLE_INPUT, check=check_choice, marked_by="backbone")(build_pretrained)
+    register(_name, **_about)(partial(build_pretrained, backbone=_backbone))
+register(GENERIC, marked_by="backbone", **_about)(build_pretrained)

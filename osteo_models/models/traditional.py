@@ -16,8 +16,11 @@ from torch import Tensor, nn
 
 from osteo_models.errors import InputError
 from osteo_models.models.catalog import SINGLE_INPUT, find_entry, register
+from osteo_models.models.keras_layers import VERSION as LAYERS
 from osteo_models.models.keras_layers import FlattenChannelsLast, make_conv, make_dense, make_logit_layer
 from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS
+
+VERSION: Final = 1  # of its results; see `Entry.versions`
 
 PADDINGS: Final = ("same", "valid")
 POOLINGS: Final = ("max", "average")
@@ -81,7 +84,7 @@ class TraditionalCnn(nn.Module):
         return self.classifier(self.features(images))
 
 
-@register("traditional_cnn", image_sets=SINGLE_INPUT)
+@register("traditional_cnn", image_sets=SINGLE_INPUT, versions={"traditional": VERSION, "layers": LAYERS})
 def build_traditional(
     generator: torch.Generator,
     *,

@@ -55,7 +55,7 @@ def read_tables(tracking: Tracking, version: VersionInfo) -> Tables:
             path.write_bytes(read_kept(tracking, version, f"evidence/splits/{name}"))
             frames.append(read_frame(path))
     splits, pairs = frames
-    return Tables(splits, pairs, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8), {})
+    return Tables(splits, pairs, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8))
 
 
 def read_exposure(tracking: Tracking, version: VersionInfo) -> Exposure:

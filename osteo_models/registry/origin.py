@@ -87,7 +87,7 @@ def _describe_origin(
         "code": {
             "trained": _trained_at(tracking, str(model["key"])),
             "registered": read_commit(settings.root),
-            "results": model.get("job", {}).get("code", ""),
+            "results": model.get("job", {}).get("versions", {}),
         },
         "environment": {
             "python": platform.python_version(),

@@ -6,7 +6,7 @@ import io
 import json
 import platform
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -29,7 +29,8 @@ from osteo_models.registry.origin import ORIGIN, RECORDS
 from osteo_models.registry.tracking import Tracking
 from osteo_models.settings import Settings
 from osteo_models.training.heads import Starters
-from osteo_models.training.jobs import Job, hash_code
+from osteo_models.training.identity import list_versions
+from osteo_models.training.jobs import Job
 from osteo_models.training.outputs import predictions_file, read_job, write_model
 from osteo_models.training.results import FoldResult
 from osteo_models.training.shelf import Shelf, open_shelf
@@ -65,7 +66,7 @@ class Reproduction:
 
     Attributes:
         differences: In what the inputs differ from the record; empty where they are equal.
-        notes: In what the environment differs, which may change the last bits.
+        notes: In what data set and environment differ; the environment may change the last bits.
         tensors: Of the network; `tensors_differing` of them are not equal to the bit.
         weights_difference: Largest absolute difference of two weights.
         tested_on: Which images the scores are of: the hold-out, or for an ensemble the folds.
@@ -125,25 +126,38 @@ def read_record(tracking: Tracking, version: VersionInfo) -> Record:
     )
 
 
-def find_differences(record: Record, settings: Settings, tables: Tables) -> list[str]:
-    """In what data, splits and code differ from the record; every byte of the data is read."""
-    data = record.origin["data"]
+def identify_here(job: Job, tables: Tables) -> Job:
+    """A recorded job with the inputs and the versions of the code that are here: the same job where they are equal."""
+    return replace(job, inputs=tables.digest_inputs(job), versions=list_versions(job.architecture, job.spec))
+
+
+def find_differences(recorded: Job, here: Job) -> list[str]:
+    """In what the images and folds of a job, and the versions of the code that computes it, differ from the record."""
+    pairs = {name: (digest, here.inputs[name]) for name, digest in recorded.inputs.items()}
+    names = sorted({*recorded.versions, *here.versions})
+    versions = {name: (recorded.versions.get(name, "none"), here.versions.get(name, "none")) for name in names}
+    return _differing(pairs | {f"version of the code `{name}`": pair for name, pair in versions.items()})
+
+
+def find_notes(record: Record, settings: Settings) -> list[str]:
+    """In what data set and environment differ from the record; every byte of the data is read.
+
+    What the version was trained on may be the same in another revision of the data.
+    """
+    data, environment = record.origin["data"], record.origin["environment"]
     folder = settings.root / data["path"]
-    found = {
-        f"{data['path']}.dvc": (data["md5"], read_data_digest(settings.root, data["path"]) or "missing"),
-        f"the files in {data['path']}": (data["md5"], hash_data(folder) if folder.is_dir() else "missing"),
-        **{name: (digest, tables.digests.get(name, "missing")) for name, digest in sorted(record.job.digests.items())},
-        "the code of models and training": (record.job.code, hash_code()),
-    }
-    return [f"{name}: {was} recorded, {now} here" for name, (was, now) in found.items() if was != now]
+    return _differing(
+        {
+            f"{data['path']}.dvc": (data["md5"], read_data_digest(settings.root, data["path"]) or "missing"),
+            f"the files in {data['path']}": (data["md5"], hash_data(folder) if folder.is_dir() else "missing"),
+            "Python": (environment["python"], platform.python_version()),
+            **{name: (environment["packages"].get(name, "none"), package_version(name)) for name in DECIDING},
+        }
+    )
 
 
-def find_notes(record: Record) -> list[str]:
-    """In what this environment differs from the recorded one."""
-    recorded = record.origin["environment"]
-    pairs = {"Python": (recorded["python"], platform.python_version())}
-    pairs |= {name: (recorded["packages"].get(name, "none"), package_version(name)) for name in DECIDING}
-    return [f"{name} {was} recorded, {now} here" for name, (was, now) in pairs.items() if was != now]
+def _differing(pairs: Mapping[str, tuple[object, object]]) -> list[str]:
+    return [f"{name}: {was} recorded, {now} here" for name, (was, now) in pairs.items() if was != now]
 
 
 def reproduce_version(
@@ -161,24 +175,23 @@ def reproduce_version(
         tracking: The store; nothing is written to it.
         settings: The environment.
         version: The version.
-        anyway: Whether to go on where data, splits or code differ from the record.
+        anyway: Whether to go on where images, folds or code differ from the record.
         gpus: Of the trial, where it was trained on a GPU.
         on_epoch: Told of each epoch.
 
     Raises:
-        StaleDataError: Data, splits or code differ from the record, which says all of it; nothing was trained.
+        StaleDataError: Images, folds or code differ from the record; nothing was trained.
         OsteoError: The training failed.
     """
     record, tables = read_record(tracking, version), load_tables(settings.artifacts)
-    differences = find_differences(record, settings, tables)
+    job = identify_here(record.job, tables)
+    differences = find_differences(record.job, job)
     if differences and not anyway:
         raise StaleDataError(
             f"not what it was made from: {'; '.join(differences)}",
             where=f"{version.name} version {version.version}",
             remedy="check out the recorded commit and data (`osteo lineage` names them), or give --anyway",
         )
-    # The key hangs on data and code: equal ones give the recorded key, others one of their own.
-    job = replace(record.job, digests=tables.digests, code=hash_code()) if differences else record.job
     near = settings.state if settings.state in settings.jobs.parents else settings.jobs  # which workers reach
     near.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="reproduce-", dir=near) as place:
@@ -188,7 +201,7 @@ def reproduce_version(
             make_predictions(job, scores, tables),
             _collect_weights(job, results, record, settings, Path(place)),
         )
-    return _compare(version, record, weights, again, differences)
+    return _compare(version, record, weights, again, differences, find_notes(record, settings))
 
 
 def _train(
@@ -234,7 +247,12 @@ def _collect_weights(
 
 
 def _compare(
-    version: VersionInfo, record: Record, after: dict[str, torch.Tensor], again: pd.DataFrame, differences: list[str]
+    version: VersionInfo,
+    record: Record,
+    after: dict[str, torch.Tensor],
+    again: pd.DataFrame,
+    differences: list[str],
+    notes: list[str],
 ) -> Reproduction:
     before = load(record.weights)
     if {name: each.shape for name, each in before.items()} != {name: each.shape for name, each in after.items()}:
@@ -246,7 +264,7 @@ def _compare(
         name=version.name,
         version=version.version,
         differences=tuple(differences),
-        notes=tuple(find_notes(record)),
+        notes=tuple(notes),
         tensors=len(before),
         tensors_differing=len(differing),
         weights_difference=max((_largest(before[name], after[name]) for name in differing), default=0.0),

@@ -6,6 +6,7 @@ Everything after this module gets these arrays and nothing else, so that the hol
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ import pandas as pd
 from osteo_models.data.patient_folds import deal_patient_folds
 from osteo_models.errors import SplitError
 from osteo_models.terms import Modality
-from osteo_models.training.jobs import KEY_LENGTH, FoldRows
+from osteo_models.training.identity import DIGEST_LENGTH, digest_inputs, hash_images
+from osteo_models.training.jobs import FoldRows
 from osteo_models.training.trial import Arrays
 
 
@@ -30,12 +32,10 @@ class Development:
     arrays: Arrays
     patient: npt.NDArray[np.int64]
 
-    def digest(self) -> str:
-        """A hash of pixels, targets and patients."""
-        content = hashlib.sha256(repr(self.arrays.images.shape).encode())
-        for array in (self.arrays.images, self.arrays.target, self.arrays.is_ct, self.patient):
-            content.update(np.ascontiguousarray(array).data)
-        return content.hexdigest()[:KEY_LENGTH]
+    def digest_inputs(self, folds: Sequence[FoldRows]) -> dict[str, str]:
+        """Hashes of the images, of the rows of the folds, and of which images are one patient's."""
+        patients = hashlib.sha256(self.patient.tobytes()).hexdigest()[:DIGEST_LENGTH]
+        return {**digest_inputs(hash_images(self.arrays), folds), "patients": patients}
 
     def deal(self, folds: int, seed: int) -> list[FoldRows]:
         """The rows of each fold, a patient's images on one side.

@@ -27,6 +27,7 @@ from osteo_models.training.recipe import Arithmetic
 from osteo_models.training.results import write_atomically
 from osteo_models.training.scoring import Images, arithmetic_of, as_batch, as_tensor, repeatable_kernels
 
+VERSION: Final = 1  # of the features; see `training.identity`
 CHUNK: Final = 64  # images: seconds of work, so that little is lost and all workers end together
 BATCH: Final = 16
 

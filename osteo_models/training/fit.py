@@ -39,6 +39,7 @@ from osteo_models.training.scoring import (
 
 __all__ = ["EpochResult", "Fit", "FoldData", "score_images"]
 
+VERSION: Final = 1  # of the results of training; see `training.identity`
 TEST_BATCH: Final = 32  # larger ones leave the processor's cache, and were slower in every arithmetic
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from typing import Protocol as Interface
 
 import numpy as np
 import numpy.typing as npt
 
 from osteo_models.models import complete_spec, find_entry
 from osteo_models.terms import PRETRAINED, STAGES, ImageSet, Protocol, Stage, Validation, job_name, modalities_of
+from osteo_models.training.identity import list_versions
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.starts import Start, plan_starts
 
@@ -22,18 +24,6 @@ if TYPE_CHECKING:
 
 Rows = npt.NDArray[np.int64]
 KEY_LENGTH = 16
-CODE_OF_RESULTS = ("models", "training", "data/pairs.py", "terms.py")
-CODE_OF_BOOKKEEPING = {
-    "cluster.py",
-    "tune.py",
-    "heads.py",
-    "results.py",
-    "shelf.py",
-    "outputs.py",
-    "memory.py",
-    "storage.py",
-    "cost.py",
-}
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,8 @@ class Job:
         folds: Number of trials.
         threads: Of one trial; the order of sums, and so the last bits of a result, hang on them.
         device: `cpu` or `cuda`.
-        digests: MD5 of every input file, by name.
+        inputs: Hashes of the images and of the rows of its folds, from `digest_inputs`.
+        versions: Of the code that computes its result, from `list_versions`.
         start: Of a pretrained network; None for all others.
     """
 
@@ -61,8 +52,8 @@ class Job:
     folds: int
     threads: int
     device: str
-    digests: Mapping[str, str] = field(repr=False)
-    code: str = field(repr=False)
+    inputs: Mapping[str, str] = field(repr=False)
+    versions: Mapping[str, int | str] = field(repr=False)
     start: Start | None = None
 
     @property
@@ -78,12 +69,27 @@ class Job:
     @property
     def key(self) -> str:
         """Hash of everything that decides the result; the same key means the same result."""
-        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        content = asdict(self)
+        if content["start"]:
+            del content["start"]["features"]  # made of all images; `inputs` are those that the job reads
+        text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
     def fold_seed(self, fold: int) -> int:
         """The seed of a fold's initial weights and batch order."""
         return int(np.random.SeedSequence((self.seed, fold)).generate_state(1)[0])
+
+
+class InputTables(Interface):
+    """What jobs read, by its content; `Tables` are such."""
+
+    def digest_images(self) -> str:
+        """A hash of all images."""
+        ...
+
+    def digest_inputs(self, job: Job) -> dict[str, str]:
+        """Hashes of what the folds of a job read."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class FoldRows:
 
 def plan_jobs(
     params: Params,
-    digests: Mapping[str, str],
+    tables: InputTables,
     recipe: Recipe,
     *,
     threads: int = 1,
@@ -112,7 +118,7 @@ def plan_jobs(
 
     Args:
         params: params.yaml.
-        digests: From `load_tables`.
+        tables: From `load_tables`.
         recipe: With the precision resolved for the workers.
         threads: Of one trial.
         device: Of the workers.
@@ -122,9 +128,8 @@ def plan_jobs(
         InputError: An architecture is not in the catalogue.
         WeightsError: A pretrained network's weights cannot be had.
     """
-    code = hash_code()
     settings = {"precision": recipe.precision, "device": device, "threads": threads}
-    starts = plan_starts(params, weights_dir, digests, **settings)
+    starts = plan_starts(params, weights_dir, tables.digest_images(), **settings)
     jobs = [
         Job(
             stage=stage,
@@ -138,8 +143,8 @@ def plan_jobs(
             folds=params.splits.folds if item.validation == "folds" else 1,
             threads=threads,
             device=device,
-            digests=digests,
-            code=code,
+            inputs={},
+            versions=list_versions(architecture, params.architectures[architecture]),
             start=starts.get(architecture),
         )
         for stage, item in params.stages.items()
@@ -148,6 +153,7 @@ def plan_jobs(
         if images in find_entry(architecture, params.architectures[architecture]).image_sets
         for protocol in params.protocols(stage, architecture)
     ]
+    jobs = [replace(job, inputs=tables.digest_inputs(job)) for job in jobs]
     return sorted(jobs, key=lambda job: (-job.folds * len(modalities_of(job.images)), job.stage, job.name))
 
 
@@ -171,17 +177,3 @@ def describe_left_out(params: Params) -> list[str]:
     if without:
         left_out.append(f"the image protocol of {', '.join(without)}")
     return left_out
-
-
-def hash_code() -> str:
-    """Hash of the source that decides results: models and training."""
-    package = Path(__file__).parents[1]
-    sources: list[Path] = []
-    for name in CODE_OF_RESULTS:
-        path = package / name
-        sources += sorted(path.glob("*.py")) if path.is_dir() else [path]
-    sources = [source for source in sources if source.name not in CODE_OF_BOOKKEEPING]
-    digest = hashlib.sha256()
-    for source in sources:
-        digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
-    return digest.hexdigest()[:KEY_LENGTH]

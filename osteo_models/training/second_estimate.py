@@ -16,6 +16,7 @@ from osteo_models.evaluation.folds import summarize_folds
 from osteo_models.evaluation.metrics import Estimate
 from osteo_models.training.candidate import ARCHITECTURE
 from osteo_models.training.development import Development
+from osteo_models.training.identity import list_versions
 from osteo_models.training.jobs import FoldRows, Job
 from osteo_models.training.leaderboard import Record
 from osteo_models.training.results import FoldResult
@@ -46,7 +47,7 @@ def estimate_again(
         The mean over the folds of the balanced accuracy of patients, as in the search, with its interval.
     """
     rows = development.deal(design.budget.folds, design.derive_seed("fresh folds"))
-    job = _as_job(record, design)
+    job = replace(_as_job(record, design), inputs=development.digest_inputs(rows))
     at_once = min(cluster.slots, job.folds)
     count = lambda _, fold, epochs: on_epoch(fold, epochs)  # noqa: E731
     results = run_job(job, dict(enumerate(rows)), cluster, folder=folder, at_once=at_once, on_epoch=count)
@@ -67,8 +68,8 @@ def _as_job(record: Record, design: Design) -> Job:
         folds=design.budget.folds,
         threads=design.threads,
         device=design.device,
-        digests={"search": design.key},
-        code=design.code,
+        inputs={},
+        versions=list_versions(ARCHITECTURE, record.spec),
     )
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,12 +15,12 @@ from osteo_models.errors import StaleDataError, WeightsError
 from osteo_models.models import complete_spec
 from osteo_models.models.pretrained import Backbone, Transfer, Weights, describe_backbone, find_start, read_start
 from osteo_models.models.weights import WeightsFile, find_weights
+from osteo_models.training.identity import OF_FEATURES, list_versions
 
 if TYPE_CHECKING:
     from osteo_models.params import Params
 
 FEATURES_KEY_LENGTH: Final = 32
-CODE_OF_FEATURES: Final = ("models/pretrained.py", "models/weights.py", "training/features.py", "training/scoring.py")
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,13 @@ def find_starts(params: Params, weights_dir: Path | None) -> dict[str, tuple[Bac
     return found
 
 
-def plan_starts(
-    params: Params, weights_dir: Path | None, digests: Mapping[str, str], **arithmetic: Any
-) -> dict[str, Start]:
+def plan_starts(params: Params, weights_dir: Path | None, images: str, **arithmetic: Any) -> dict[str, Start]:
     """What each pretrained network of the profile in force starts from, by architecture.
 
     Args:
         params: params.yaml.
         weights_dir: OSTEO_WEIGHTS_DIR.
-        digests: MD5 of every input file.
+        images: Hash of all images, of which a frozen backbone makes features.
         arithmetic: Precision, device and threads; features hang on them, to the last bit.
 
     Raises:
@@ -95,8 +92,12 @@ def plan_starts(
             file.sha256 if file else "",
             seed=params.experiments.seed if file is None else 0,
         )
-        decisive = {**asdict(about), **asdict(start), **arithmetic, "images": digests.get("images.npy", "")}
-        starts[name] = replace(start, features=_name_features(decisive)) if start.frozen else start
+        if start.frozen:
+            versions = list_versions(name, params.architectures[name])
+            code = {part: versions[part] for part in OF_FEATURES}
+            decisive = {**asdict(about), **asdict(start), **arithmetic, "images": images, "versions": code}
+            start = replace(start, features=_name_features(decisive))
+        starts[name] = start
     return starts
 
 
@@ -118,8 +119,4 @@ def load_start(start: Start, weights_dir: Path | None) -> dict[str, Tensor]:
 
 
 def _name_features(decisive: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps({**decisive, "timm": version("timm")}, sort_keys=True).encode())
-    package = Path(__file__).parents[1]
-    for name in CODE_OF_FEATURES:
-        digest.update((package / name).read_bytes())
-    return digest.hexdigest()[:FEATURES_KEY_LENGTH]
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:FEATURES_KEY_LENGTH]

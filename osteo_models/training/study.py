@@ -20,13 +20,15 @@ from optuna.trial import FrozenTrial, TrialState
 from osteo_models.errors import InputError
 from osteo_models.models.traditional import count_cost
 from osteo_models.search_params import SearchBudget, SearchSpace
-from osteo_models.training.candidate import Step
+from osteo_models.training.candidate import ARCHITECTURE, Step
+from osteo_models.training.identity import Versions, list_versions
 from osteo_models.training.jobs import KEY_LENGTH
 from osteo_models.training.leaderboard import Record, Session, Timing
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.space import PAPER, Proposal, draw, refuse
 from osteo_models.training.storage import count_refused, list_candidates, read_record, read_sessions
 
+VERSION: Final = 1  # of what a search finds; see `training.identity`
 REDUCTION: Final = 3  # of ASHA: the best third of those that reached a rung goes on
 MOST_REFUSED: Final = 200  # in a row; more, and the space holds nothing new
 
@@ -37,8 +39,8 @@ class Design:
 
     Attributes:
         recipe: With the precision resolved, and the budget's epochs.
-        digest: Of the development set.
-        code: Of models and training.
+        inputs: Hashes of the development set and of its folds, from `Development.digest_inputs`.
+        versions: Of the code that computes what it finds, from `list_search_versions`.
     """
 
     space: SearchSpace
@@ -48,8 +50,8 @@ class Design:
     seed: int
     threads: int
     device: str
-    digest: str
-    code: str
+    inputs: Mapping[str, str]
+    versions: Mapping[str, int | str]
 
     @property
     def key(self) -> str:
@@ -63,6 +65,11 @@ class Design:
         """A seed for one purpose, which says nothing about those for others."""
         content = hashlib.sha256(f"{self.seed} {purpose} {number}".encode()).digest()
         return int.from_bytes(content[:4], "little")
+
+
+def list_search_versions() -> Versions:
+    """The versions of all code that computes what a search finds."""
+    return {"search": VERSION, **list_versions(ARCHITECTURE, {})}
 
 
 class Study:

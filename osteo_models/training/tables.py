@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +14,38 @@ import pandas as pd
 from osteo_models.data.frames import read_frame
 from osteo_models.data.leaks import check_splits
 from osteo_models.data.pairs import pair_images
+from osteo_models.data.revisions import hash_md5
 from osteo_models.errors import StaleDataError
 from osteo_models.terms import modalities_of
+from osteo_models.training.identity import digest_images, digest_inputs, hash_images
 from osteo_models.training.jobs import FoldRows, Job, Rows
 from osteo_models.training.trial import Arrays
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables that all jobs read; row i of `splits` is image i of the prepared array."""
+    """The tables that all jobs read; row i of `splits` is image i of the prepared array.
+
+    Attributes:
+        splits_md5: Of splits.csv, as DVC records it.
+    """
 
     splits: pd.DataFrame
     pairs: pd.DataFrame
     images: npt.NDArray[np.uint8]
-    digests: Mapping[str, str]
+    splits_md5: str = ""
+
+    def digest_images(self) -> str:
+        """A hash of all images."""
+        return digest_images(self._hashes)
+
+    def digest_inputs(self, job: Job) -> dict[str, str]:
+        """Hashes of what the folds of a job read; see `identity.digest_inputs`."""
+        return digest_inputs(self._hashes, [select_rows(job, fold, self) for fold in range(job.folds)])
+
+    @cached_property
+    def _hashes(self) -> npt.NDArray[np.uint8]:
+        return hash_images(as_arrays(self))
 
 
 def load_tables(artifacts: Path) -> Tables:
@@ -48,8 +66,7 @@ def load_tables(artifacts: Path) -> Tables:
     if len(images) != len(splits) or not listed.equals(splits["image_id"]):
         raise StaleDataError("made from other images", where="splits.csv", remedy="run `dvc repro splits`")
     check_splits(splits)
-    digests = {name: hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() for name, path in paths.items()}
-    return Tables(splits, read_frame(paths["pairs.csv"]), images, digests)
+    return Tables(splits, read_frame(paths["pairs.csv"]), images, hash_md5(paths["splits.csv"]))
 
 
 def select_rows(job: Job, fold: int, tables: Tables) -> FoldRows:

@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import grimp
 import pytest
 import yaml
 
@@ -9,6 +10,36 @@ from tests.conftest import ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 OUTPUTS = {path for stage in STAGES.values() for kind in ("outs", "metrics") for path in stage.get(kind, [])}
+
+
+# Code that a stage imports and that cannot change its outputs: how it runs, what it reports, what the store is told.
+NEUTRAL = (
+    "osteo_models/servers/",
+    *(f"osteo_models/{name}.py" for name in ("errors", "processes", "progress", "search_params", "settings")),
+    *(f"pipelines/{name}.py" for name in ("entry", "interrupt", "reconcile", "server")),
+)
+STORE = tuple(
+    f"osteo_models/registry/{name}.py" for name in ("embedded", "orphans", "runs", "store", "tracking", "writer")
+)
+NEUTRAL_BY_STAGE = dict.fromkeys(("search", "experiments", "evaluate"), (*STORE, "osteo_models/data/revisions.py"))
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return grimp.build_graph("osteo_models", "pipelines", exclude_type_checking_imports=True)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_the_code_that_it_runs(name, graph):
+    modules = {f"pipelines.{name}", *graph.find_upstream_modules(f"pipelines.{name}")}
+    needed = {f"{module.replace('.', '/')}.py" for module in modules if not (ROOT / module.replace(".", "/")).is_dir()}
+    code = [path for path in STAGES[name]["deps"] if path.startswith(("osteo_models", "pipelines"))]
+    for path in code:
+        assert (ROOT / path).suffix == ".csv" or any(f"{file}/".startswith(f"{path}/") for file in needed), path
+    neutral = (*NEUTRAL, *NEUTRAL_BY_STAGE.get(name, ()))
+    missing = {file for file in needed if not file.startswith(neutral)}
+    missing -= {file for file in missing for path in code if f"{file}/".startswith(f"{path}/")}
+    assert missing == set()
 
 
 def test_the_stages_stand_in_their_order():

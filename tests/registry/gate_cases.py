@@ -117,7 +117,7 @@ def make_evidence(case: Case | None = None, **changes: Any) -> Evidence:
     given: dict[str, Any] = {
         "metrics": sound_metrics(case),
         "tags": tags,
-        "job": {"dvc.data": DATA, "dvc.splits": digest},
+        "job": {"osteo.job": "c" * 16},
         "card": "\n".join(["Synthetic cohort", *lines, "No medical device"]),
         "recorded": {"splits/splits.csv": "0" * 64},
         "found": {"splits/splits.csv": "0" * 64},

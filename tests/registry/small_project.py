@@ -88,7 +88,7 @@ def make_project(root: Path, raw: dict, tracking: Tracking) -> SmallProject:
     settings = replace(load_settings(root), state=root / ".osteo", tracking_uri=tracking.uri, journal_uri=tracking.uri)
     tables = _write_tables(settings.artifacts, params)
     _record_data(root)
-    jobs = [job for job in plan_jobs(params, tables.digests, RECIPE) if job.name == "unimodal-mri-patient"]
+    jobs = [job for job in plan_jobs(params, tables, RECIPE) if job.name == "unimodal-mri-patient"]
     jobs = sorted((job for job in jobs if job.stage in ("stage-1", "stage-5")), key=lambda job: job.stage)
     entries = [_run(job, settings, params, tables, tracking) for job in jobs]
     write_jobs(settings.artifacts, entries)

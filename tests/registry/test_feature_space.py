@@ -37,7 +37,7 @@ def make_tables() -> Tables:
     splits = pd.DataFrame({"modality": modalities, "patient_id": owners})
     splits = splits.assign(holdout=(splits.index % 120 >= 117).astype(int))
     splits["fold_patient"] = (splits.index // 3 % 3).where(splits["holdout"] == 0, pd.NA).astype("Int64")
-    return Tables(splits, splits.iloc[:0], np.concatenate([images for images, _ in PARTS.values()]), {})
+    return Tables(splits, splits.iloc[:0], np.concatenate([images for images, _ in PARTS.values()]))
 
 
 @pytest.fixture(scope="module", params=["alone", "ensemble"])

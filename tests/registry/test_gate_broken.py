@@ -160,10 +160,10 @@ BROKEN: list[tuple[str, Callable[[Case], None], list[str], str, str]] = [
     ("a commit that is none", _tag("git.commit", "main"), ["code_pinned"], "'main' is no commit", REJECT),
     ("no hash of the data", _tag("dvc.data", ""), ["data_pinned", "card"], "no dvc.data", REJECT),
     (
-        "trained on other data",
-        _set(job={"dvc.data": "e" * 32 + ".dir"}),
+        "a run of another job",
+        _set(job={"osteo.job": "e" * 16}),
         ["data_pinned"],
-        "dvc.data of the run",
+        "the run is of job eeeeeeeeeeeeeeee",
         REJECT,
     ),
     ("no hash of the splits", _tag("dvc.splits", None), ["data_pinned", "card"], "no dvc.splits", REJECT),

@@ -42,7 +42,7 @@ def tables() -> Tables:
     modalities = [name for name, (images, _) in parts.items() for _ in images]
     splits = pd.DataFrame({"modality": modalities, "patient_id": [one for _, names in parts.values() for one in names]})
     splits = splits.assign(holdout=0, fold_patient=(splits.index // 4 % MEMBERS).astype("int64"))
-    return Tables(splits, splits.iloc[:0], np.concatenate([images for images, _ in parts.values()]), {})
+    return Tables(splits, splits.iloc[:0], np.concatenate([images for images, _ in parts.values()]))
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.torch import save
 
+from osteo_models.data.frames import read_frame
 from osteo_models.errors import StaleDataError
 from osteo_models.registry import reproduce
 from osteo_models.registry.reproduce import reproduce_version
@@ -61,7 +63,7 @@ def test_from_other_images_it_is_said_by_how_much_not(project, monkeypatch: pyte
     assert not found.equal and 0 < found.tensors_differing <= found.tensors
     assert found.weights_difference > 0 and 0 < found.scores_difference < 1
     (told,) = found.differences
-    assert told.startswith("images.npy: ") and " recorded, " in told
+    assert told.startswith("images: ") and " recorded, " in told
     lines = found.as_lines()
     assert lines[0] == f"differs from the record: {told}"
     assert f"{found.tensors_differing} of {found.tensors} tensors differ, by at most " in lines[1]
@@ -70,34 +72,43 @@ def test_from_other_images_it_is_said_by_how_much_not(project, monkeypatch: pyte
 
 def test_what_differs_is_said_at_once_and_nothing_is_trained(project) -> None:
     change_images(project)
-    splits = project.settings.artifacts / "splits" / "splits.csv"
-    splits.write_text(splits.read_text() + "\n")
-    (project.root / "data" / "clinical.csv").write_text("another")
-    (project.root / "data.dvc").unlink()
     with pytest.raises(StaleDataError) as error:
         reproduce_version(project.tracking, project.settings, project.version)
     text = str(error.value)
-    assert text.startswith("osteo-unimodal-mri version 1: not what it was made from: data.dvc: ")
-    for name in ("data.dvc", "the files in data", "images.npy", "splits.csv"):
-        assert f"{name}: " in text
-    assert "pairs.csv" not in text and "the code of models" not in text
+    assert text.startswith("osteo-unimodal-mri version 1: not what it was made from: images: ")
+    assert "folds: " not in text and "version of the code" not in text
     assert text.endswith("(`osteo lineage` names them), or give --anyway")
     assert not list(project.settings.state.glob("reproduce-*"))
 
 
+def test_another_revision_of_the_data_with_the_same_images_is_a_note(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("osteo_models.registry.reproduce._train", train_here)
+    splits = project.settings.artifacts / "splits" / "splits.csv"
+    table = read_frame(splits)
+    of_the_image_protocol = table["fold_image"].where(table["fold_image"].isna(), 0)
+    table.assign(age_years=55, fold_image=of_the_image_protocol).to_csv(splits, index=False)
+    (project.root / "data" / "clinical.csv").write_text("another")
+    (project.root / "data.dvc").unlink()
+    found = reproduce_version(project.tracking, project.settings, project.version)
+    assert found.equal and found.differences == ()
+    assert [note.partition(": ")[0] for note in found.notes] == ["data.dvc", "the files in data"]
+
+
 def test_other_code_is_said(project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("osteo_models.registry.reproduce.hash_code", lambda: "f" * 16)
-    with pytest.raises(StaleDataError, match=f"the code of models and training: [0-9a-f]{{16}} recorded, {'f' * 16}"):
+    monkeypatch.setattr("osteo_models.training.fit.VERSION", 99)
+    with pytest.raises(StaleDataError, match=r"version of the code `training`: \d+ recorded, 99 here"):
         reproduce_version(project.tracking, project.settings, project.version)
 
 
 def test_an_ensemble_is_the_job_of_its_folds(project) -> None:
-    """Its record is that of the network, with the key of the folds and the number of members."""
+    """Its record is that of the network, with the job whose folds are its members."""
     content = json.loads((project.settings.artifacts / "models" / "unimodal-mri" / "model.json").read_text())
-    found = read_job(content | {"key": project.jobs[0].key, "members": 2})
-    assert found == project.jobs[0] and (found.stage, found.folds) == ("stage-1", 2)
+    folded = replace(read_job(content), stage="stage-1", validation="folds", folds=2)
+    folded = replace(folded, inputs=load_tables(project.settings.artifacts).digest_inputs(folded))
+    assert folded == project.jobs[0]
+    assert read_job(content | {"key": folded.key, "job": dataclasses.asdict(folded), "members": 2}) == folded
     with pytest.raises(StaleDataError, match=r"model\.json: its job has key"):
-        read_job(content | {"members": 2})
+        read_job(content | {"key": folded.key})
 
 
 def test_an_ensemble_is_built_again_member_by_member(project, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

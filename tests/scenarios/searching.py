@@ -42,7 +42,9 @@ def make_design(development: Development, candidates: int) -> Design:
     search = parse_params(raw).search
     budget = search.budgets["quick"].model_copy(update={"candidates": candidates, "folds": 2, "epochs": EPOCHS})
     recipe = Recipe(EPOCHS, precision="float32")
-    return Design(search.space, budget, None, recipe, 7, 1, "cpu", development.digest(), "code")
+    design = Design(search.space, budget, None, recipe, 7, 1, "cpu", {}, {"search": 1})
+    folds = development.deal(budget.folds, design.derive_seed("folds"))
+    return replace(design, inputs=development.digest_inputs(folds))
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def train_straight(laboratory: Laboratory) -> None:
     params, tables = load_params(laboratory.root / "params.yaml"), load_tables(laboratory.root / "artifacts")
     profile, item = params.active_profile, params.experiments
     recipe = Recipe(profile.epochs, item.batch_size, item.learning_rate, item.precision, profile.batch_norm_momentum)
-    for job in plan_jobs(params, tables.digests, recipe):
+    for job in plan_jobs(params, tables, recipe):
         rows = {fold: select_rows(job, fold, tables) for fold in range(job.folds)}
         for fold in rows:
             trial = Trial(Plan(job, rows, laboratory.state / "jobs", 1, 0), as_arrays(tables), fold)

@@ -47,5 +47,4 @@ def tables(small_params) -> Tables:
     splits = make_splits(images, small_params.splits)
     pixels = np.random.default_rng(7).integers(0, 100, (len(images), 80, 60), dtype=np.uint8)
     pixels[images["target"] == 1, 40:] += 100
-    digests = {"splits.csv": "s", "pairs.csv": "p", "images.npy": "i", "images.csv": "c"}
-    return Tables(splits, make_pairs(splits, small_params.splits), pixels, digests)
+    return Tables(splits, make_pairs(splits, small_params.splits), pixels)

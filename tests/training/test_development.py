@@ -3,6 +3,7 @@
 import warnings
 import weakref
 from dataclasses import replace
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -42,7 +43,8 @@ def test_the_hold_out_is_not_read_and_decides_nothing(tables):
     others = tables.splits.copy()
     others.loc[holdout, "target"] = 1 - others.loc[holdout, "target"]
     changed = select_development(others, other, "mri")
-    assert found.digest() == changed.digest() == expected.digest()
+    digests = [one.digest_inputs(one.deal(3, 1)) for one in (found, changed, expected)]
+    assert digests[0] == digests[1] == digests[2]
     for one in (found, changed):
         assert np.array_equal(one.arrays.images, expected.arrays.images)
         assert np.array_equal(one.arrays.target, expected.arrays.target)
@@ -52,12 +54,15 @@ def test_the_hold_out_is_not_read_and_decides_nothing(tables):
 
 
 @pytest.mark.parametrize("name", ["images", "target", "patient"])
-def test_the_digest_sees_a_change_of_each_part(tables, name):
+def test_the_digests_see_a_change_of_each_part(tables, name):
     development = select_development(tables.splits, tables.images, "mri")
-    before = development.digest()
+    folds = development.deal(3, 1)
+    before = development.digest_inputs(folds)
+    assert development.digest_inputs(development.deal(3, 2)) == {**before, "folds": ANY}
     array = development.patient if name == "patient" else getattr(development.arrays, name)
     array.flat[0] += 1
-    assert development.digest() != before
+    after = development.digest_inputs(folds)
+    assert [part for part in before if after[part] != before[part]] == ["patients" if name == "patient" else "images"]
 
 
 def test_folds_keep_patients_together_and_cover_all_images(tables):

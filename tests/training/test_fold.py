@@ -68,3 +68,12 @@ def test_the_digest_is_moved_by_everything_and_by_nothing_else() -> None:
     digests = {fold.digest(), *(replace(fold, **{name: value}).digest() for name, value in changed.items())}
     assert len(digests) == 6
     assert replace(fold, train=fold.train.astype(np.int32)).digest() == fold.digest()
+
+
+def test_an_image_that_is_neither_trained_nor_tested_on_does_not_move_the_digest() -> None:
+    fold = make_fold()
+    part = replace(fold, train=fold.train[1:])
+    images = fold.images.copy()
+    images[fold.train[0]] ^= 1
+    assert replace(part, images=images).digest() == part.digest()
+    assert replace(fold, images=images).digest() != fold.digest()

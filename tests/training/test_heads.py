@@ -61,7 +61,7 @@ def jobs(raw_params, small_params, tables):
     for stage in ("stage-1", "stage-2", "stage-5"):
         content["stages"][stage]["architectures"] = ["tiny", "whole"]
     content["splits"]["folds"] = 2
-    planned = plan_jobs(parse_params(content), tables.digests, RECIPE)
+    planned = plan_jobs(parse_params(content), tables, RECIPE)
     return {f"{job.stage} {job.name}": job for job in planned}
 
 

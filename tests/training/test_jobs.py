@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -10,12 +10,28 @@ from osteo_models.training.jobs import describe_left_out, plan_jobs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.starts import Start
 
-DIGESTS = {"splits.csv": "abc"}
 RECIPE = Recipe(epochs=3, precision="float32")
 
 
+@dataclass(frozen=True)
+class Known:
+    """Tables that are known by their hashes alone."""
+
+    images: str = "a"
+    folds: str = "f"
+
+    def digest_images(self):
+        return self.images
+
+    def digest_inputs(self, job):
+        return {"images": f"{self.images} {job.images}", "folds": self.folds}
+
+
+TABLES = Known()
+
+
 def names(params):
-    return [(job.stage, job.name) for job in plan_jobs(params, DIGESTS, RECIPE)]
+    return [(job.stage, job.name) for job in plan_jobs(params, TABLES, RECIPE)]
 
 
 def test_the_quick_profile_runs_six_stages_and_the_image_protocol_for_the_proposed_networks(params):
@@ -64,36 +80,33 @@ def test_the_paper_profile_plans_all_ten_in_stages_1_to_3_and_5(raw_params):
 def test_a_network_of_timm_is_an_entry_and_nothing_else(raw_params):
     raw_params["architectures"]["resnet18"] = {"backbone": "resnet18", "weights": "random"}
     raw_params["stages"]["stage-1"]["architectures"].append("resnet18")
-    planned = plan_jobs(parse_params(raw_params), DIGESTS, RECIPE)
+    planned = plan_jobs(parse_params(raw_params), TABLES, RECIPE)
     (job,) = [job for job in planned if job.architecture == "resnet18"]
     assert (job.name, job.frozen, job.start.backbone) == ("resnet18-mri-patient", True, "resnet18.a1_in1k")
 
 
 def test_features_are_named_by_all_that_decides_them_and_shared_by_all_else(raw_params, tmp_path):
-    def name(digests=DIGESTS, recipe=RECIPE, backbone="efficientnet_lite0", **settings):
-        jobs = plan_jobs(parse_params(raw_params), digests, recipe, **settings)
+    def name(tables=TABLES, recipe=RECIPE, backbone="efficientnet_lite0", **settings):
+        jobs = plan_jobs(parse_params(raw_params), tables, recipe, **settings)
         found = {job.start.features for job in jobs if job.architecture == backbone}
         assert len(found) == 1  # whatever the stage, the image set, and the protocol
         return found.pop()
 
-    first = name({"images.npy": "a", "splits.csv": "x"})
-    same = [
-        name({"images.npy": "a", "splits.csv": "y"}),
-        name({"images.npy": "a"}, replace(RECIPE, epochs=9, learning_rate=0.1)),
-    ]
+    first = name()
+    same = [name(Known(folds="y")), name(TABLES, replace(RECIPE, epochs=9, learning_rate=0.1))]
     raw_params["experiments"]["seed"] = 5
-    same.append(name({"images.npy": "a"}))
+    same.append(name())
     assert set(same) == {first}
     others = [
-        name({"images.npy": "b"}),
-        name({"images.npy": "a"}, replace(RECIPE, precision="bfloat16")),
-        name({"images.npy": "a"}, device="cuda"),
-        name({"images.npy": "a"}, threads=2),
+        name(Known("b")),
+        name(TABLES, replace(RECIPE, precision="bfloat16")),
+        name(TABLES, device="cuda"),
+        name(TABLES, threads=2),
     ]
     raw_params["architectures"]["efficientnet_lite0"]["weights"] = "random"
-    others.append(name({"images.npy": "a"}))
+    others.append(name())
     raw_params["experiments"]["seed"] = 6
-    others.append(name({"images.npy": "a"}))
+    others.append(name())
     assert len({first, *others}) == 1 + len(others)
 
 
@@ -102,7 +115,7 @@ def test_weights_that_cannot_be_had_are_told_together_before_anything_is_planned
     weights._find_on_hub.cache_clear()
     raw_params["profiles"]["quick"]["leave_out"] = ["efficientnet_b0", "inception_v3", "efficientnetv2_s"]
     with pytest.raises(WeightsError) as caught:
-        plan_jobs(parse_params(raw_params), DIGESTS, RECIPE)
+        plan_jobs(parse_params(raw_params), TABLES, RECIPE)
     weights._find_on_hub.cache_clear()
     assert str(caught.value) == (
         "resnet50.a1_in1k, inception_resnet_v2.tf_in1k, convnext_tiny.fb_in1k: the ImageNet weights cannot be had (not "
@@ -117,31 +130,33 @@ def test_an_unknown_architecture_is_refused_before_anything_trains(raw_params):
     raw_params["architectures"]["resnet51"] = {}
     raw_params["stages"]["stage-1"]["architectures"].append("resnet51")
     with pytest.raises(InputError, match="unknown architecture `resnet51`; allowed: .*traditional_cnn"):
-        plan_jobs(parse_params(raw_params), DIGESTS, RECIPE)
+        plan_jobs(parse_params(raw_params), TABLES, RECIPE)
 
 
 def test_the_key_changes_with_everything_that_decides_the_result(params):
-    job = plan_jobs(params, DIGESTS, RECIPE)[0]
-    assert job.key == plan_jobs(params, DIGESTS, RECIPE)[0].key
+    job = plan_jobs(params, TABLES, RECIPE)[0]
+    assert job.key == plan_jobs(params, TABLES, RECIPE)[0].key
     changed = [
         replace(job, seed=1),
         replace(job, spec={"filters": [1]}),
         replace(job, recipe=replace(RECIPE, epochs=4)),
         replace(job, recipe=replace(RECIPE, precision="bfloat16")),
-        replace(job, digests={"splits.csv": "abd"}),
-        replace(job, code="other"),
+        replace(job, inputs=job.inputs | {"images": "other"}),
+        replace(job, inputs=job.inputs | {"folds": "other"}),
+        replace(job, versions=job.versions | {"training": 99}),
         replace(job, threads=2),
         replace(job, device="cuda"),
         replace(job, start=Start("resnet18.a1_in1k", "imagenet", "full", sha256="1")),
         replace(job, start=Start("resnet18.a1_in1k", "imagenet", "full", sha256="2")),
-        replace(job, start=Start("resnet18.a1_in1k", "imagenet", "frozen", sha256="2", features="1")),
-        replace(job, start=Start("resnet18.a1_in1k", "imagenet", "frozen", sha256="2", features="2")),
+        replace(job, start=Start("resnet18.a1_in1k", "imagenet", "frozen", sha256="2")),
         replace(job, protocol="image" if job.protocol == "patient" else "patient"),
     ]
     assert len({job.key, *(other.key for other in changed)}) == 1 + len(changed)
+    named = [Start("resnet18.a1_in1k", "imagenet", "frozen", features=name) for name in ("1", "2")]
+    assert len({replace(job, start=start).key for start in named}) == 1  # made of images of other jobs, too
 
 
 def test_folds_have_seeds_of_their_own(params):
-    job = plan_jobs(params, DIGESTS, RECIPE)[0]
+    job = plan_jobs(params, TABLES, RECIPE)[0]
     assert len({job.fold_seed(fold) for fold in range(5)}) == 5
     assert job.fold_seed(0) == job.fold_seed(0)

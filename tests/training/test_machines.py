@@ -55,7 +55,7 @@ def machines(token, tmp_path_factory):
 @pytest.fixture
 def job(small_params, tables):
     """Four folds of a network so small that an epoch takes a fraction of a second."""
-    found = plan_jobs(small_params, tables.digests, Recipe(epochs=30, precision="float32"))
+    found = plan_jobs(small_params, tables, Recipe(epochs=30, precision="float32"))
     job = next(job for job in found if (job.stage, job.name) == ("stage-1", "traditional_cnn-mri-patient"))
     return replace(job, folds=4, spec={"filters": [4, 4], "pools": 4, "dense": [8]})
 
@@ -149,7 +149,7 @@ def test_a_node_dies_another_joins_and_nothing_finished_is_lost(machines, job, t
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two processors")
 def test_workers_train_nearly_as_many_times_as_fast_as_one(machines, small_params, tables, tmp_path):
     """Of one CPU each: 1 and 2, and 4 where there are as many processors."""
-    planned = plan_jobs(small_params, tables.digests, Recipe(epochs=30, precision="float32"))
+    planned = plan_jobs(small_params, tables, Recipe(epochs=30, precision="float32"))
     whole = next(job for job in planned if (job.stage, job.name) == ("stage-1", "unimodal-mri-patient"))
     counts = [count for count in (1, 2, 4) if count <= (os.cpu_count() or 1)]
     job = replace(whole, folds=max(counts))

@@ -13,7 +13,7 @@ from osteo_models.training.tables import select_rows
 
 @pytest.fixture
 def job(small_params, tables):
-    jobs = plan_jobs(small_params, tables.digests, Recipe(epochs=2, precision="float32"))
+    jobs = plan_jobs(small_params, tables, Recipe(epochs=2, precision="float32"))
     return next(job for job in jobs if job.stage == "stage-5" and job.name == "unimodal-mri-patient")
 
 

@@ -89,7 +89,7 @@ def make_bucket() -> None:
 
 @pytest.mark.fault
 def test_a_trial_goes_on_on_another_machine_from_the_store(store, small_params, tables, tmp_path):
-    found = plan_jobs(small_params, tables.digests, Recipe(epochs=3, precision="float32"))
+    found = plan_jobs(small_params, tables, Recipe(epochs=3, precision="float32"))
     job = next(job for job in found if (job.stage, job.name) == ("stage-5", "traditional_cnn-mri-patient"))
     rows, arrays, shelf = {0: select_rows(job, 0, tables)}, as_arrays(tables), open_shelf(store)
     assert shelf is not None

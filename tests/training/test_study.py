@@ -24,7 +24,9 @@ def make_design(raw_params):
         raw_params["search"]["space"] |= space
         search = parse_params(raw_params).search
         recipe = Recipe(epochs, precision="float32")
-        return Design(search.space, search.budgets["quick"], learning_rate, recipe, 7, 1, "cpu", "d", "c")
+        return Design(
+            search.space, search.budgets["quick"], learning_rate, recipe, 7, 1, "cpu", {"folds": "f"}, {"search": 1}
+        )
 
     return make
 

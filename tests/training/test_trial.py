@@ -13,7 +13,7 @@ from osteo_models.training.trial import Arrays, Plan, Trial
 
 @pytest.fixture
 def make_plan(small_params, tables):
-    jobs = plan_jobs(small_params, tables.digests, Recipe(epochs=2, precision="float32"))
+    jobs = plan_jobs(small_params, tables, Recipe(epochs=2, precision="float32"))
     job = next(job for job in jobs if (job.stage, job.name) == ("stage-5", "traditional_cnn-mri-patient"))
     return lambda folder: Plan(job, {0: select_rows(job, 0, tables)}, folder, cpus=1, gpus=0)
 

@@ -18,7 +18,7 @@ RECIPE = Recipe(epochs=2, precision="float32")
 
 
 def pick(params, tables, stage, name):
-    return next(job for job in plan_jobs(params, tables.digests, RECIPE) if (job.stage, job.name) == (stage, name))
+    return next(job for job in plan_jobs(params, tables, RECIPE) if (job.stage, job.name) == (stage, name))
 
 
 # Ray leaves a socket and a log file open when it shuts down.

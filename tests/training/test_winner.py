@@ -22,7 +22,7 @@ def test_the_winner_is_kept_in_a_file(tmp_path, rate):
 
 
 def test_jobs_take_the_winner_in_the_place_of_their_traditional_cnn(params, tables):
-    jobs = plan_jobs(params, tables.digests, Recipe())
+    jobs = plan_jobs(params, tables, Recipe())
     placed = put_in_place(jobs, Winner(5, RECORD.spec, 0.004))
     assert len(placed) == len(jobs)
     for before, after in zip(jobs, placed, strict=True):

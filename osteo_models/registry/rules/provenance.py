@@ -40,8 +40,12 @@ def check_code_pinned(evidence: Evidence, rule: GateRule) -> RuleResult:
 
 
 def check_data_pinned(evidence: Evidence, rule: GateRule) -> RuleResult:
-    """Data and splits have their hashes, the same as the run that trained the weights and the splits kept with it."""
-    needed = "hashes of data and splits, equal to those of the run that trained it and of the splits kept with it"
+    """Data and splits have their hashes, the splits kept are these, and the run that trained it is of the same job.
+
+    A job's key holds the images and folds by their content. The run may name an older revision of the data or splits,
+    in which they were the same.
+    """
+    needed = "hashes of data and splits, those of the splits kept with it, and the run of the job that trained it"
     missing = [name for name in ("dvc.data", "dvc.splits") if not evidence.tags.get(name)]
     if missing:
         return failed(rule, f"no {' and no '.join(missing)}", needed, lacking=True)
@@ -50,9 +54,9 @@ def check_data_pinned(evidence: Evidence, rule: GateRule) -> RuleResult:
         for name in ("dvc.data", "dvc.splits")
         if not DIGEST.fullmatch(evidence.tags[name])
     ]
-    for name in ("dvc.data", "dvc.splits"):
-        if evidence.job and evidence.job.get(name) != evidence.tags[name]:
-            faults.append(f"{name} of the run is {_short(evidence.job.get(name))}, not {_short(evidence.tags[name])}")
+    run, version = evidence.job.get("osteo.job"), evidence.tags.get("osteo.job")
+    if evidence.job and run != version:
+        faults.append(f"the run is of job {run}, not {version}")
     if evidence.splits_digest and evidence.splits_digest != evidence.tags["dvc.splits"]:
         faults.append(
             f"the splits kept are {_short(evidence.splits_digest)}, not {_short(evidence.tags['dvc.splits'])}"

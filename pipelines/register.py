@@ -121,7 +121,7 @@ def _register(staged: Path, key: str, metrics: dict[str, float], evidence: Seque
             remedy="the tracking store is another one than the experiments used; run `dvc repro -f experiments`",
         )
     model = json.loads((staged / RECORD).read_text(encoding="utf-8"))
-    _check_inputs(read_job(model), desk.tables)
+    check_inputs(read_job(model), desk.tables)
     files, splits = collect_files(settings, params, tracking, model), list_splits(settings.artifacts)
     save_likeness(staged / LIKENESS, desk.likeness)
     write_features(staged, desk.tables, settings.features)
@@ -152,7 +152,7 @@ def _register(staged: Path, key: str, metrics: dict[str, float], evidence: Seque
     }
 
 
-def _check_inputs(job: Job, tables: Tables) -> None:
+def check_inputs(job: Job, tables: Tables) -> None:
     """See that a network was trained on the images and folds that are here, which are kept with its version."""
     here = tables.digest_inputs(job)
     if other := [name for name, digest in job.inputs.items() if here[name] != digest]:

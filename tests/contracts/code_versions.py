@@ -127,9 +127,9 @@ def list_faults(root: Path) -> Iterator[str]:
             continue
         if found["version"] == recorded["version"]:
             yield (
-                f"{', '.join(changed or ['a source'])} changed, and the version of `{name}` "
-                f"in {COMPONENTS[name][0]} is still {found['version']}. Do results stay the same, to the last bit? Then run {command} record`. Do "
-                f"they change? Then run {command} raise {name}`: finished jobs that use it are trained again."
+                f"{', '.join(changed or ['a source'])} changed, and the version of `{name}` in {COMPONENTS[name][0]} "
+                f"is still {found['version']}. Do results stay the same, to the last bit? Then run {command} record`. "
+                f"Do they change? Then run {command} raise {name}`: finished jobs that use it are trained again."
             )
         else:
             was = recorded["version"]

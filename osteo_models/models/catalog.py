@@ -30,7 +30,7 @@ class Entry:
     """One architecture: `builder(generator, **spec)` makes it, `spec` holds its settings and their defaults.
 
     Attributes:
-        versions: Of the code that computes its results, by name: raised where that code changes what comes out.
+        versions: Versions of the code that computes its results, by name; raised when that code changes results.
         check: Looks at a spec for less than building costs; None: building is the check.
         marked_by: A spec key by which any name that is not in the catalogue is this architecture.
     """

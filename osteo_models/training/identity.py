@@ -58,11 +58,11 @@ def digest_inputs(hashes: npt.NDArray[np.uint8], folds: Sequence[FoldRows]) -> d
     """Hashes of what the trials of a job or study read; images that none of them reads do not count.
 
     Args:
-        hashes: Of all images, from `hash_images`.
-        folds: The rows of each fold.
+        hashes: Hash of each image of the table, from `hash_images`.
+        folds: Rows of each fold.
 
     Returns:
-        `images`: Of the images that are trained or tested on. `folds`: Of which of them train and test in which fold.
+        `images`: hash of the images that are trained or tested on. `folds`: hash of their distribution over the folds.
     """
     parts = [rows for fold in folds for rows in (fold.train, fold.test)]
     used = np.unique(np.concatenate([rows.ravel() for rows in parts]))

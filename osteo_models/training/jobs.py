@@ -37,7 +37,7 @@ class Job:
         threads: Of one trial; the order of sums, and so the last bits of a result, hang on them.
         device: `cpu` or `cuda`.
         inputs: Hashes of the images and of the rows of its folds, from `digest_inputs`.
-        versions: Of the code that computes its result, from `list_versions`.
+        versions: Versions of the code that computes its result, from `list_versions`.
         start: Of a pretrained network; None for all others.
     """
 
@@ -81,7 +81,7 @@ class Job:
 
 
 class InputTables(Interface):
-    """What jobs read, by its content; `Tables` are such."""
+    """The content of what jobs read; `Tables` has it."""
 
     def digest_images(self) -> str:
         """A hash of all images."""

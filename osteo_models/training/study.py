@@ -40,7 +40,7 @@ class Design:
     Attributes:
         recipe: With the precision resolved, and the budget's epochs.
         inputs: Hashes of the development set and of its folds, from `Development.digest_inputs`.
-        versions: Of the code that computes what it finds, from `list_search_versions`.
+        versions: Versions of the code that computes what it finds, from `list_search_versions`.
     """
 
     space: SearchSpace

@@ -27,7 +27,7 @@ class Tables:
     """The tables that all jobs read; row i of `splits` is image i of the prepared array.
 
     Attributes:
-        splits_md5: Of splits.csv, as DVC records it.
+        splits_md5: MD5 of splits.csv, as DVC records it.
     """
 
     splits: pd.DataFrame

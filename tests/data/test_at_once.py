@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from osteo_models.data import pseudonyms
 from osteo_models.data.intake.dataset import Staging
 from osteo_models.data.intake.importer import _keep_names, import_source
 from osteo_models.data.intake.ledger import Ledger
@@ -157,6 +158,18 @@ def test_a_data_set_that_was_made_meanwhile_with_another_key_gets_nobody_twice(s
     import_source(source, tmp_path / "clinical.csv", tmp_path / "data", Pseudonyms(bytes(32)))
     assert "the data set was made with another key" in waiting.finish()
     assert not holds(tmp_path / "data", FIRST)
+
+
+def test_a_key_that_another_import_makes_first_is_kept(tmp_path, monkeypatch):
+    made, make = list[str](), pseudonyms._make_key
+
+    def make_after_another(path: Path) -> None:
+        make(path)
+        made.append(path.read_text())
+        make(path)
+
+    monkeypatch.setattr(pseudonyms, "_make_key", make_after_another)
+    assert [load_key(tmp_path / "keys" / "key", data=tmp_path / "data").key.hex() + "\n"] == made
 
 
 def test_imports_that_make_the_key_at_once_use_one_key(tmp_path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from osteo_models.settings import load_settings
+from osteo_models.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from osteo_models.data.differences import Difference
@@ -61,11 +61,11 @@ def import_(
     from osteo_models.data.intake.importer import import_source
     from osteo_models.data.intake.refusal import REASONS
     from osteo_models.data.pseudonyms import load_key
-    from osteo_models.data.splits import keep_places
+    from osteo_models.data.splits import KEPT_SPLITS
     from osteo_models.progress import Progress
 
     settings = load_settings()
-    require_splits(settings.root, out)
+    require_splits(settings.root, out)  # an import may take hours: what is missing is reported first
     key = key or settings.key_file
     quiet = {"on_judged": _silent, "on_written": _silent} if as_json else {}
     shown = quiet or {"on_judged": Progress("headers judged"), "on_written": Progress("images written")}
@@ -77,9 +77,9 @@ def import_(
         pictures=pictures,
         names=key.expanduser().with_suffix(".names.csv"),
         workers=workers,
+        on_built=lambda built: _keep_places(settings, out, built),
         **shown,
     )
-    kept = keep_places(settings.artifacts / "splits" / "splits.csv", out)
     if as_json:
         click.echo(json.dumps(asdict(found)))
         return
@@ -89,7 +89,7 @@ def import_(
     click.echo(
         f"{found.images:,} images, {found.added:,} of them new; {found.look_alikes:,} look like another patient's"
     )
-    if kept:
+    if (out / KEPT_SPLITS).is_file():
         click.echo("everybody who has a place in the splits keeps it (splits.csv of the data set)")
     if found.accepted:
         click.echo(f"next: `dvc add {out}`, commit {out}.dvc, `dvc repro`")
@@ -97,6 +97,15 @@ def import_(
         click.echo(f"nothing was accepted: {out / 'intake.csv'} has the reason of every file")
     if found.reasons.get("not_in_table", 0) == found.inputs:
         click.echo(f"patient_id of {clinical} must be what the files have as Patient ID (0010,0020)")
+
+
+def _keep_places(settings: Settings, data: Path, built: Path) -> None:
+    """Copy the splits into the successor of a data set, so that each patient keeps the place in them."""
+    from osteo_models.data.history import require_splits
+    from osteo_models.data.splits import keep_places
+
+    require_splits(settings.root, data)
+    keep_places(settings.artifacts / "splits" / "splits.csv", built)
 
 
 def _silent(done: int, total: int) -> None:
@@ -161,20 +170,23 @@ def diff(before: str, after: str | None, html: Path | None, as_json: bool) -> No
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def withdraw(patient: str, as_json: bool) -> None:
     """Take PATIENT out of the data set, record the next revision, and list the versions to retrain."""
-    from osteo_models.data.history import require_splits
     from osteo_models.data.revisions import read_data_digest, run_dvc
-    from osteo_models.data.splits import keep_places
     from osteo_models.data.withdrawal import withdraw_patient
     from osteo_models.params import load_params
 
     settings = load_settings()
     params = load_params(settings.root / "params.yaml")
     folder = settings.root / params.data.path
-    require_splits(settings.root, folder)
-    taken = withdraw_patient(folder, patient)
-    keep_places(settings.artifacts / "splits" / "splits.csv", folder)
-    run_dvc(settings.root, ["add", "--quiet", params.data.path])
-    digest = read_data_digest(settings.root, params.data.path) or ""
+    digests: list[str | None] = []
+
+    def record() -> None:
+        run_dvc(settings.root, ["add", "--quiet", params.data.path])
+        digests.append(read_data_digest(settings.root, params.data.path))
+
+    taken = withdraw_patient(
+        folder, patient, on_built=lambda built: _keep_places(settings, folder, built), record=record
+    )
+    digest = digests[0] or ""
     seen = _versions_that_saw(patient)
     if as_json:
         click.echo(json.dumps(asdict(taken) | {"md5": digest, "versions": seen}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from osteo_models.data.origin import check_origin
 from osteo_models.data.revisions import check_data, read_data_digest, run_dvc, start_dvc
 from osteo_models.errors import GateRefused, InputError, OsteoError, StaleDataError, StoreError
 from osteo_models.params import Params, load_params
+from osteo_models.processes import hold_lock
 from osteo_models.settings import ERROR_FILE, Settings
 
 Say = Callable[[str], None]
@@ -100,13 +100,8 @@ def only_one(state: Path) -> Iterator[None]:
         OsteoError: Another one holds it.
     """
     state.mkdir(parents=True, exist_ok=True)
-    with (state / "demo.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OsteoError(
-                "another `osteo` command is at work here", where=str(state), remedy="wait for it"
-            ) from None
+    found = "another `osteo` command is at work here"
+    with hold_lock(state / "demo.lock", seconds=0, where=str(state), found=found, remedy="wait for it"):
         yield
 
 

@@ -71,18 +71,35 @@ def is_full(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def hold_lock(path: Path) -> Iterator[None]:
-    """Hold a lock between processes.
+def hold_lock(
+    path: Path,
+    *,
+    seconds: float = LOCK_SECONDS,
+    where: str = "",
+    found: str = "another process keeps the lock",
+    remedy: str = "end the process that holds it, then run the command again",
+) -> Iterator[None]:
+    """Hold a lock between processes; its file stays.
+
+    Args:
+        path: The lock file, in a folder that is neither removed nor renamed.
+        seconds: How long to wait for another process; by default longer than any start or migration takes.
+        where: What the lock guards, for the error; the lock file by default.
+        found: What the error says.
+        remedy: What the error advises.
 
     Raises:
-        StoreError: Another process keeps it for longer than any start or migration takes.
+        StoreError: Another process keeps it.
     """
+    lock = filelock.FileLock(path)
     try:
-        with filelock.FileLock(path, timeout=LOCK_SECONDS):
-            yield
+        lock.acquire(timeout=seconds)
     except filelock.Timeout:
-        remedy = "end the process that holds it, then run the command again"
-        raise StoreError("another process keeps the lock", where=str(path), remedy=remedy) from None
+        raise StoreError(found, where=where or str(path), remedy=remedy) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def find_port(preferred: int, taken: Container[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import asdict
@@ -69,17 +70,19 @@ def gc(dry_run: bool, older_than: float, run_id: str | None, as_json: bool) -> N
     """Remove what neither a version nor the current artifacts can reach.
 
     That is: results of jobs that no longer count, files of deleted runs, models that never became a version, stored
-    features of other networks or data, and folders that a killed command left half-made.
+    features of other networks or data, and what a killed command left in the state folder.
     """
+    from osteo_models.demo import only_one
     from osteo_models.registry.garbage import delete_run, find_garbage, remove_garbage
 
-    tracking, settings, seconds = _tracking(), load_settings(), older_than * 3600
-    data = _params().data.path
-    if run_id:
-        delete_run(tracking, run_id, dry_run=dry_run)
-    found = find_garbage(tracking, settings, data, older_than_seconds=seconds)
-    if not dry_run:
-        remove_garbage(tracking, settings, found)
+    tracking, settings = _tracking(), load_settings()
+    # Stages that begin meanwhile could use again what was found to be of no use.
+    with contextlib.nullcontext() if dry_run else only_one(settings.state):
+        if run_id:
+            delete_run(tracking, run_id, dry_run=dry_run)
+        found = find_garbage(tracking, settings, older_than_seconds=older_than * 3600)
+        if not dry_run:
+            remove_garbage(tracking, settings, found)
     if as_json:
         click.echo(json.dumps([asdict(item) for item in found], default=str))
         return

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from osteo_models.data.revisions import hash_md5, run_dvc
+from osteo_models.data.revisions import hash_md5
+from osteo_models.errors import OsteoError
 
 OBJECTS: Final = Path("files") / "md5"  # below DVC's cache
 FOLDER: Final = ".dir"  # ends the MD5 of a folder, whose object lists its files
@@ -19,14 +20,25 @@ OBJECT_NAME: Final = re.compile(r"[0-9a-f]{30}(\.dir)?")
 
 
 def find_cache(root: Path) -> Path | None:
-    """Where DVC keeps its objects, by its own word; None where the project is not under DVC.
+    """DVC's cache, as DVC resolves it from all its configuration files; None where the folder is not under DVC.
+
+    Args:
+        root: A folder of the DVC repository.
 
     Raises:
-        OsteoError: DVC cannot say it.
+        OsteoError: The configuration of DVC is wrong.
     """
-    if not (root / ".dvc").is_dir():
+    from dvc.exceptions import DvcException, NotDvcRepoError  # takes a third of a second
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            return Path(repo.cache.local_cache_dir)
+    except NotDvcRepoError:
         return None
-    return root / run_dvc(root, ["cache", "dir"]).stdout.strip()
+    except DvcException as error:
+        remedy = "`dvc config --list --show-origin` lists where each value comes from"
+        raise OsteoError(f"DVC cannot be used: {error}", where=str(root), remedy=remedy) from error
 
 
 def find_damage(cache: Path) -> Iterator[str]:

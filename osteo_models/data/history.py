@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from osteo_models.data.cache import find_cache
 from osteo_models.data.frames import read_frame
-from osteo_models.data.revisions import run_dvc
 from osteo_models.errors import InputError, StoreError
 
 SPLITS = "artifacts/splits/splits.csv"
@@ -59,7 +59,7 @@ def load_revision(root: Path, data: str, name: str | None = None) -> Revision:
     """A revision by git's name for it; without one, what is recorded on disk.
 
     Raises:
-        InputError: git knows no such revision, or it records no data set.
+        InputError: git knows no such revision, or it records no data set; or the project is not under DVC.
         StoreError: The DVC cache does not hold it.
     """
     record = _read_yaml(root, f"{data}.dvc", name)
@@ -68,7 +68,9 @@ def load_revision(root: Path, data: str, name: str | None = None) -> Revision:
     except (KeyError, IndexError, TypeError):
         found = f"{data}.dvc records no data set"
         raise InputError(found, where=name or "workspace", allowed="a revision made after `dvc add`") from None
-    cache = Path(run_dvc(root, ["cache", "dir"]).stdout.strip())
+    cache = find_cache(root)
+    if cache is None:
+        raise InputError("not under DVC", where=str(root), remedy="run `dvc init`, then record the data set")
     listed = json.loads(_locate_object(cache, digest, f"{name or 'workspace'}: {data}").read_bytes())
     files = {str(entry["relpath"]): str(entry["md5"]) for entry in listed}
     return Revision(name or "workspace", digest, files, _read_splits(root, data, digest, name, cache), cache)

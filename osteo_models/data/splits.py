@@ -154,27 +154,21 @@ def extend_splits(images: pd.DataFrame, splits: Splits, kept: pd.DataFrame) -> p
     return table[list(SPLIT_COLUMNS)]
 
 
-def keep_places(table: Path, data: Path) -> bool:
+def keep_places(table: Path, data: Path) -> None:
     """Write the splits made last into a data set that has grown or shrunk, so that nobody moves.
 
     Args:
         table: splits.csv as the `splits` stage wrote it; it may not exist, or be of another data set.
-        data: The data set.
-
-    Returns:
-        Whether there were any.
+        data: The successor of the data set, while it is built.
     """
     if not table.exists():
-        return False
+        return
     splits = read_frame(table)
     here = {path.name for path in (data / "dicom").iterdir()} if (data / "dicom").is_dir() else set()
     splits = splits[splits["patient_id"].isin(here)]
-    if splits.empty:
-        return False
-    partial = data / f".{KEPT_SPLITS}"
-    splits.to_csv(partial, index=False)
-    partial.replace(data / KEPT_SPLITS)
-    return True
+    if not splits.empty:
+        (data / KEPT_SPLITS).unlink(missing_ok=True)  # it may be a link to the file of the data set
+        splits.to_csv(data / KEPT_SPLITS, index=False)
 
 
 def _fill_folds(table: pd.DataFrame, group: pd.DataFrame, column: str, unit: str, folds: int) -> None:

@@ -1,24 +1,16 @@
-"""Taking a person out of the data set, whose consent is withdrawn: images, rows, and no way back in.
-
-The data set without the person is built beside the old one and exchanged for it, so that none is ever half withdrawn.
-"""
+"""Taking a person out of the data set, whose consent is withdrawn: images, rows, and no way back in."""
 
 from __future__ import annotations
 
-import csv
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from osteo_models.data.intake.dataset import Staging
+from osteo_models.data.staging import IMAGES, Staging, read_rows, write_rows
 from osteo_models.errors import InputError
 
 WITHDRAWN = "withdrawn.csv"
 TABLES = ("clinical.csv", "intake.csv", "images.csv", "splits.csv")
-
-Row = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -30,99 +22,71 @@ class Withdrawal:
     rows: int
 
 
-def withdraw_patient(data: Path, patient_id: str) -> Withdrawal:
+def withdraw_patient(
+    data: Path,
+    patient_id: str,
+    *,
+    on_built: Callable[[Path], object] = lambda _: None,
+    record: Callable[[], object] = lambda: None,
+) -> Withdrawal:
     """Take a person out of the data set on disk; a later import refuses the person's images.
 
-    An import that was killed on the way starts anew next time: what it holds ready may be the person's.
+    An import that was killed begins from the start next time: it may hold images of the person.
 
     Args:
         data: The data set.
         patient_id: The pseudonym.
+        on_built: Called with the folder of the successor before it takes the place of the data set.
+        record: Called at the end, before another process may change the data set; also where the person was taken
+            out before.
 
     Returns:
         What was taken out: nothing, where it was done before.
 
     Raises:
         InputError: The data set does not know this person; nothing was changed.
-        OsteoError: An import is at work.
+        OsteoError: Another command is changing the data set.
     """
     staging = Staging(data)
-    staging.recover()
-    rows, images = _find(data, patient_id)
-    known = read_withdrawn(data)
-    if not rows and images is None:
-        if patient_id in known:
-            return Withdrawal(patient_id, 0, 0)
-        raise InputError(f"no person {patient_id!r}", where=str(data), remedy="see patient_id in clinical.csv")
     with staging.lock():
-        for folder in (staging.building, staging.ready):
-            shutil.rmtree(folder, ignore_errors=True)
-        gone = data / "dicom" / patient_id
-        shutil.copytree(
-            data,
-            staging.building,
-            copy_function=_link,
-            symlinks=True,
-            ignore=lambda folder, names: {gone.name} & set(names) if Path(folder) == gone.parent else set(),
-        )
-        withdrawn = [{"patient_id": name} for name in sorted(known | {patient_id})]
-        _write(staging.building / WITHDRAWN, ["patient_id"], withdrawn)
-        for path in (staging.building / name for name in TABLES):
-            if path.exists():
-                _rewrite(path, lambda row: not _is_of(row, patient_id))
-        staging.building.rename(staging.ready)
-        staging.exchange()
+        known = read_withdrawn(staging.out)
+        rows, images = _count(staging.out, patient_id)
+        if not rows and images is None and patient_id not in known:
+            raise InputError(f"no person {patient_id!r}", where=str(data), remedy="see patient_id in clinical.csv")
+        if rows or images is not None:
+            with staging.build() as built:
+                staging.copy(without=patient_id)
+                _remove_rows(built, patient_id)
+                withdrawn = [{"patient_id": name} for name in sorted(known | {patient_id})]
+                write_rows(built / WITHDRAWN, ["patient_id"], withdrawn)
+                on_built(built)
+        else:
+            staging.clear()
+        record()
     return Withdrawal(patient_id, images or 0, rows)
-
-
-def _find(data: Path, patient_id: str) -> tuple[int, int | None]:
-    """How many table rows and image files of a person there are; None where there is no folder of images."""
-    if not patient_id or patient_id in (".", "..") or Path(patient_id).name != patient_id:
-        return 0, None
-    folder = data / "dicom" / patient_id
-    rows = sum(_count(data / name, patient_id) for name in TABLES if (data / name).exists())
-    return rows, sum(1 for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else None
 
 
 def read_withdrawn(data: Path) -> set[str]:
     """Pseudonyms of the people who were taken out."""
-    path = data / WITHDRAWN
-    if not path.exists():
-        return set()
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["patient_id"] for row in csv.DictReader(file)}
+    return {row["patient_id"] for row in read_rows(data / WITHDRAWN)}
 
 
-def _is_of(row: Row, patient_id: str) -> bool:
+def _count(data: Path, patient_id: str) -> tuple[int, int | None]:
+    """How many table rows and image files of a person there are; None where there is no folder of images."""
+    if not patient_id or patient_id in (".", "..") or Path(patient_id).name != patient_id:
+        return 0, None
+    folder = data / IMAGES / patient_id
+    rows = sum(_is_of(row, patient_id) for name in TABLES for row in read_rows(data / name))
+    return rows, sum(1 for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else None
+
+
+def _remove_rows(data: Path, patient_id: str) -> None:
+    for path in (data / name for name in TABLES):
+        rows = read_rows(path)
+        kept = [row for row in rows if not _is_of(row, patient_id)]
+        if len(kept) < len(rows):
+            write_rows(path, list(rows[0]), kept)
+
+
+def _is_of(row: dict[str, str], patient_id: str) -> bool:
     return row.get("patient_id") == patient_id or row.get("path", "").split("/")[0] == patient_id
-
-
-def _count(path: Path, patient_id: str) -> int:
-    with path.open(newline="", encoding="utf-8") as file:
-        return sum(_is_of(row, patient_id) for row in csv.DictReader(file))
-
-
-def _rewrite(path: Path, keep: Callable[[Row], bool]) -> None:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        fields, rows = list(reader.fieldnames or []), [row for row in reader if keep(row)]
-    _write(path, fields, rows)
-
-
-def _write(path: Path, fields: list[str], rows: list[Row]) -> None:
-    """A new file in the old one's place: that one has other names, in the old data set or in DVC's cache."""
-    partial = path.with_name(f".{path.name}")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fields, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
-
-
-def _link(source: str, target: str) -> str:
-    """A second name for a file; a copy where the file system has none."""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:
-        shutil.copy2(source, target, follow_symlinks=False)
-    return target

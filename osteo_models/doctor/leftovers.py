@@ -14,24 +14,26 @@ from typing import Final
 
 import psutil
 
+from osteo_models.data.staging import Staging
 from osteo_models.doctor.ailment import Ailment, Check, Project
 from osteo_models.processes import NOT_RUNNING
 from osteo_models.settings import Settings
 
 RAY_BYTES: Final = 10**9  # logs of that many old sessions are worth a word
 RAY_PROGRAMS: Final = ("raylet", "gcs_server")
+QUIET_SECONDS: Final = 3600.0
 RAY_TITLE: Final = "ray::"  # of agents and workers; it stands in the place of their command line
-QUIET_SECONDS: Final = 3600.0  # a folder that nobody wrote to for so long is nobody's work
 
 
 def check_half_made(project: Project) -> Iterator[Ailment]:
-    """Folders beside the data set that a killed command left half-made."""
-    data = project.data
-    for path in sorted(data.parent.glob(f".{data.name}.*")):
-        if path.is_dir() and time.time() - path.stat().st_mtime > QUIET_SECONDS:
-            yield Ailment(
-                str(path), "a killed command left it half-made", f"rm -r {path}", lambda path=path: _remove(path)
-            )
+    """What a killed import, withdrawal or `osteo data synth` left beside the data set."""
+    staging = Staging(project.data)
+    for path in staging.find_leftovers():
+        # An import that was killed just now will be given again; a data set that was moved aside must not wait.
+        if path == staging.building.parent and time.time() - _newest(path) < QUIET_SECONDS:
+            continue
+        remedy = "give that command again: it continues; or `osteo doctor --fix` removes what is left"
+        yield Ailment(str(path), "a killed command left it", remedy, lambda: _clear(staging))
 
 
 def check_ray(project: Project) -> Iterator[Ailment]:
@@ -98,6 +100,16 @@ def _is_within(process: psutil.Process, settings: Settings) -> bool:
 
 def _temporary() -> Path:
     return Path(tempfile.gettempdir()).resolve()
+
+
+def _clear(staging: Staging) -> str:
+    with staging.lock():  # which first completes an exchange that was cut short: what is left may be the only copy
+        staging.clear()
+    return "removed"
+
+
+def _newest(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
 
 
 def _measure(folder: Path) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import psutil
 
+from osteo_models.data.staging import Staging
 from osteo_models.doctor.ailment import Ailment, Check, Project
 from osteo_models.errors import OsteoError
 
@@ -59,7 +60,8 @@ def check_stopped(project: Project) -> Iterator[Ailment]:
     if not KERNEL_LOCKS.exists():
         return
     state = project.settings.state
-    paths = {path.stat().st_ino: path for pattern in OURS for path in state.glob(pattern)}
+    files = [*(path for pattern in OURS for path in state.glob(pattern)), Staging(project.data).lock_file]
+    paths = {path.stat().st_ino: path for path in files if path.exists()}
     for line in KERNEL_LOCKS.read_text(encoding="ascii").splitlines():
         # "1: FLOCK  ADVISORY  WRITE 4711 fe:00:16039951 0 EOF"; those that wait have an arrow in the second place.
         _, kind, _, _, holder, place, *_ = line.split()

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from osteo_models.doctor.ailment import Ailment, Check, Project
-from osteo_models.servers import running_servers, stop_servers
+from osteo_models.servers import forget_servers, running_servers
 from osteo_models.servers.local import MLFLOW_HEALTH, PREFECT_HEALTH
 
 HEALTH: Final = {"mlflow": MLFLOW_HEALTH, "prefect": PREFECT_HEALTH, "s3": "/status"}
@@ -136,7 +136,7 @@ def _read_names(folder: Path) -> list[str]:
 
 
 def _forget(folder: Path) -> str:
-    stop_servers(folder)
+    forget_servers(folder)  # and not one that was started since the check
     return "forgotten; `osteo up` starts it again"
 
 

@@ -49,6 +49,8 @@ def check_flows(project: Project) -> Iterator[Ailment]:
 
 
 def _end(tracking: Tracking, orphan: Orphan) -> str:
+    if orphan not in find_orphans(tracking):  # the same command was given again since the check, and goes on with it
+        return "a process works on it by now"
     end_orphans(tracking, [orphan])
     return "marked as KILLED"
 

@@ -57,13 +57,12 @@ def find_unreachable(edges: Mapping[str, Iterable[str]], roots: Iterable[str], n
     return set(nodes) - reached
 
 
-def find_garbage(tracking: Tracking, settings: Settings, data: str, *, older_than_seconds: float) -> list[Garbage]:
+def find_garbage(tracking: Tracking, settings: Settings, *, older_than_seconds: float) -> list[Garbage]:
     """What can be removed.
 
     Args:
         tracking: The store.
         settings: The environment.
-        data: Of the data set, relative to the project.
         older_than_seconds: What was written to since is left: somebody may be at work on it.
 
     Raises:
@@ -75,7 +74,7 @@ def find_garbage(tracking: Tracking, settings: Settings, data: str, *, older_tha
     found = [*_find_jobs(settings), *_find_features(settings)]
     found += [*_find_deleted(settings, runs), *_find_models(settings, models)]
     free = find_unreachable(edges, roots, (item.node for item in found))
-    found = [item for item in found if item.node in free] + list(_find_scratch(settings, data))
+    found = [item for item in found if item.node in free] + list(_find_scratch(settings))
     limit = time.time() - older_than_seconds
     made = {model.model_id: model.last_updated_timestamp / 1000 for model in models}
     return [item for item in found if max(made.get(item.model_id, 0.0), _newest(item.path)) <= limit]
@@ -93,11 +92,9 @@ def remove_garbage(tracking: Tracking, settings: Settings, garbage: Iterable[Gar
             with tracking.writing():
                 tracking.client.delete_logged_model(item.model_id)
         try:
-            if item.path and item.path != gone and item.path.is_relative_to(settings.state):
+            if item.path and item.path != gone:
                 gone.mkdir(exist_ok=True)
                 item.path.rename(gone / f"{time.time_ns()}-{number}")
-            elif item.path:  # scratch beside the data set may lie on another disk
-                shutil.rmtree(item.path)
         except OSError as error:
             raise OsteoError(f"cannot be removed ({error.strerror})", where=str(item.path)) from None
     shutil.rmtree(gone, ignore_errors=True)
@@ -201,11 +198,9 @@ def _find_models(settings: Settings, models: Iterable[LoggedModel]) -> Iterator[
             yield Garbage(f"model {model.model_id}", what, own, _size(own) if own else 0, model.model_id)
 
 
-def _find_scratch(settings: Settings, data: str) -> Iterator[Garbage]:
+def _find_scratch(settings: Settings) -> Iterator[Garbage]:
     """Folders that a killed command left half-made, and Ray Tune's own state, which is never read again."""
-    folder = (settings.root / data).parent
     patterns = [
-        (folder, f".{Path(data).name}.*", "half-made"),
         (settings.state, "reproduce-*", "half-made"),
         (settings.state, GONE, "half removed"),
         (settings.state / "ray", "*", "Ray Tune's state of"),

@@ -4,8 +4,8 @@
 here says how one kind of server is started; `launch` starts, finds again and stops whatever it is given.
 """
 
-from osteo_models.servers.launch import running_servers, stop_servers
+from osteo_models.servers.launch import forget_servers, running_servers, stop_servers
 from osteo_models.servers.local import find_prefect, start_servers
 from osteo_models.servers.scoring import serve_model
 
-__all__ = ["find_prefect", "running_servers", "serve_model", "start_servers", "stop_servers"]
+__all__ = ["find_prefect", "forget_servers", "running_servers", "serve_model", "start_servers", "stop_servers"]

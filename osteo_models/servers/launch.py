@@ -116,6 +116,16 @@ def stop_servers(folder: Path) -> list[Server]:
         return running
 
 
+def forget_servers(folder: Path) -> None:
+    """Stop what is left of servers whose first process has ended, and forget them; those that run are kept."""
+    folder = folder.absolute()
+    with hold_lock(folder / "servers.json.lock"):
+        known = _read(folder)
+        ended = [server for server in known if server.pid not in find_living(server)]
+        stop_groups(ended)
+        _write(folder, [server for server in known if server not in ended])
+
+
 def running_servers(folder: Path) -> list[Server]:
     """The servers whose first process lives; one that was killed in parts is not running."""
     return [server for server in _read(folder.absolute()) if server.pid in find_living(server)]

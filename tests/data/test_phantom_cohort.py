@@ -178,7 +178,7 @@ def test_an_interrupted_run_leaves_what_was_there(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         synthesize_cohort(out, seed=SEED, scale="small", workers=1, overwrite=True, progress=stop)
-    assert [file.name for file in tmp_path.rglob("*")] == ["data", "old.txt"]
+    assert [file.name for file in tmp_path.rglob("*")] == ["data", ".data.lock", "old.txt"]
 
 
 def test_overwriting_replaces_everything(tmp_path, monkeypatch):
@@ -187,7 +187,7 @@ def test_overwriting_replaces_everything(tmp_path, monkeypatch):
     (out / "old.txt").write_text("old")
     monkeypatch.setattr(cohort, "_write_person", lambda person, folder, seed: person.slices)
     synthesize_cohort(out, seed=SEED, scale="small", workers=1, overwrite=True)
-    assert sorted(file.name for file in tmp_path.rglob("*")) == ["clinical.csv", "data"]
+    assert sorted(file.name for file in tmp_path.rglob("*")) == [".data.lock", "clinical.csv", "data"]
 
 
 def test_a_file_in_the_way_is_refused(tmp_path):

@@ -41,7 +41,7 @@ def test_a_withdrawn_person_leaves_nothing_and_cannot_come_back(data):
     assert read_withdrawn(data) == {first}
     assert withdraw_patient(data, first) == Withdrawal(first, 0, 0)
     assert withdraw_patient(data, second).images == 1 and read_withdrawn(data) == set(PEOPLE)
-    assert [path.name for path in data.parent.iterdir()] == ["data"]
+    assert {path.name for path in data.parent.iterdir()} == {"data", ".data.lock"}
 
 
 @pytest.mark.parametrize("wrong", ["nobody", "../data", "", ".", "dicom/aaaaaaaaaaaa"])
@@ -49,7 +49,7 @@ def test_nobody_is_an_error_and_nothing_changes(data, wrong):
     before = hash_data(data)
     with pytest.raises(InputError, match=r"no person '.*'; see patient_id in clinical\.csv"):
         withdraw_patient(data, wrong)
-    assert hash_data(data) == before and [path.name for path in data.parent.iterdir()] == ["data"]
+    assert hash_data(data) == before and not any(path.is_dir() for path in data.parent.glob(".*"))
 
 
 def die_before(step: int) -> None:
@@ -83,7 +83,8 @@ def test_killed_anywhere_nobody_is_half_withdrawn(data):
             withdraw_patient(data, PEOPLE[0])
             os._exit(0)
         ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        Staging(data).recover()
+        with Staging(data).lock():
+            pass
         seen.append(hash_data(data))
         withdraw_patient(data, PEOPLE[0])
         assert hash_data(data) == after
@@ -92,14 +93,43 @@ def test_killed_anywhere_nobody_is_half_withdrawn(data):
         assert ended == 9
     assert set(seen) == {before, after} and seen == sorted(seen, key=[before, after].index)
     assert len(seen) > 15
-    assert sorted(path.name for path in data.parent.iterdir()) == ["data", "kept"]
+    assert sorted(path.name for path in data.parent.iterdir()) == [".data.lock", "data", "kept"]
+
+
+def test_killed_anywhere_another_withdrawal_and_an_unfinished_import_bring_nobody_back(data):
+    """A withdrawal is killed before each step in turn; another person's is given, then the first one again."""
+    first, second = PEOPLE
+    ledger = Staging(data).ledger
+    kept = data.with_name("kept")
+    shutil.copytree(data, kept)
+    for step in itertools.count():
+        shutil.rmtree(data)
+        shutil.copytree(kept, data)
+        ledger.parent.mkdir()
+        ledger.write_text("an import that was killed, with the first person's images")
+        child = os.fork()
+        if child == 0:
+            die_before(step)
+            withdraw_patient(data, first)
+            os._exit(0)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if step % 2:
+            withdraw_patient(data, second)
+        withdraw_patient(data, first)
+        assert read_withdrawn(data) == {first, second} if step % 2 else read_withdrawn(data) >= {first}
+        assert not ledger.exists() and not (data / "dicom" / first).exists()
+        if ended == 0:
+            break
+        assert ended == 9
+    assert step > 15
 
 
 def test_an_import_at_work_is_not_disturbed_and_a_killed_one_brings_nobody_back(data):
     staging = Staging(data)
     with staging.lock():
+        staging.prepare()
         staging.ledger.touch()
-        with pytest.raises(OsteoError, match="another import is at work here"):
+        with pytest.raises(OsteoError, match="another command is changing the data set; wait for it"):
             withdraw_patient(data, PEOPLE[0])
         assert (data / "dicom" / PEOPLE[0]).exists() and staging.ledger.exists()
     withdraw_patient(data, PEOPLE[0])

@@ -14,7 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from osteo_models.data.intake.dataset import Staging
 from osteo_models.doctor import keys, leftovers
+from osteo_models.errors import OsteoError
 from tests.doctor.conftest import ask
 
 # What Ray's agents look like: a title that takes the place of the command line, and a log of the session held open.
@@ -106,14 +108,41 @@ def test_secrets_that_others_can_read(project, monkeypatch, mode) -> None:
         assert ask(keys.check_secrets, project) == []
 
 
-def test_half_made_folders(project) -> None:
-    made = project.settings.root / ".data.new-1"
-    made.mkdir()
-    assert ask(leftovers.check_half_made, project) == []  # somebody may be at it
-    os.utime(made, (time.time() - 7200,) * 2)
+def test_what_a_killed_import_left(project) -> None:
+    staging = Staging(project.data)
+    staging.prepare()
+    left = staging.ledger.parent
+    assert ask(leftovers.check_half_made, project) == []  # it was killed just now, and can be continued
+    for path in (*left.iterdir(), left):
+        os.utime(path, (time.time() - 7200,) * 2)
+    with staging.lock():
+        assert ask(leftovers.check_half_made, project) == []  # an import that takes hours is no leftover
     (found,) = ask(leftovers.check_half_made, project)
-    assert str(found) == f"{made}: a killed command left it half-made; rm -r {made}"
-    assert found.mend() == "removed" and not made.exists()
+    assert str(found) == (
+        f"{left}: a killed command left it; "
+        "give that command again: it continues; or `osteo doctor --fix` removes what is left"
+    )
+    with staging.lock(), pytest.raises(OsteoError, match="another command is changing the data set"):
+        found.mend()
+    assert left.exists()
+    assert found.mend() == "removed" and not left.exists()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_data_set_that_was_moved_aside_is_put_back_and_not_removed(project, whole) -> None:
+    """A command was killed between the two renames that exchange the data set for its successor."""
+    data, aside = project.data, project.data.with_name(".data.before")
+    (data / "clinical.csv").write_text("old")
+    os.utime(data, (time.time() - 7200,) * 2)
+    if whole:
+        ready = data.with_name(".data.importing") / "ready"
+        ready.mkdir(parents=True)
+        (ready / "clinical.csv").write_text("new")
+    data.rename(aside)
+    found, *_ = ask(leftovers.check_half_made, project)
+    assert found.where == str(aside)
+    assert found.mend() == "removed" and (data / "clinical.csv").read_text() == ("new" if whole else "old")
+    assert sorted(path.name for path in data.parent.glob(".data*")) == [".data.lock"]
 
 
 def test_logs_of_old_sessions(project, place, monkeypatch) -> None:

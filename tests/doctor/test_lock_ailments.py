@@ -168,9 +168,9 @@ def test_locks_of_dvc_of_its_other_kind_are_not_made_nor_broken(project, rwlock)
 
 
 @pytest.mark.skipif(not locks.KERNEL_LOCKS.exists(), reason="Linux says who holds a lock")
-@pytest.mark.parametrize("name", ["demo.lock", "cluster/start.lock"])
+@pytest.mark.parametrize("name", ["demo.lock", "cluster/start.lock", "../.data.lock"])
 def test_a_lock_whose_holder_was_stopped(project, name) -> None:
-    path = project.settings.state / name
+    path = Path(os.path.normpath(project.settings.state / name))
     path.parent.mkdir(exist_ok=True)
     assert ask(locks.check_stopped, project) == []
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE) as holder:

@@ -41,6 +41,12 @@ def test_servers_that_were_started(project, listener, silent, monkeypatch) -> No
     note_server(project, listener.url, 4_194_305)  # beyond the largest number of a process
     (ended,) = ask(servers.check_started, project)
     assert "`osteo up` started it, and it has ended; `osteo up` starts it again" in str(ended)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as started:  # since the check
+        note_server(project, listener.url, started.pid)
+        ended.mend()
+        assert started.poll() is None and ask(servers.check_started, project) == []
+        started.kill()
+    assert ask(servers.check_started, project) != []
     ended.mend()
     assert ask(servers.check_started, project) == []
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from osteo_models.cli import main
+from osteo_models.data.intake.dataset import Staging
 from tests.conftest import ROOT
 from tests.data.intake_files import as_bytes, clinical_table, make_dicom
 
@@ -86,6 +87,58 @@ def test_wrong_input_is_one_line_and_exit_2(project):
     (project / "data" / "dicom" / "x" / "Doe.dcm").write_bytes(as_bytes(make_dicom(PatientName="Doe^J")))
     said = osteo("data", "check", code=1)
     assert "file 1: its name is no pseudonym" in said and "(0010,0010): a name" in said and "Doe^J" not in said
+
+
+# `osteo` that stops when it has read the splits, before it writes them into the data set.
+STOPPING = """
+import sys
+import pandas
+from osteo_models.cli import main
+from osteo_models.data.intake.dataset import Staging
+write = pandas.DataFrame.to_csv
+def stop(self, path, **options):
+    if str(path).endswith("splits.csv"):
+        print("here", flush=True)
+        sys.stdin.readline()
+    return write(self, path, **options)
+pandas.DataFrame.to_csv = stop
+main(sys.argv[1:])
+"""
+
+
+def test_of_two_withdrawals_at_once_neither_writes_the_other_back(project):
+    osteo("data", "import", "../export", "--clinical", "../people.csv", "--workers", "1")
+    first, second, third = sorted(path.name for path in (project / "data" / "dicom").iterdir())
+    (project / "artifacts" / "splits").mkdir(parents=True)
+    rows = "".join(f"{patient}-mri-1,{patient}\n" for patient in (first, second, third))
+    (project / "artifacts" / "splits" / "splits.csv").write_text(f"image_id,patient_id\n{rows}")
+    command = [sys.executable, "-c", STOPPING, "data", "withdraw", first]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stopped:
+        assert stopped.stdout and stopped.stdout.readline() == "here\n"
+        CliRunner().invoke(main, ["data", "withdraw", second])  # done, or refused
+        stopped.communicate("\n")
+    assert stopped.returncode == 0
+    osteo("data", "withdraw", second)
+    tables = {path.name: path.read_text() for path in (project / "data").glob("*.csv")}
+    assert {name for name, text in tables.items() if first in text or second in text} == {"withdrawn.csv"}
+    assert first in tables["withdrawn.csv"] and second in tables["withdrawn.csv"] and third in tables["splits.csv"]
+    status = subprocess.run([sys.executable, "-m", "dvc", "status"], check=True, capture_output=True, text=True).stdout
+    assert "up to date" in status  # the data set on disk is the one that is recorded
+
+
+def test_neither_git_nor_dvc_sees_what_is_beside_the_data_set(project):
+    for name in (".gitignore", ".dvcignore"):
+        shutil.copyfile(ROOT / name, project / name)
+    (project / "data").mkdir()
+    with Staging(project / "data").lock():
+        staging = Staging(project / "data")
+        staging.prepare()
+        staging.copy()
+        (staging.building / "stray.dvc").write_text("no DVC file")
+        assert staging.lock_file.exists()
+        listed = subprocess.run(["git", "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True)
+        assert ".data." not in listed.stdout
+        subprocess.run([sys.executable, "-m", "dvc", "status"], check=True, capture_output=True)
 
 
 def test_nobody_is_moved_where_the_splits_are_only_recorded(project):

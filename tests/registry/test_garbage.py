@@ -42,7 +42,7 @@ def test_what_is_reached_is_never_garbage_and_all_else_is(edges, roots, nodes) -
 
 
 def collect(project, hours: float = 0.0):
-    return find_garbage(project.tracking, project.settings, "data", older_than_seconds=hours * 3600)
+    return find_garbage(project.tracking, project.settings, older_than_seconds=hours * 3600)
 
 
 def add_job(project, key: str, *, finished: bool = True) -> Path:
@@ -67,14 +67,14 @@ def test_unreachable_things_go_and_the_version_stays_whole(project) -> None:
     (project.root / "page.html").write_text("page")
     project.tracking.log_artifact(dead.run_id, project.root / "page.html")
     client.delete_run(dead.run_id)
-    for name in ("features/" + "d" * 32 + ".npy", "reproduce-x/f", "ray/job/state.json", "../.data.x/new/f"):
+    for name in ("features/" + "d" * 32 + ".npy", "reproduce-x/f", "ray/job/state.json"):
         (state / name).parent.mkdir(parents=True, exist_ok=True)
         (state / name).write_text("x")
     dead_files = Path(dead.artifact_uri.removeprefix("file://"))
     found = collect(project)
     assert {item.path for item in found} == {
         *(old, dead_files, state / "features" / f"{'d' * 32}.npy"),
-        *(state / "reproduce-x", state / "ray" / "job", project.root / ".data.x"),
+        *(state / "reproduce-x", state / "ray" / "job"),
     }
     assert all(item.bytes > 0 for item in found)
     assert dead_files.exists()  # so far it was only said

@@ -10,9 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from osteo_models.cli import main
+from osteo_models.doctor import Project, work
 from osteo_models.processes import is_gone, name_process
 from osteo_models.registry.orphans import end_orphans, find_orphans
-from osteo_models.registry.runs import PROCESS_TAG
+from osteo_models.registry.runs import JOB_TAG, PROCESS_TAG
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.settings import load_settings
 
@@ -61,6 +62,17 @@ def test_a_run_whose_process_is_gone(here, make_job, fold) -> None:
     assert json.loads(osteo("doctor", "--fix", "--json")) == {"done": [], "findings": []}
     end_orphans(tracking, find_orphans(tracking, ended={name_process()}))
     assert tracking.client.get_run(living).info.status == "KILLED"
+
+
+def test_a_run_that_a_process_took_up_since_the_check_is_not_marked(here, make_job) -> None:
+    settings = load_settings()
+    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+    run = tracking.begin_job(make_job())
+    tracking.client.set_tag(run, PROCESS_TAG, f"{platform.node()}:1:12.00")
+    (found,) = work.check_runs(Project(settings, None, tracking, None))
+    tracking.begin_job(make_job(key=tracking.client.get_run(run).data.tags[JOB_TAG]))
+    assert found.mend() == "a process works on it by now"
+    assert tracking.client.get_run(run).info.status == "RUNNING"
 
 
 def test_a_store_that_cannot_be_opened_is_one_finding_among_others(here, monkeypatch) -> None:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from osteo_models.cli import main
 from osteo_models.data.frames import read_frame
+from osteo_models.demo import only_one
 
 NAME = "osteo-unimodal-mri"
 
@@ -49,12 +50,15 @@ def test_verify_counts_its_findings_and_exits_1(osteo, project) -> None:
 
 def test_gc_says_first_and_removes_then(osteo, project) -> None:
     assert osteo("gc") == "0 items, 0.0 MB freed\n"
-    scratch = project.root / ".data.abc"
-    (scratch / "new").mkdir(parents=True)
-    (scratch / "new" / "clinical.csv").write_text("x" * 100_000)
+    scratch = project.settings.state / "reproduce-abc"
+    scratch.mkdir()
+    (scratch / "clinical.csv").write_text("x" * 100_000)
     assert osteo("gc") == "0 items, 0.0 MB freed\n"  # younger than a day
     said = osteo("gc", "--older-than", "0", "--dry-run")
-    assert said == "  half-made .data.abc: 0.1 MB\n1 items, 0.1 MB would be freed\n" and scratch.exists()
+    assert said == "  half-made reproduce-abc: 0.1 MB\n1 items, 0.1 MB would be freed\n" and scratch.exists()
+    with only_one(project.settings.state):  # stages that run may begin to use it
+        assert "another `osteo` command is at work here" in osteo("gc", "--older-than", "0", code=1)
+        assert osteo("gc", "--older-than", "0", "--dry-run") == said and scratch.exists()
     (item,) = json.loads(osteo("gc", "--older-than", "0", "--json"))
     assert item["path"] == str(scratch) and not scratch.exists()
     said = osteo("gc", "--run", project.version.run_id, code=1)

@@ -14,7 +14,7 @@ from pebble import ProcessPool
 
 from osteo_models.data.clinical import read_clinical
 from osteo_models.data.deidentify import Person, clean_clinical, pool_age
-from osteo_models.data.intake.dataset import Outcome, Staging, finish_dataset
+from osteo_models.data.intake.dataset import Outcome, finish_dataset
 from osteo_models.data.intake.ledger import Ledger
 from osteo_models.data.intake.pictures import read_pictures
 from osteo_models.data.intake.reading import Task, Written, judge_headers, write_images
@@ -23,8 +23,10 @@ from osteo_models.data.intake.refusal import Refusal
 from osteo_models.data.intake.sources import SOURCES, Input, list_inputs
 from osteo_models.data.intake.workers import Batch, batch_by_size, open_workers, run_batches
 from osteo_models.data.pseudonyms import Pseudonyms, check_key, describe_key
+from osteo_models.data.staging import Staging
 from osteo_models.data.withdrawal import read_withdrawn
 from osteo_models.errors import InputError
+from osteo_models.processes import hold_lock
 from osteo_models.terms import Modality
 
 SERIES_SECONDS = 120.0  # for the files of one axial series
@@ -43,6 +45,7 @@ def import_source(
     workers: int = 1,
     on_judged: Progress = lambda *_: None,
     on_written: Progress = lambda *_: None,
+    on_built: Callable[[Path], object] = lambda _: None,
 ) -> Outcome:
     """Import a folder or zip archive into a data set.
 
@@ -56,20 +59,22 @@ def import_source(
         workers: Processes that read.
         on_judged: Told of inputs whose header was judged.
         on_written: Told of inputs that were written or refused.
+        on_built: Called with the folder of the successor before it takes the place of the data set.
 
     Raises:
         InputError: The source or a table cannot be used; nothing was changed.
+        OsteoError: Another command is changing the data set.
     """
     if source.resolve() == out.resolve() or source.resolve().is_relative_to(out.resolve()):
         raise InputError("the source lies within the data set", where=str(source), remedy="name another --out")
-    check_key(out, pseudonyms)
     table = read_clinical(clinical)
-    withdrawn = read_withdrawn(out)
     listed = read_pictures(pictures) if pictures else {}
     staging = Staging(out)
-    staging.recover()
     with staging.lock():
-        ledger = Ledger(staging.ledger, _describe(source, clinical, pictures, pseudonyms))
+        check_key(out, pseudonyms)
+        withdrawn = read_withdrawn(out)
+        staging.prepare()
+        ledger = Ledger(staging.ledger, _describe(source, clinical, pictures, pseudonyms, withdrawn))
         try:
             ledger.list_inputs((_identify(item, pseudonyms), item) for item in list_inputs(source))
             if not ledger.count():
@@ -82,19 +87,25 @@ def import_source(
             cleaned = clean_clinical(table, pseudonyms)
             cleaned = cleaned[~cleaned["patient_id"].isin(withdrawn)]
             found = finish_dataset(staging, ledger, cleaned, describe_key(pseudonyms))
-            _keep_names(ledger, source, names)
+            if names:
+                _keep_names(ledger, source, names)
         finally:
             ledger.close()
+        on_built(staging.building)
         staging.exchange()
     return found
 
 
-def _describe(source: Path, clinical: Path, pictures: Path | None, pseudonyms: Pseudonyms) -> dict[str, str]:
+def _describe(
+    source: Path, clinical: Path, pictures: Path | None, pseudonyms: Pseudonyms, withdrawn: set[str]
+) -> dict[str, str]:
+    """What decides which inputs are accepted: where it changes, a killed import begins from the start."""
     tables = [path.read_bytes() for path in (clinical, pictures) if path]
     return {
         "source": str(source.resolve()),
         "tables": hashlib.sha256(b"\0".join(tables)).hexdigest(),
         "key": describe_key(pseudonyms),
+        "withdrawn": ",".join(sorted(withdrawn)),
     }
 
 
@@ -221,19 +232,18 @@ def _settled(
             yield identifier, "accepted", {"images": images}
 
 
-def _keep_names(ledger: Ledger, source: Path, path: Path | None) -> None:
-    """Add this import's names to the private table."""
-    if path is None:
-        return
-    known: dict[str, tuple[str, str]] = {}
-    if path.exists():
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            known = {row["input"]: (row["source"], row["file"]) for row in csv.DictReader(file)}
-    known |= {row["id"]: (source.name, row["name"]) for row in ledger.rows()}
-    partial = path.with_suffix(".partial")
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("input", "source", "file"))
-        writer.writerows((name, *of) for name, of in sorted(known.items()))
-    partial.replace(path)
+def _keep_names(ledger: Ledger, source: Path, path: Path) -> None:
+    """Add the names of this import to the private table, which several data sets may share."""
+    with hold_lock(path.with_name(f"{path.name}.lock")):
+        known: dict[str, tuple[str, str]] = {}
+        if path.exists():
+            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+                known = {row["input"]: (row["source"], row["file"]) for row in csv.DictReader(file)}
+        known |= {row["id"]: (source.name, row["name"]) for row in ledger.rows()}
+        partial = path.with_suffix(".partial")
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("input", "source", "file"))
+            writer.writerows((name, *of) for name, of in sorted(known.items()))
+        partial.replace(path)

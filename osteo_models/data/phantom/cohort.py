@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from osteo_models.data.phantom.population import Person, make_population
 from osteo_models.data.phantom.render import label_bodies, render_slice
 from osteo_models.data.phantom.scene import make_volume
 from osteo_models.data.phantom.signal import store_ct, store_mr
+from osteo_models.data.staging import Staging
 from osteo_models.errors import InputError
 from osteo_models.terms import LEVELS
 
@@ -58,8 +57,7 @@ def synthesize_cohort(
 ) -> CohortCounts:
     """Write `clinical.csv` and `dicom/<patient_id>/<mri|ct>-<nnn>.dcm`; the same seed gives the same bytes.
 
-    The work is done in a folder beside `out`, which takes its place at the end: a run that is killed leaves `out` as
-    it was.
+    The cohort is made beside `out` and takes its place at the end: a run that is killed leaves `out` as it was.
 
     Args:
         scale: `paper` (the paper's counts) or `small` (12 people a group).
@@ -69,8 +67,9 @@ def synthesize_cohort(
 
     Raises:
         InputError: `out` holds something and `overwrite` is off, or an argument is out of range.
+        OsteoError: Another command is changing the data set in `out`.
     """
-    _check(out, seed, scale, workers, overwrite)
+    _check(seed, scale, workers)
     people = make_population(seed, scale)
     imaged = [person for person in people if person.slices]
     counts = CohortCounts(
@@ -80,7 +79,8 @@ def synthesize_cohort(
         mri_images=sum(person.slices for person in imaged if person.modality == "mri"),
         ct_images=sum(person.slices for person in imaged if person.modality == "ct"),
     )
-    with _replacing(out) as folder:
+    staging = Staging(out)
+    with staging.lock(), _build(staging, overwrite) as folder:
         write_clinical(folder / "clinical.csv", people)
         written, total = 0, counts.mri_images + counts.ct_images
         for count in _write_all(imaged, folder / "dicom", seed, workers or len(os.sched_getaffinity(0))):
@@ -112,32 +112,24 @@ def vertebra_mask(image_id: str, *, seed: int, scale: Scale) -> npt.NDArray[np.u
     )
 
 
-def _check(out: Path, seed: int, scale: str, workers: int | None, overwrite: bool) -> None:
+def _check(seed: int, scale: str, workers: int | None) -> None:
     if seed < 0:
         raise InputError(f"seed {seed}", where="seed", allowed="0 or more")
     if scale not in PLANS:
         raise InputError(f"scale {scale!r}", where="scale", allowed=" or ".join(PLANS))
     if workers is not None and workers < 1:
         raise InputError(f"{workers} workers", where="workers", allowed="1 or more")
-    if out.exists() and not out.is_dir():
-        raise InputError("a file, not a folder", where=str(out), remedy="name another folder")
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        remedy = "name another folder, or pass --overwrite to replace what is there"
-        raise InputError("the folder is not empty", where=str(out), remedy=remedy)
 
 
 @contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that becomes `out` when all went well."""
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as temporary:
-        made, old = Path(temporary) / "new", Path(temporary) / "old"
-        made.mkdir()
-        yield made
-        if out.exists():
-            out.rename(old)
-        made.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+def _build(staging: Staging, overwrite: bool) -> Iterator[Path]:
+    """The folder of the new cohort, which takes the place of `out` at the end."""
+    if staging.out.is_dir() and any(staging.out.iterdir()) and not overwrite:
+        remedy = "name another folder, or pass --overwrite to replace what is there"
+        raise InputError("the folder is not empty", where=str(staging.out), remedy=remedy)
+    with staging.build() as folder:
+        folder.mkdir()
+        yield folder
 
 
 def write_clinical(path: Path, people: tuple[Person, ...]) -> None:

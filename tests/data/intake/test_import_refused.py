@@ -37,8 +37,8 @@ def test_a_source_of_no_use_says_what_it_is(name, make, said, source, tmp_path):
 def test_a_data_set_cannot_be_made_in_place_of_a_file(source, tmp_path):
     (source / "a.dcm").write_bytes(as_bytes(make_dicom()))
     (tmp_path / "notes").write_text("keep")
-    for out, said in (("notes", "not a folder"), ("notes/data", r"no folder can be made beside it \(")):
-        with pytest.raises(InputError, match=said + ".*; name another --out"):
+    for out, said in (("notes", "not a folder"), ("notes/data", r"nothing can be written beside it \(")):
+        with pytest.raises(InputError, match=said + ".*; name another folder"):
             import_source(source, tmp_path / "clinical.csv", tmp_path / out, KEY)
     assert (tmp_path / "notes").read_text() == "keep"
 

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,10 +17,12 @@ def jobs(small_params, tables):
 
 def test_no_job_ever_trains_on_what_it_is_tested_on_nor_on_the_hold_out(jobs, tables):
     splits = tables.splits
+    assert {job.protocol for job in jobs.values()} == {"patient", "image"}
     for job in jobs.values():
         for fold in range(job.folds):
             rows = select_rows(job, fold, tables)
             train, test = splits.iloc[rows.train.ravel()], splits.iloc[rows.test.ravel()]
+            assert len(train) and len(test)
             assert not set(train["image_id"]) & set(test["image_id"])
             assert train["holdout"].sum() == 0
             if job.protocol == "patient":
@@ -88,7 +92,9 @@ def test_tables_come_back_from_disk_with_their_digests(tables, tmp_path):
     loaded = load_tables(tmp_path)
     assert loaded.splits["fold_patient"].equals(tables.splits["fold_patient"])
     assert np.array_equal(loaded.images, tables.images)
-    assert all(len(digest) == 32 for digest in loaded.digests.values())
+    folders = {"images.npy": "cohort", "images.csv": "cohort", "splits.csv": "splits", "pairs.csv": "splits"}
+    files = {name: (tmp_path / folder / name).read_bytes() for name, folder in folders.items()}
+    assert loaded.digests == {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
 
 
 def test_splits_of_other_images_or_with_a_leak_are_refused(tables, tmp_path):

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import compileall
 import contextlib
 import importlib
 import os
+import py_compile
 import random
 import re
 import shutil
@@ -24,6 +26,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
+from hypothesis import Phase, settings
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sklearn.metrics", "sklearn.model_selection")
@@ -144,10 +149,8 @@ def run_tests(folder: Path, files: list[str], limit: float) -> bool:
         os.chdir(folder)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1), os.dup2(null, 2)
-        import pytest
-
         files = [str(folder / "tests" / name) for name in files]
-        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files])))
+        os._exit(int(pytest.main(["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", *files])))
     deadline = time.monotonic() + limit
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
@@ -197,11 +200,15 @@ def main() -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / name).is_file():
                 shutil.copy(ROOT / name, folder / name)
+        compileall.compile_dir(folder, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
         sys.dont_write_bytecode = True
         sys.path[:] = [str(folder), *(each for each in sys.path if Path(each or ".").resolve() != ROOT)]
         os.environ |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
         for library in LIBRARIES:
             importlib.import_module(library)
+        found = (Phase.explicit, Phase.generate)  # the smallest example is of no interest
+        settings.register_profile("mutation", phases=found, derandomize=True, database=None)
+        settings.load_profile("mutation")
         modules = [name for name in TESTS if name.startswith(tuple(given.modules or [""]))]
         counts = [try_module(folder, name, given.sample, given.seed) for name in modules]
     tried, killed = (sum(column) for column in zip(*counts, strict=True))

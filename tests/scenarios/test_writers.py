@@ -56,16 +56,16 @@ def run_all(number: int, work: Callable[..., Any], *given: Any) -> list[Any]:
     found = [answers.get(timeout=300) for _ in processes]
     for process in processes:
         process.join()
-    failed = [each for each in found if isinstance(each, str)]
+    failed = [error for _, error in found if error]
     assert not failed, "\n".join(failed)
-    return found
+    return [result for result, _ in found]
 
 
 def _work(work: Callable[..., Any], number: int, barrier: Any, answers: Any, *given: Any) -> None:
     try:
-        answers.put(work(number, barrier, *given))
+        answers.put((work(number, barrier, *given), ""))
     except Exception:  # noqa: BLE001  # the parent shows it
-        answers.put(traceback.format_exc())
+        answers.put((None, traceback.format_exc()))
 
 
 def start_cold(number: int, barrier: Any, uri: str, folder: Path) -> str:

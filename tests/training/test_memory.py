@@ -15,8 +15,9 @@ from osteo_models.training.memory import hold_freed_memory
 
 def step():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(50):
-        np.ones(250_000)  # 2 MB
+    for _ in range(5):
+        blocks = [np.ones(250_000) for _ in range(10)]  # of 2 MB each; all are freed before the next ten
+        del blocks
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 step()

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -166,10 +165,8 @@ def test_a_server_that_never_answers_takes_its_companion_with_it(
 ) -> None:
     sleeps = "import time; time.sleep(600)"
     monkeypatch.setattr(local, "_prefect", lambda _, port: service("prefect", sleeps, port))
-    before = time.monotonic()
     with pytest.raises(StoreError, match="prefect server: does not answer in time"):
         start_servers(state, ports={"mlflow": port, "prefect": port}, timeout_seconds=1.5)
-    assert time.monotonic() - before < 10
     assert json.loads((state / "servers.json").read_text()) == []
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}")

@@ -13,10 +13,12 @@ from osteo_models.errors import OsteoError
 from osteo_models.settings import load_settings
 
 
-@pytest.mark.parametrize(("code", "error"), [(130, KeyboardInterrupt), (1, OsteoError)])
-def test_how_a_stage_ended(tmp_path: Path, code: int, error: type[BaseException]) -> None:
+@pytest.mark.parametrize(
+    ("code", "error", "message"), [(130, KeyboardInterrupt, "^$"), (1, OsteoError, "exited with 1; mend it")]
+)
+def test_how_a_stage_ended(tmp_path: Path, code: int, error: type[BaseException], message: str) -> None:
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
     (tmp_path / "dvc.yaml").write_text(f"stages: {{search: {{cmd: sh -c 'exit {code}'}}}}\n", encoding="utf-8")
     (tmp_path / ".osteo").mkdir()
-    with pytest.raises(error):
+    with pytest.raises(error, match=message):
         reproduce(load_settings(tmp_path), ["search"], lambda _: None, output=subprocess.DEVNULL)

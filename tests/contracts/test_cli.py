@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 from click.testing import CliRunner
@@ -28,21 +27,12 @@ def test_the_page_says_what_the_program_says():
     assert PAGE.read_text(encoding="utf-8") == said, "run `make docs`"
 
 
-def test_help_answers_at_once():
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        done = run(ROOT, "--help")
-        seconds.append(time.perf_counter() - started)
-        assert done.returncode == 0 and "promote" in done.stdout
-    assert min(seconds) < 0.5
-
-
 def test_help_imports_no_engine():
     engines = ("torch", "ray", "mlflow", "prefect", "pandas", "numpy", "monai", "matplotlib")
-    code = f"import sys; from osteo_models.cli import main; print([m for m in {engines} if m in sys.modules])"
+    code = "import sys; from osteo_models.cli import main; main(['--help'], standalone_mode=False)"
+    code += f"; print([m for m in {engines} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert "promote" in done.stdout and done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ def test_every_link_into_the_project_leads_somewhere():
 
 
 def test_pictures_are_small():
-    assert all(path.stat().st_size < 200_000 for path in (ROOT / "docs").glob("*.png"))
+    pictures = list((ROOT / "docs").glob("*.png"))
+    assert pictures and [path.name for path in pictures if path.stat().st_size >= 200_000] == []
 
 
 def test_the_data_sets_hash_is_recorded():

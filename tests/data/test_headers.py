@@ -59,6 +59,7 @@ def test_a_header_says_what_it_says():
 def test_a_silent_header_is_empty():
     header = read_header(header_bytes(PatientID="P1", Modality="CT", KVP=None), where="x")
     assert (header.study, header.series, header.scanner) == ("", "", "")
+    assert list(header.numbers) == list(HEADER_NUMBERS)
     assert all(math.isnan(value) for value in header.numbers.values())
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +61,9 @@ def test_the_table_can_be_read_and_agrees_with_the_files(small):
     table = read_clinical(small / "clinical.csv").set_index("patient_id")
     assert (tuple(table.reset_index().columns), len(table)) == (COLUMNS, 228)
     assert not (table["mri_date"].notna() & table["ct_date"].notna()).any()
-    for folder in (small / "dicom").iterdir():
+    folders = sorted((small / "dicom").iterdir())
+    assert len(folders) == 52
+    for folder in folders:
         files = sorted(file.name for file in folder.iterdir())
         modality = files[0][:3].rstrip("-")
         assert files == [f"{modality}-{number:03d}.dcm" for number in range(1, len(files) + 1)]
@@ -79,6 +79,7 @@ def test_headers_place_the_slices_side_by_side(small):
     by_patient: dict[str, list[pydicom.Dataset]] = {}
     for name, dataset in read_all(small).items():
         by_patient.setdefault(name[:8], []).append(dataset)
+    assert len(by_patient) == 52 and max(map(len, by_patient.values())) > 2
     for slices in by_patient.values():
         positions = np.array([each.ImagePositionPatient for each in slices], dtype=float)
         along, down = np.array(slices[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
@@ -86,14 +87,16 @@ def test_headers_place_the_slices_side_by_side(small):
         assert np.abs(normal).tolist() == [1, 0, 0]  # sagittal
         steps = np.diff(positions @ normal)
         assert np.allclose(np.abs(steps), float(slices[0].SpacingBetweenSlices), atol=1e-5)
-        assert len({np.sign(step) for step in steps}) <= 1
+        assert len({np.sign(step) for step in steps}) == (1 if len(slices) > 1 else 0)
         assert [each.InstanceNumber for each in slices] == list(range(1, len(slices) + 1))
         assert len({each.SeriesInstanceUID for each in slices}) == 1
         assert [float(each.SliceLocation) for each in slices] == positions[:, 0].tolist()
 
 
 def test_modalities_carry_their_technique(small):
-    for name, header in read_all(small).items():
+    headers = read_all(small)
+    assert {name.split("-")[1] for name in headers} == {"mri", "ct"}
+    for name, header in headers.items():
         assert (header.Rows, header.Columns, header.BitsStored) == (320, 256, 12)
         assert len(header.PixelData) == 320 * 256 * 2
         if "-mri-" in name:
@@ -109,6 +112,7 @@ def test_modalities_carry_their_technique(small):
 
 def test_files_say_that_they_are_synthetic_and_name_nobody(small):
     datasets = read_all(small)
+    assert len(datasets) > 100
     for header in datasets.values():
         assert str(header.PatientName) == ""
         assert (header.PatientBirthDate, header.PatientIdentityRemoved) == ("", "YES")
@@ -120,20 +124,12 @@ def test_files_say_that_they_are_synthetic_and_name_nobody(small):
     assert all(header.file_meta.MediaStorageSOPInstanceUID == header.SOPInstanceUID for header in datasets.values())
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian's dicom3tools) is not installed")
-def test_an_independent_checker_finds_no_error(small):
-    files = [next(small.glob(f"dicom/*/{modality}-001.dcm")) for modality in ("mri", "ct")]
-    for file in files:
-        done = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True, check=False)
-        output = done.stdout + done.stderr
-        assert "Image" in output
-        assert "Error" not in output
-
-
 def test_pixels_agree_with_the_geometry(small):
     """The body's rear outline, in patient coordinates, does not depend on the spacing it was sampled with."""
     people = {each.patient_id: each for each in make_population(SEED, "small")}
-    for file in sorted(small.glob("dicom/*/ct-001.dcm"))[:6]:
+    files = sorted(small.glob("dicom/*/ct-001.dcm"))[:6]
+    assert len(files) == 6
+    for file in files:
         header = pydicom.dcmread(file)
         spacing = float(header.PixelSpacing[0])
         assert spacing == make_anatomy(people[file.parent.name], SEED).spacing

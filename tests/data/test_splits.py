@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from osteo_models.data.frames import read_frame
 from osteo_models.data.leaks import check_splits
 from osteo_models.data.pairs import make_pairs, pair_images
 from osteo_models.data.splits import SPLIT_COLUMNS, count_splits, extend_splits, keep_places, make_splits
@@ -24,7 +25,10 @@ def test_hold_out_and_patient_test_are_whole_patients_of_the_right_ages(table, p
     wanted = pd.Series({("ct", 0): 34, ("ct", 1): 34, ("mri", 0): 24, ("mri", 1): 24})
     assert (sizes <= wanted).all()
     assert (sizes >= wanted - 10).all()  # no more than one patient short, where the sizes do not add up
-    assert holdout.loc[(holdout["modality"] == "mri") & (holdout["target"] == 1), "age_years"].between(44, 46).all()
+    for (modality, target), group in holdout.groupby(["modality", "target"]):
+        asked = params.splits.holdout[modality]
+        ages = asked.osteoporosis_age_years if target else asked.control_age_years
+        assert group["age_years"].between(*ages).all()
     tested = table[table["patient_test"] == 1]
     assert tested.groupby(["modality", "target"])["patient_id"].nunique().to_dict() == {
         ("ct", 0): 6,
@@ -32,8 +36,10 @@ def test_hold_out_and_patient_test_are_whole_patients_of_the_right_ages(table, p
         ("mri", 0): 7,
         ("mri", 1): 8,
     }
-    ages = tested.loc[(tested["modality"] == "mri") & (tested["target"] == 1), "age_years"]
-    assert ages.max() - ages.min() > 20
+    left = table[table["holdout"] == 0].drop_duplicates("patient_id").sort_values(["age_years", "patient_id"])
+    for _, group in left.groupby(["modality", "target"]):  # one of each of as many age groups as there are patients
+        parts = np.array_split(group["patient_test"].to_numpy(), group["patient_test"].sum())
+        assert [part.sum() for part in parts] == [1] * len(parts)
 
 
 def test_folds_leave_the_hold_out_alone_and_are_of_even_size(table):
@@ -56,13 +62,34 @@ def test_the_same_seed_gives_the_same_splits_and_another_gives_others(images_tab
     assert not other["fold_patient"].equals(table["fold_patient"])
 
 
-@pytest.mark.parametrize(("column", "value"), [("holdout", 1), ("patient_test", 1), ("fold_patient", 9)])
+@pytest.mark.parametrize(
+    ("column", "value"), [("holdout", 1), ("patient_test", 1), ("fold_patient", 9), ("fold_patient", pd.NA)]
+)
 def test_a_patient_on_two_sides_is_named(table, column, value):
     patients = table[(table["holdout"] == 0) & (table["patient_test"] == 0)]
     row = patients.index[0]
     name = table.loc[row, "patient_id"]
     table.loc[row, column] = value
     with pytest.raises(SplitError, match=rf"{column}: {name}\b"):
+        check_splits(table)
+
+
+def test_ten_patients_are_named_and_the_others_counted(table):
+    rest = table[(table["holdout"] == 0) & (table["patient_test"] == 0)].drop_duplicates("patient_id")
+    table.loc[rest.index[:12], "patient_test"] = 1
+    names = ", ".join(rest["patient_id"].iloc[:10])
+    with pytest.raises(SplitError, match=f"patients on two sides: patient_test: {names} and 2 more; make"):
+        check_splits(table)
+    table.loc[rest.index[10:12], "patient_test"] = 0
+    with pytest.raises(SplitError, match=f"patients on two sides: patient_test: {names}; make"):
+        check_splits(table)
+
+
+@pytest.mark.parametrize("column", ["patient_test", "fold_image"])
+def test_who_is_held_out_stands_in_no_other_set(table, column):
+    person = table.loc[table["holdout"] == 1, "patient_id"].iloc[0]
+    table.loc[table["patient_id"] == person, column] = 1
+    with pytest.raises(SplitError, match=f"patients on two sides: hold-out and development: {person}; make"):
         check_splits(table)
 
 
@@ -100,8 +127,31 @@ def test_pairs_never_cross_folds_nor_touch_what_must_not_be_trained_on(table, pa
     assert by_id.loc[used, "holdout"].sum() == 0
     rest = pairs[pairs["split"] == "patient_rest"]
     assert by_id.loc[[*rest["mri_image_id"], *rest["ct_image_id"]], "patient_test"].sum() == 0
-    counts = count_splits(table, pairs)
-    assert counts["combined.development.images"] == counts["mri.development.images"] + counts["ct.development.images"]
+    assert list(pairs.columns) == ["split", "fold", "target", "mri_image_id", "ct_image_id"]
+    assert set(pairs["split"]) == {"image", "patient", "development", "patient_rest"}
+    development = table[table["holdout"] == 0]
+    for split, part in (("development", development), ("patient_rest", development[development["patient_test"] == 0])):
+        found = pairs[pairs["split"] == split].reset_index(drop=True)
+        assert found.equals(pair_images(part, params.splits.seed).assign(split=split, fold=0)[list(pairs.columns)])
+    assert not pair_images(development, 1).equals(pair_images(development, 2))
+
+
+def test_counts_are_those_of_the_tables():
+    rows = [("a", "mri", 0, 1, 0), ("b", "mri", 1, 0, 1), ("b", "mri", 1, 0, 1), ("c", "ct", 0, 0, 0)]
+    table = pd.DataFrame(rows, columns=["patient_id", "modality", "target", "holdout", "patient_test"])
+    assert count_splits(table, pd.DataFrame({"split": ["image", "image", "development"]})) == {
+        "mri.development.images": 2,
+        "ct.development.images": 1,
+        "combined.development.images": 3,
+        "holdout.images": 1,
+        "holdout.patients": 1,
+        "holdout.mri.control.images": 1,
+        "patient_test.images": 2,
+        "patient_test.patients": 1,
+        "patient_test.mri.osteoporosis.images": 2,
+        "pairs.image": 2,
+        "pairs.development": 1,
+    }
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=12), st.integers(1, 60))
@@ -154,6 +204,35 @@ def test_new_patients_even_out_the_folds(images_table, params):
     assert sizes.max() - sizes.min() < 30
 
 
+def test_a_new_patient_comes_into_the_fold_with_the_fewest_images_of_the_group(images_table, params):
+    start = make_splits(images_table, params.splits)
+    development = start[start["holdout"] == 0].drop_duplicates("patient_id")
+    for (modality, target), group in development.groupby(["modality", "target"]):
+        person = group["patient_id"].iloc[0]
+        kept = start[start["patient_id"] != person]
+        alike = kept[(kept["modality"] == modality) & (kept["target"] == target)]
+        (fold,) = (
+            extend_splits(images_table, params.splits, kept)
+            .set_index("patient_id")
+            .loc[[person], "fold_patient"]
+            .unique()
+        )
+        assert fold == alike.groupby("fold_patient").size().idxmin()
+
+
+def test_a_new_patient_with_both_modalities_has_one_fold(images_table, params):
+    start = make_splits(images_table, params.splits)
+    mri, ct = (
+        (start["modality"] == name) & (start["target"] == 1) & (start["fold_patient"] == fold)
+        for name, fold in (("mri", 2), ("ct", 4))
+    )
+    gone = [*start.loc[mri, "patient_id"].unique(), *start.loc[ct, "patient_id"].unique()]
+    both = images_table.assign(patient_id=images_table["patient_id"].replace({gone[0]: "both", gone[-1]: "both"}))
+    grown = extend_splits(both, params.splits, start[~start["patient_id"].isin(gone)])
+    found = grown[grown["patient_id"] == "both"]
+    assert set(found["modality"]) == {"mri", "ct"} and found["fold_patient"].nunique() == 1
+
+
 def test_kept_splits_of_other_folds_are_refused(images_table, params):
     start = make_splits(images_table, params.splits)
     with pytest.raises(SplitError, match=r"the kept splits have the folds \[0, 1, 2, 3\]; allowed: 0 to 4; set"):
@@ -171,4 +250,6 @@ def test_places_are_kept_of_those_who_are_still_there(images_table, params, tmp_
     stays = table["patient_id"].iloc[0]
     (data / "dicom" / stays).mkdir()
     keep_places(tmp_path / "splits.csv", data)
-    assert set(pd.read_csv(data / "splits.csv", dtype=str)["patient_id"]) == {stays}
+    own = table[table["patient_id"] == stays].reset_index(drop=True)
+    pd.testing.assert_frame_equal(read_frame(data / "splits.csv"), own, check_dtype=False)
+    assert sorted(path.name for path in data.iterdir()) == ["dicom", "splits.csv"]

@@ -34,9 +34,10 @@ def test_servers_that_were_started(project, listener, silent, monkeypatch) -> No
     assert ask(servers.check_started, project) == []  # none was
     note_server(project, listener.url, os.getpid())
     assert ask(servers.check_started, project) == []
-    monkeypatch.setattr(servers, "ANSWER_SECONDS", 0.1)
-    note_server(project, silent, os.getpid())
-    (mute,) = ask(servers.check_started, project)
+    with monkeypatch.context() as patch:
+        patch.setattr(servers, "ANSWER_SECONDS", 0.1)
+        note_server(project, silent, os.getpid())
+        (mute,) = ask(servers.check_started, project)
     assert str(mute) == f"mlflow server at {silent}: it does not answer; see mlflow.log; `osteo down`, then `osteo up`"
     note_server(project, listener.url, 4_194_305)  # beyond the largest number of a process
     (ended,) = ask(servers.check_started, project)

@@ -45,6 +45,7 @@ def test_a_group_all_alike_has_no_skewness(root):
     for age in (50, np.nan):
         facts.age_years[:] = age
         ages = [row for row in skewness_rows(facts) if row["variable"] == "age_years"]
+        assert len(ages) == 12  # MRI and CT, two classes, three parts
         assert all("skewness" not in row and row["note"].startswith("undefined: ") for row in ages)
 
 

@@ -85,12 +85,13 @@ def test_each_secret_is_required_and_none_has_a_default() -> None:
 
 
 def test_secrets_reach_a_container_as_files_alone(compose: dict[str, Any]) -> None:
-    values = {SET[name] for name in SECRETS}
+    values, modes = {SET[name] for name in SECRETS}, []
     for name, service in compose["services"].items():
         shown = yaml.safe_dump({key: item for key, item in service.items() if key != "secrets"})
         assert not [value for value in values if value in shown], name
         assert set(_granted(service)) <= set(compose["secrets"]), name
-        assert all(each["mode"] == 0o400 for each in service.get("secrets", []) if isinstance(each, dict)), name
+        modes += [each["mode"] for each in service.get("secrets", []) if isinstance(each, dict)]
+    assert set(modes) == {0o400}
 
 
 def test_each_container_gets_what_its_server_needs_and_no_more(services: dict[str, dict[str, Any]]) -> None:
@@ -167,14 +168,16 @@ def test_what_stays_up_has_a_health_check_and_what_waits_waits_for_a_thing(servi
 
 
 def test_mounted_files_are_there(compose: dict[str, Any]) -> None:
-    for service in compose["services"].values():
-        for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
-            if source.startswith("./"):
-                assert (FOLDER / source).is_file()
-                assert (FOLDER / source).stat().st_mode & 0o111, f"{source} must be executable"
-            elif not source.startswith("value-of"):
-                assert source in compose["volumes"]
+    mounted = {
+        volume.split(":")[0] for service in compose["services"].values() for volume in service.get("volumes", [])
+    }
+    files = {source for source in mounted if source.startswith("./")}
+    assert files
+    for source in files:
+        assert (FOLDER / source).is_file()
+        assert (FOLDER / source).stat().st_mode & 0o111, f"{source} must be executable"
+    named = {source for source in mounted - files if not source.startswith("value-of")}
+    assert named and named <= set(compose["volumes"])
 
 
 def test_interpolation() -> None:

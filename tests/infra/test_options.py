@@ -9,8 +9,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 
+import click
 import pytest
 import yaml
+from cyclopts import CycloptsError
 
 from osteo_models.servers.object_store import find_weed
 from tests.conftest import ROOT
@@ -35,7 +37,7 @@ def _python(words: Sequence[str]) -> None:
     if words[:2] == ["-m", "uvicorn"]:
         _uvicorn(words[2:])
     else:
-        assert (ROOT / words[0].removeprefix("/opt/osteo/")).is_file()
+        assert (ROOT / words[0].removeprefix("/opt/osteo/")).is_file(), words[0]
 
 
 def _ray(words: Sequence[str]) -> None:
@@ -114,22 +116,25 @@ def test_the_options_of_a_health_check_are_rays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "words"),
+    ("program", "words", "error", "message"),
     [
-        ("mlflow", ["server", "--app-nam", "osteo"]),
-        ("mlflow", ["server", "--app-name", "nobody"]),
-        ("mlflow", ["server", "--uvicorn-opts", "--no-prox"]),
-        ("optuna-dashboard", ["--hos", "0.0.0.0", "--prt", "8080", "sqlite://"]),
-        ("prefect", ["--no-promptly", "deploy", "--all"]),
-        ("prefect", ["work-pool", "create", "osteo", "--typ", "process"]),
-        ("python", ["-m", "uvicorn", "--factor", "x:y"]),
-        ("python", ["/opt/osteo/infra/buckets.py", "osteo"]),
-        ("ray", ["start", "--heads"]),
-        ("weed", ["server", "-s3.prt=8333"]),
-        ("weed", ["server", "-s3.port"]),
-        ("weed", ["-logtostder=true", "server", "-s3"]),
+        ("mlflow", ["server", "--app-nam", "osteo"], click.NoSuchOption, "--app-nam"),
+        ("mlflow", ["server", "--app-name", "nobody"], click.BadParameter, "'nobody' is not one of"),
+        ("mlflow", ["server", "--uvicorn-opts", "--no-prox"], click.NoSuchOption, "--no-prox"),
+        ("optuna-dashboard", ["--prt", "8080", "sqlite://"], SystemExit, "unrecognized arguments: --prt"),
+        ("prefect", ["--no-promptly", "deploy", "--all"], CycloptsError, "--no-promptly"),
+        ("prefect", ["work-pool", "create", "osteo", "--typ", "process"], CycloptsError, "--typ"),
+        ("python", ["-m", "uvicorn", "--factor", "x:y"], click.NoSuchOption, "--factor"),
+        ("python", ["/opt/osteo/infra/buckets.py", "osteo"], AssertionError, "buckets.py"),
+        ("ray", ["start", "--heads"], click.NoSuchOption, "--heads"),
+        ("weed", ["server", "-s3.prt=8333"], AssertionError, "-s3.prt=8333"),
+        ("weed", ["server", "-s3.port"], AssertionError, "-s3.port needs a value"),
+        ("weed", ["-logtostder=true", "server", "-s3"], AssertionError, "-logtostder=true"),
     ],
 )
-def test_a_misspelt_option_is_found(program: str, words: list[str]) -> None:
-    with pytest.raises((Exception, SystemExit)):
+def test_a_misspelt_option_is_found(
+    program: str, words: list[str], error: type[BaseException], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(error) as caught:
         PROGRAMS[program](words)
+    assert message in str(caught.value) + capsys.readouterr().err

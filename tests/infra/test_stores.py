@@ -154,7 +154,7 @@ def test_a_server_that_comes_late_is_waited_for_a_while(prepared: Database) -> N
     assert done.returncode == 1
     assert done.stderr.startswith("error: PostgreSQL: ")
     assert "Connection refused" in done.stderr
-    assert 1 < time.monotonic() - started < 30
+    assert time.monotonic() - started > 1
 
 
 def test_the_health_check_goes_by_tcp(prepared: Database) -> None:
@@ -220,4 +220,4 @@ def test_a_store_that_never_comes_is_told(make_bucket: Callable[..., bool]) -> N
     started = time.monotonic()
     with pytest.raises(EndpointConnectionError):
         make_bucket("osteo", f"http://{HOST}:{_find_port()}", wait_seconds=1)
-    assert 1 < time.monotonic() - started < 30
+    assert time.monotonic() - started > 1

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_sample_image
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
@@ -68,7 +69,6 @@ def test_grey_images_are_resized_once_and_give_the_same_to_the_bit(images: torch
 
 
 def test_lite0_knows_what_is_on_photographs() -> None:
-    datasets = pytest.importorskip("sklearn.datasets")
     about = describe_backbone(BACKBONES["efficientnet_lite0"])
     classifier = make_backbone(about.name, classes=1000)
     _, file = find_start(find_entry("efficientnet_lite0").spec, None)
@@ -78,7 +78,7 @@ def test_lite0_knows_what_is_on_photographs() -> None:
     network = PretrainedNetwork(classifier, about, Head(draw(0), 1000), frozen=True).eval()
     found = {}
     for name in ("china.jpg", "flower.jpg"):
-        photograph = torch.from_numpy(np.array(datasets.load_sample_image(name))).permute(2, 0, 1)[None] / 255
+        photograph = torch.from_numpy(np.array(load_sample_image(name))).permute(2, 0, 1)[None] / 255
         middle = photograph[..., 106:533]
         with torch.no_grad():
             logits = network.features(interpolate(middle, (256, 256), mode="bicubic", antialias=True).clamp(0, 1))

@@ -95,24 +95,21 @@ def test_a_file_without_a_state_dict_and_a_folder_that_is_none_are_told(tmp_path
 
 
 CLOSED = """
-import time
 from osteo_models.errors import WeightsError
 from osteo_models.models.weights import find_weights
-began = time.perf_counter()
 for name in ("resnet50.a1_in1k", "convnext_tiny.fb_in1k"):
     try:
         find_weights(name, hub_id=f"timm/{name}", folder=None)
     except WeightsError as error:
         print(error)
-print(time.perf_counter() - began < 10)
 """
 
 
-def test_a_closed_machine_is_told_soon_and_the_three_ways_out(tmp_path: Path) -> None:
+def test_a_closed_machine_is_told_the_three_ways_out(tmp_path: Path) -> None:
     environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PYTHONPATH": "."}
     done = subprocess.run([sys.executable, "-c", CLOSED], env=environment, capture_output=True, text=True, check=True)
-    first, second, soon = done.stdout.splitlines()
-    assert soon == "True" and done.stderr == ""
+    first, second = done.stdout.splitlines()
+    assert done.stderr == ""
     assert first == (
         "resnet50.a1_in1k: the ImageNet weights cannot be had (not in the hub's cache, and the hub cannot be reached: "
         "[Errno 111] Connection refused); allowed: `resnet50.a1_in1k.safetensors` or .pth; three ways out: run once "

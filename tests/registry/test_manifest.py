@@ -38,7 +38,9 @@ def test_another_manifest_is_refused(tmp_path) -> None:
 def test_a_version_keeps_where_it_comes_from(project) -> None:
     names = ("selection.json", "params.yaml", "data.dvc", "requirements.lock", "origin.json")
     kept = {name: read_kept(project.tracking, project.version, f"record/{name}") for name in names}
-    for path in sorted((project.settings.artifacts / "splits").glob("*.csv")):
+    tables = sorted((project.settings.artifacts / "splits").glob("*.csv"))
+    assert [path.name for path in tables] == ["pairs.csv", "splits.csv"]
+    for path in tables:
         assert read_kept(project.tracking, project.version, f"evidence/splits/{path.name}") == path.read_bytes()
     assert kept["data.dvc"] == (project.root / "data.dvc").read_bytes()
     assert b"batch_norm_momentum" in kept["params.yaml"]

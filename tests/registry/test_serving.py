@@ -137,7 +137,7 @@ def test_a_table_without_images(make_model, load) -> None:
 
 def test_a_network_that_scores_pairs_says_so(make_model, load) -> None:
     loaded = load(make_model(architecture="multimodal", images="multimodal", spec={"fusion": "feature"}))
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="images cannot be scored by themselves"):
         score_table(loaded, _table(_images(2), modality=["mri", "ct"]))
 
 

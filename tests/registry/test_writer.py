@@ -92,6 +92,7 @@ def test_a_server_that_comes_back_gets_every_write(port) -> None:
     assert done == [0, 1, 2] and tried[0] == 0
 
 
+@pytest.mark.timeout(60)
 def test_a_server_that_stays_away_is_told_with_what_to_do(port, caplog) -> None:
     patience = 3.0
     writer = Writer(of_server(port), patience_seconds=patience)
@@ -100,11 +101,10 @@ def test_a_server_that_stays_away_is_told_with_what_to_do(port, caplog) -> None:
     expected = "the MLflow server does not answer; every result is kept: once the server is up, the same command writes"
     with pytest.raises(StoreError, match=expected):
         writer.finish()
-    told = time.monotonic()
-    assert patience < told - begun < 30
-    with pytest.raises(StoreError, match=expected):  # as the context does that the error leaves
+    assert time.monotonic() - begun > patience
+    writer._patience = 1e9
+    with pytest.raises(StoreError, match=expected):  # it does not wait a second time
         writer.finish()
-    assert time.monotonic() - told < patience
     writer.stop()
     assert caplog.messages == [f"http://127.0.0.1:{port}: the MLflow server does not answer; the work goes on"]
 

@@ -43,8 +43,10 @@ def test_the_chosen_threshold_stands_beside_the_usual_one(evidence):
 
 
 def test_the_papers_rows_never_decide_the_order(evidence):
-    for table in stages.build_stage_tables(evidence).values():
-        assert all(cell.key is None for row in table.rows if row.kind == "paper" for cell in row.cells)
+    tables = stages.build_stage_tables(evidence)
+    printed = {name: [row for row in table.rows if row.kind == "paper"] for name, table in tables.items()}
+    assert min(len(rows) for rows in printed.values()) > 0
+    assert [cell.key for rows in printed.values() for row in rows for cell in row.cells if cell.key is not None] == []
 
 
 def test_an_interval_that_does_not_exist_is_undefined_in_print(evidence):
@@ -63,9 +65,9 @@ def test_an_interval_that_does_not_exist_is_undefined_in_print(evidence):
 def test_the_scale_holds_everything_shown(evidence):
     bars = headline.build_bars(evidence)
     scale = headline.choose_scale(bars)
-    for bar in bars:
-        for value in (bar.patient, bar.low, bar.high, bar.image, bar.paper):
-            assert value is None or scale.low <= value <= 1
+    shown = [value for bar in bars for value in (bar.patient, bar.low, bar.high, bar.image, bar.paper)]
+    values = [value for value in shown if value is not None]
+    assert len(values) > len(bars) > 3 and scale.low <= min(values) and max(values) <= 1
     assert (scale.place(scale.low), scale.place(1)) == (0, 100)
     assert (scale.ticks[0], scale.ticks[-1]) == (scale.low, 1.0)
 

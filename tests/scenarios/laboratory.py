@@ -117,8 +117,8 @@ class Laboratory:
                 continue
         return found
 
-    def wait_for_end(self, seconds: float = 15) -> float:
-        """The seconds until nothing is left of what was started here."""
+    def wait_for_end(self, seconds: float = 60) -> float:
+        """The seconds until nothing is left of what was started here; Ray alone would leave some of it for good."""
         begun = time.monotonic()
         while left := self.processes():
             assert time.monotonic() - begun < seconds, [process.cmdline() for process in left]

@@ -51,10 +51,10 @@ def test_two_at_once_start_everything_once(site) -> None:
 
 
 def test_once_more_finds_them_running(site) -> None:
-    started = time.monotonic()
+    before = running_servers(site.folder)
     process = site.up()
-    assert process.communicate(timeout=60)[0] == site.said[0]
-    assert time.monotonic() - started < 20
+    assert process.communicate(timeout=300)[0] == site.said[0]
+    assert running_servers(site.folder) == before  # the same processes
 
 
 def test_secrets_are_in_tight_files_and_nowhere_else(site) -> None:

@@ -71,9 +71,7 @@ def test_the_whole_job(project):
 
 def use_and_misuse(project, finished):
     """A second run finds nothing to do; the champion scores files; the gate refuses with its own exit code."""
-    started = time.monotonic()
     output = project.osteo("demo")
-    assert time.monotonic() - started < 60
     assert "Running stage" not in output
     assert results(project) == finished
 

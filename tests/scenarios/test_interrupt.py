@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -32,7 +31,7 @@ with farewell(speak), farewell(lambda: 1 / 0), leave_on_termination():
 """
 
 
-def stop(number: int, *arguments: str, **environment: str) -> tuple[int, str, str, float]:
+def stop(number: int, *arguments: str, **environment: str) -> tuple[int, str, str]:
     command = [sys.executable, "-c", STAGE, *arguments]
     with subprocess.Popen(
         command,
@@ -43,27 +42,25 @@ def stop(number: int, *arguments: str, **environment: str) -> tuple[int, str, st
         text=True,
     ) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
-        begun = time.monotonic()
         if number:
             process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
-        return process.returncode, output, errors, time.monotonic() - begun
+        output, errors = process.communicate(timeout=60)  # its thread sleeps for ten minutes
+        return process.returncode, output, errors
 
 
 @pytest.mark.parametrize(("number", "arguments"), [(signal.SIGINT, ()), (signal.SIGTERM, ()), (0, ("raise",))])
 def test_a_stopped_stage(number, arguments) -> None:
-    code, output, errors, seconds = stop(number, *arguments)
+    code, output, errors = stop(number, *arguments)
     assert code == 128 + (number or signal.SIGTERM)
     assert output == "farewell\n"
     assert errors.endswith(
         f"stopped; what is finished is kept, and `{' '.join(['-c', *arguments])}` goes on from there\n"
     )
-    assert seconds < 15
 
 
 def test_who_runs_the_stages_tells_it(tmp_path) -> None:
-    _, _, errors, _ = stop(signal.SIGINT, OSTEO_ERROR_FILE=str(tmp_path / "error.json"))
+    _, _, errors = stop(signal.SIGINT, OSTEO_ERROR_FILE=str(tmp_path / "error.json"))
     assert "stopped" not in errors
-    _, _, errors, _ = stop(signal.SIGINT, DVC_STAGE="experiments")
+    _, _, errors = stop(signal.SIGINT, DVC_STAGE="experiments")
     assert "`dvc repro` goes on from there" in errors
     assert json.dumps(list(tmp_path.iterdir())) == "[]"

@@ -104,8 +104,8 @@ def test_killed_once_and_its_winner(tmp_path):
         found = summarize_timing(records, bench.study.sessions())
         timings = [record.timing for record in records if record.number not in before]
         assert len({timing.worker for timing in timings}) <= bench.cluster.slots  # processes are used again
-        assert all(0 < timing.training_seconds < timing.ended - timing.started for timing in timings)
-        assert 0 < found["overhead_seconds_per_candidate"] < 20 and 0 <= found["idle_share"] < 1
+        assert timings and all(0 < timing.training_seconds < timing.ended - timing.started for timing in timings)
+        assert 0 < found["overhead_seconds_per_candidate"] < found["wall_seconds"] and 0 <= found["idle_share"] < 1
 
         best, epochs = find_best(records), []
         arguments = (best, bench.design, bench.development, bench.cluster)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import ROOT
@@ -24,11 +24,12 @@ with reap(place):
         log = place / f"session_2026-01-01_{number}" / "logs" / "agent.log"
         log.parent.mkdir(parents=True)
         with log.open("w") as out:
-            code = "import time; time.sleep(20)"
+            code = "import time; time.sleep(600)"
             agent = subprocess.Popen([sys.executable, "-c", code], stdout=out, start_new_session=True)
         print(agent.pid, flush=True)
     sys.stdin.readline()
 """
+SECONDS = 60  # far longer than it takes, far shorter than what it ends would last
 
 
 def start(place: Path) -> tuple[subprocess.Popen[str], list[int]]:
@@ -49,18 +50,17 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize("killed", [True, False])
 def test_the_session_of_a_killed_driver_alone_is_ended(tmp_path: Path, killed: bool) -> None:
     driver, (own, other) = start(tmp_path)
+    (reaper,) = [each for each in psutil.Process(driver.pid).children() if "reaper.py" in " ".join(each.cmdline())]
     (log,) = tmp_path.glob(f"session_*_{driver.pid}/logs/agent.log")
     with log.open() as read:
-        reader = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(20)"], stdin=read)
+        reader = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=read)
     try:
         with driver:
             if killed:
                 driver.kill()
             else:
                 driver.communicate("done\n")
-        deadline = time.monotonic() + (10 if killed else 1.5)  # one that ends by itself has ended its session before
-        while is_running(own) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        reaper.wait(SECONDS)  # one whose driver ends by itself ends with it
         assert is_running(own) != killed and is_running(other) and reader.poll() is None
     finally:
         reader.kill()

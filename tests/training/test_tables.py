@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,10 +18,12 @@ def jobs(small_params, tables):
 
 def test_no_job_ever_trains_on_what_it_is_tested_on_nor_on_the_hold_out(jobs, tables):
     splits = tables.splits
+    assert {job.protocol for job in jobs.values()} == {"patient", "image"}
     for job in jobs.values():
         for fold in range(job.folds):
             rows = select_rows(job, fold, tables)
             train, test = splits.iloc[rows.train.ravel()], splits.iloc[rows.test.ravel()]
+            assert len(train) and len(test)
             assert not set(train["image_id"]) & set(test["image_id"])
             assert train["holdout"].sum() == 0
             if job.protocol == "patient":

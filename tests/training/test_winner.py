@@ -25,6 +25,7 @@ def test_jobs_take_the_winner_in_the_place_of_their_traditional_cnn(params, tabl
     jobs = plan_jobs(params, tables, Recipe())
     placed = put_in_place(jobs, Winner(5, RECORD.spec, 0.004))
     assert len(placed) == len(jobs)
+    assert {job.architecture for job in jobs} > {"traditional_cnn"}
     for before, after in zip(jobs, placed, strict=True):
         if before.architecture == "traditional_cnn":
             assert (after.spec, after.recipe.learning_rate) == (RECORD.spec, 0.004)

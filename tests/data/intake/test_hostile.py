@@ -29,16 +29,15 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from osteo_models.data.deidentify import Person
 from osteo_models.data.dicom import read_image
 from osteo_models.data.identity_check import find_identity
 from osteo_models.data.intake import importer, workers
-from osteo_models.data.intake.reading import Task, judge_headers, write_images
+from osteo_models.data.intake.reading import judge_headers
 from osteo_models.data.intake.refusal import REASONS, Refusal
-from osteo_models.data.intake.sources import Input, list_inputs
+from osteo_models.data.intake.sources import Input
 from osteo_models.data.intake.workers import Batch, open_workers, run_batches
 from osteo_models.errors import ImageError
-from tests.data.intake_files import KEY, as_bytes, make_dicom
+from tests.data.intake_files import as_bytes, make_dicom
 from tests.data.intake_mutants import (
     ATTRIBUTES,
     DECIDED_BY,
@@ -195,31 +194,19 @@ def swollen(syntax, kind: str, before: bytes, size: bytes) -> bytes:
     return as_bytes(dataset)
 
 
-def test_bombs_are_refused_at_once(source, run_import, tmp_path):
+def test_bombs_take_no_more_memory_than_an_image(source, run_import, tmp_path):
+    (source / "sound.dcm").write_bytes(as_bytes(make_dicom()))
+    with Watch(every_seconds=0.01) as plain:
+        run_import()
     for name, data in bombs().items():
         assert len(data) < 1_000_000
         (source / name).write_bytes(data)
     table = pd.DataFrame({"file": ["picture.png"], "patient_id": ["P1"], "modality": ["mri"]})
     table.to_csv(tmp_path / "pictures.csv", index=False)
-    _, reasons = run_import(pictures=tmp_path / "pictures.csv")
-    assert reasons == dict.fromkeys(bombs(), "too_large")
-    seconds = {item.name: seconds_to_refuse(item, tmp_path) for item in list_inputs(source)}
-    click.echo({name: f"{1000 * value:.1f} ms" for name, value in seconds.items()})
-    assert max(seconds.values()) < 0.1, seconds
-
-
-def seconds_to_refuse(item: Input, folder) -> float:
-    """CPU seconds, since a busy machine would be measured otherwise; the second time, when all is imported."""
-    person = Person("0123456789ab", "F", 60)
-    for _ in range(2):
-        started = time.process_time()
-        (found,) = judge_headers([item])
-        if not isinstance(found, Refusal):
-            picture = "mri" if found["plane"] == "picture" else None
-            (found,) = write_images([Task((item,), person, KEY, folder / "none", picture)])
-        seconds = time.process_time() - started
-        assert isinstance(found, Refusal)
-    return seconds
+    with Watch(every_seconds=0.01) as bombed:
+        _, reasons = run_import(pictures=tmp_path / "pictures.csv")
+    assert reasons == {"sound.dcm": "accepted"} | dict.fromkeys(bombs(), "too_large")
+    assert 0 < bombed.peak_bytes < plain.peak_bytes + 64_000_000  # not the gigabytes that they ask for
 
 
 def judge_or_fail(items: list[Input]) -> list[object]:
@@ -241,7 +228,7 @@ def hang_or_die(items: list[str]) -> list[str]:
     """Stands for a decoder that hangs, dies or eats memory."""
     for item in items:
         if item == "hang":
-            time.sleep(60)
+            time.sleep(600)
         if item == "die":
             import os
 
@@ -254,10 +241,8 @@ def hang_or_die(items: list[str]) -> list[str]:
 def test_what_hangs_dies_or_eats_memory_is_found_and_the_rest_goes_on():
     items = [f"good {number}" for number in range(6)]
     batches = [Batch(["good 0", "hang", "good 1"], 2.0), Batch(["good 2", "die"], 2.0), Batch(["eat", "good 3"], 2.0)]
-    started = time.monotonic()
     with open_workers(2) as pool:
         results = dict(chain.from_iterable(run_batches(pool, hang_or_die, [*batches, Batch(items[4:], 2.0)], ahead=2)))
-    assert time.monotonic() - started < 40
     refused = {item: result.reason for item, result in results.items() if isinstance(result, Refusal)}
     assert refused == {"hang": "timeout", "die": "crashed", "eat": "crashed"}
     assert {item for item in results if item not in refused} == set(items)

@@ -1,9 +1,8 @@
-"""Registering takes two seconds, the reference of features included, and one image of a loaded version 20 ms."""
+"""A version of each kind of network is registered with its references of the training images, and scores an image."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from osteo_models.registry.feature_fit import write_features
 from osteo_models.registry.network import LIKENESS, RECORD, WEIGHTS, read_network
 from osteo_models.registry.scoring import encode_picture, score_table
 from osteo_models.registry.versions import load_network, register_version
+from osteo_models.terms import MODALITIES
 from osteo_models.training.features import join_chunks, split_rows, write_chunk
 from osteo_models.training.tables import Tables
 from tests.data.bodies import draw_bodies
@@ -57,42 +57,31 @@ def stored(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_version_is_registered_in_2_s_and_scores_an_image_in_20_ms(
+def test_a_version_is_registered_and_scores_an_image(
     name: str, tables: Tables, stored: Path, tracking, make_job, make_model, tmp_path: Path
 ) -> None:
-    """In time of this process, the least of some: another thread on the same core slows even that."""
     architecture, images, members = NETWORKS[name]
-    known, registering = tables.splits, []
-    likeness = fit_likeness(tables.images, known["modality"].tolist(), known["patient_id"].tolist())  # once for all
-    for attempt in range(2):
-        job = make_job()
-        given = {
-            "recipe": {"precision": "bfloat16"},
-            "job": {"start": {"features": "lite0"} if name == "lite0" else {}},
-        }
-        folder = make_model(job.key, architecture=architecture, images=images, **given)
-        if members > 1:
-            model = json.loads((folder / "model.json").read_text())
-            seeds = range(attempt * members, (attempt + 1) * members)
-            weights = [make_model(architecture=architecture, images=images, seed=seed) / WEIGHTS for seed in seeds]
-            folder = tmp_path / str(attempt)
-            write_ensemble(folder, model, weights, key=job.key)
-        read_network(folder / WEIGHTS, folder / RECORD)  # timm is imported once in a process
-        run_id = tracking.begin_job(job)
-        began = time.process_time()
-        write_features(folder, tables, stored)
-        save_likeness(folder / LIKENESS, likeness)
-        version = register_version(tracking, model_folder=folder, metrics=stage_metrics(), tags=TAGS, run_id=run_id)
-        registering.append(time.process_time() - began)
-    assert min(registering) < 2.0
+    known, job = tables.splits, make_job()
+    start = {"features": "lite0"} if name == "lite0" else {}
+    folder = make_model(job.key, architecture=architecture, images=images, job={"start": start})
+    if members > 1:
+        model = json.loads((folder / "model.json").read_text())
+        seeds = range(members)
+        weights = [make_model(architecture=architecture, images=images, seed=seed) / WEIGHTS for seed in seeds]
+        folder = tmp_path / "ensemble"
+        write_ensemble(folder, model, weights, key=job.key)
+    write_features(folder, tables, stored)
+    likeness = fit_likeness(tables.images, known["modality"].tolist(), known["patient_id"].tolist())
+    save_likeness(folder / LIKENESS, likeness)
+    run_id = tracking.begin_job(job)
+    version = register_version(tracking, model_folder=folder, metrics=stage_metrics(), tags=TAGS, run_id=run_id)
 
     loaded = load_network(tracking, version)
-    assert loaded.features and loaded.likeness
+    expected = set(MODALITIES if images != "mri" else ("mri",))
+    assert loaded.features is not None and set(loaded.features.limits) == expected
+    assert loaded.likeness is not None and loaded.record.members == members
     table = pd.DataFrame({"image": [encode_picture(tables.images[0])], "modality": ["mri"]})
-    scoring = []
-    for _ in range(40):
-        began = time.process_time()
-        score_table(loaded, table, accept_unlike=True)
-        scoring.append(time.process_time() - began)
-    print(f"{name}: registered in {min(registering):.2f} s, an image scored in {1000 * min(scoring):.1f} ms")  # noqa: T201
-    assert min(scoring) < 0.020
+    scored = score_table(loaded, table, accept_unlike=True)
+    assert scored["score"][0] == pytest.approx(
+        read_network(folder / WEIGHTS, folder / RECORD).score(tables.images[:1], ["mri"])[0]
+    )

@@ -12,7 +12,7 @@ from osteo_models.data.cache import find_cache
 from osteo_models.doctor.ailment import Project
 from osteo_models.doctor.records import check_versions
 from osteo_models.registry.needs import read_runs
-from osteo_models.registry.verify import check_data, check_version, choose_versions
+from osteo_models.registry.verify import ADDED, check_data, check_version, choose_versions
 
 FLIPS = 100
 
@@ -68,8 +68,7 @@ def test_a_finding_says_what_and_where_and_the_way_out(project) -> None:
     restore = "restore the file from a backup, or register the version again with `dvc repro -f register`"
     assert told == [
         f"osteo-unimodal-mri version 1: evidence/stage-5/unimodal-mri-patient.parquet is changed; {restore}",
-        "osteo-unimodal-mri version 1: python_model.pkl is not in the manifest; delete it: it was put there after "
-        "the version was registered",
+        f"osteo-unimodal-mri version 1: python_model.pkl is not in the manifest; {ADDED}",
         f"osteo-unimodal-mri version 1: record/params.yaml is missing; {restore}",
         "data: file 1 of 4 in the order of names (`--paths` names it) is missing; delete it, then `dvc checkout data`",
         "data: file 3 of 4 in the order of names (`--paths` names it) is changed; delete it, then `dvc checkout data`",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import tempfile
@@ -18,25 +17,25 @@ from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import StaleDataError
 from osteo_models.registry.card import format_metric, link_pages, write_card
-from osteo_models.registry.inspection import hash_code
+from osteo_models.registry.checksums import hash_files, read_manifest, write_manifest
+from osteo_models.registry.listing import list_all
 from osteo_models.registry.lookup import (
     CHALLENGER,
     CHAMPION,
-    CODE_TAG,
     MODEL_TAG,
     RECORD_TAG,
     WEIGHTS_TAG,
     VersionInfo,
     get_version,
     list_versions,
-    load_network,
     set_alias,
 )
-from osteo_models.registry.manifest import MANIFEST_TAG, hash_files, open_files, read_listing, write_manifest
+from osteo_models.registry.manifest import MANIFEST_TAG, load_network, open_package
 from osteo_models.registry.network import FEATURES, LIKENESS, RECORD, WEIGHTS, ModelRecord, hash_file, read_network
 from osteo_models.registry.origin import RECORDS
 from osteo_models.registry.package import write_package
 from osteo_models.registry.runs import JOB_TAG, NOTE_TAG, PARENT_TAG
+from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
 from osteo_models.terms import PROTOCOLS, STAGES, metric_prefix
 
@@ -110,7 +109,6 @@ def register_version(
                 folder.mkdir()
             else:
                 write_package(folder, model_folder, record, model_id=model_id, run_id=run.info.run_id)
-                client.set_logged_model_tags(model_id, {CODE_TAG: hash_code(folder)})
             _add_files(folder, {**files, CARD: f"{card}\n".encode()}, evidence)
             digest = _log_files(client, model_id, folder, kept)
         stated = {**tags, **marks, MODEL_TAG: model_id, MANIFEST_TAG: digest, **_headlines(metrics)}
@@ -146,7 +144,7 @@ def _registration_run(tracking: Tracking, job_run: str, name: str, tags: Mapping
 
 
 def _find_marked(client: MlflowClient, name: str, marks: Mapping[str, str]) -> ModelVersion | None:
-    for version in client.search_model_versions(f"name='{name}'"):
+    for version in list_all(client.search_model_versions, f"name='{name}'"):
         if all(version.tags.get(key) == value for key, value in marks.items()):
             return version
     return None
@@ -157,8 +155,11 @@ def _log_model(client: MlflowClient, run: Run, name: str, record: ModelRecord, m
     run_id = run.info.run_id
     kept = client.get_run(run_id).outputs
     for output in kept.model_outputs if kept else ():
-        with contextlib.suppress(MlflowException):  # one that `osteo gc` took
+        try:
             return client.get_logged_model(output.model_id).model_id
+        except MlflowException as error:
+            if not is_missing(error):  # one that `osteo gc` took is made again
+                raise
     model = client.create_logged_model(run.info.experiment_id, name, run_id, dict(marks), _params(record))
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     return model.model_id
@@ -174,15 +175,11 @@ def _find_intact(tracking: Tracking, found: ModelVersion | None, model_folder: P
     version = get_version(tracking, f"{found.name}/{found.version}")
     wanted = {f"artifacts/{name}" for name in (LIKENESS, FEATURES) if (model_folder / name).is_file()}
     try:
-        if CODE_TAG not in tracking.client.get_logged_model(version.model_id).tags:
-            return {}
-        listed = read_listing(tracking, version)
-        with open_files(tracking, version) as folder:
-            stored = hash_files(folder)
+        with open_package(tracking, version) as folder:
+            listed = read_manifest(folder)
     except StaleDataError:
         return {}
-    whole = wanted <= listed.keys() and all(stored.get(name) == digest for name, digest in listed.items())
-    return listed if whole else {}
+    return listed if wanted <= listed.keys() else {}
 
 
 def _add_files(folder: Path, files: Mapping[str, bytes], evidence: Iterable[Path]) -> None:

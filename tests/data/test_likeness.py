@@ -120,6 +120,15 @@ def test_the_file_gives_the_same_answers_and_holds_no_code(likeness, new, tmp_pa
     assert faults[0] == faults[1] and None in faults[0] and any(faults[0])
 
 
+def test_the_limits_of_a_single_modality_are_finite(tmp_path: Path) -> None:
+    images, patients = draw_bodies("mri", patients=20, each=3, seed=1)
+    alone = fit_likeness(images, ["mri"] * len(images), patients)
+    save_likeness(tmp_path / "likeness.safetensors", alone)
+    again = load_likeness(tmp_path / "likeness.safetensors")
+    assert np.isfinite(again.references["mri"].limits).all()
+    assert sum(again.find_fault(image, "mri") is None for image in images) > 0.9 * len(images)
+
+
 @pytest.mark.parametrize(
     ("fault", "found"),
     [
@@ -129,6 +138,7 @@ def test_the_file_gives_the_same_answers_and_holds_no_code(likeness, new, tmp_pa
         ("shape", "`ct.tones` has other shapes or values"),
         ("nan", "`mri.structure` has other shapes or values"),
         ("limits", "`mri.limits` has other shapes or values"),
+        ("infinite", "`mri.limits` has other shapes or values"),
         ("large", "bytes; allowed: up to 4,000,000"),
     ],
 )
@@ -147,6 +157,8 @@ def test_a_broken_file_is_refused(likeness, tmp_path: Path, fault, found) -> Non
             tensors["ct.tones.axes"] = np.ascontiguousarray(tensors["ct.tones.axes"].T)
         tensors["mri.structure.mean"][0] = np.nan if fault == "nan" else 0
         tensors["mri.limits"] = tensors["mri.limits"][:2] if fault == "limits" else tensors["mri.limits"]
+        if fault == "infinite":
+            tensors["mri.limits"][0] = np.inf
         save_file({} if fault == "empty" else tensors, path)
     with pytest.raises(WeightsError, match=found):
         load_likeness(path)

@@ -87,7 +87,7 @@ EXAMPLES = [
     (
         GateRule(rule="files_intact"),
         make_evidence(),
-        make_evidence(found={"splits/splits.csv": "1" * 64}),
+        make_evidence(changes=["splits/splits.csv is changed"]),
         "splits/splits.csv is changed",
     ),
     (

@@ -35,7 +35,9 @@ EVIDENCE: Final = "evidence"
 PREDICTIONS: Final = "predictions"
 TABLE_COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     SHORTCUTS: frozenset({"predictor", "images", "validation", "metric", "value"}),
-    GROUPS: frozenset({"stage", "architecture", "images", "protocol", "by", "group", "metric", "value"}),
+    GROUPS: frozenset(
+        {"stage", "architecture", "images", "protocol", "by", "group", "metric", "value", "ci_high", "n_patients"}
+    ),
 }
 SPLIT_COLUMNS: Final = frozenset(
     {"image_id", "patient_id", "modality", "holdout", "patient_test", "fold_image", "fold_patient"}

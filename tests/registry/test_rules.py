@@ -79,8 +79,8 @@ EXAMPLES = [
         "the code differed from commit 1f3a1f3a1f3a",
     ),
     (
-        GateRule(rule="data_pinned"),
-        make_evidence(),
+        GateRule(rule="data_pinned"),  # the job was trained on an older revision, of which it read the same
+        make_evidence(job={"osteo.job": "c" * 16, "dvc.data": "e" * 32, "dvc.splits": "e" * 32}),
         make_evidence(splits_digest="f" * 32),
         "the splits kept are ffffffffffff, not aaaaaaaaaaaa",
     ),

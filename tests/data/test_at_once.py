@@ -76,7 +76,7 @@ def test_of_two_withdrawals_at_once_neither_is_lost(data, tmp_path, order):
     assert not holds(data, FIRST) and not holds(data, SECOND)
 
 
-def test_an_import_that_waits_for_a_withdrawal_brings_nobody_back(data, source, tmp_path):
+def test_an_import_that_waits_for_a_withdrawal_does_not_bring_the_person_back(data, source, tmp_path):
     waiting = Gated(tmp_path, "lock", "import", data, source, tmp_path / "clinical.csv")
     withdraw_patient(data, FIRST)
     assert waiting.finish() == ""
@@ -153,7 +153,7 @@ def test_a_link_to_a_data_set_has_its_lock(data, tmp_path):
     assert (tmp_path / "link").is_symlink() and not holds(data, FIRST)
 
 
-def test_a_data_set_that_was_made_meanwhile_with_another_key_gets_nobody_twice(source, tmp_path):
+def test_an_import_refuses_a_data_set_that_was_made_meanwhile_with_another_key(source, tmp_path):
     waiting = Gated(tmp_path, "lock", "import", tmp_path / "data", source, tmp_path / "clinical.csv")
     import_source(source, tmp_path / "clinical.csv", tmp_path / "data", Pseudonyms(bytes(32)))
     assert "the data set was made with another key" in waiting.finish()

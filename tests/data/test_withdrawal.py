@@ -96,7 +96,7 @@ def test_killed_anywhere_nobody_is_half_withdrawn(data):
     assert sorted(path.name for path in data.parent.iterdir()) == [".data.lock", "data", "kept"]
 
 
-def test_killed_anywhere_another_withdrawal_and_an_unfinished_import_bring_nobody_back(data):
+def test_killed_anywhere_another_withdrawal_or_an_unfinished_import_does_not_bring_the_person_back(data):
     """A withdrawal is killed before each step in turn; another person's is given, then the first one again."""
     first, second = PEOPLE
     ledger = Staging(data).ledger

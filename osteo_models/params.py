@@ -150,7 +150,9 @@ class GateRule(_Section):
     """One promotion rule; `registry/rules` holds the functions by name.
 
     Attributes:
-        test: How it compares: by the point or the end of the interval; or which claim against the champion it tests.
+        test: Which claim against the champion is tested.
+        bound: What is compared with `value`: the lower end of the 95 % interval (the rule needs certainty), the
+            estimate, or the upper end (the rule only vetoes what is certainly too low).
         profiles: Versions of other profiles are not asked; empty means all.
     """
 
@@ -158,7 +160,8 @@ class GateRule(_Section):
     stages: tuple[Stage, ...] = ()
     metric: str | None = None
     value: float | None = None
-    test: Literal["point", "interval", "superiority", "non_inferiority"] | None = None
+    test: Literal["superiority", "non_inferiority"] | None = None
+    bound: Literal["low", "point", "high"] | None = None
     profiles: tuple[str, ...] = ()
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 Modality = Literal["mri", "ct"]
 ImageSet = Literal["mri", "ct", "combined", "multimodal"]
 Protocol = Literal["image", "patient"]
@@ -49,6 +52,14 @@ LEVELS: Final[tuple[str, ...]] = ("l1", "l2", "l3", "l4")
 
 IMAGE_ROWS: Final = 80
 IMAGE_COLUMNS: Final = 60
+
+
+def decide(score: npt.ArrayLike, threshold: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Whether each score is decided as osteoporosis: at the threshold or above it, compared in float64.
+
+    A float32 score compared with a Python number would first round the threshold to float32.
+    """
+    return np.asarray(score, dtype=np.float64) >= np.asarray(threshold, dtype=np.float64)
 
 
 def modalities_of(images: ImageSet) -> tuple[Modality, ...]:

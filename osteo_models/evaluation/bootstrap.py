@@ -16,6 +16,7 @@ import numpy as np
 
 from osteo_models.evaluation.calibration import recalibrate, take_logit
 from osteo_models.evaluation.cases import BoolArray, Cases, FloatArray, IntArray
+from osteo_models.terms import decide
 
 MetricName = Literal[
     "accuracy",
@@ -79,7 +80,7 @@ def sum_patients(cases: Cases, threshold: float | FloatArray, patients: Sequence
         return np.bincount(index, weights=values.astype(np.float64), minlength=order.size).astype(np.float64)
 
     positive = cases.target == 1
-    decision = cases.score >= threshold
+    decision = decide(cases.score, threshold)
     return PatientSums(
         positives=total(positive),
         negatives=total(~positive),

@@ -21,6 +21,7 @@ from osteo_models.evaluation.paired import compare_scores
 from osteo_models.evaluation.patients import score_patients
 
 POWER: Final = 0.80
+FEWEST_PATIENTS: Final = 5  # of each class; with fewer neither interval covers what it says
 Z_POWER: Final = NormalDist().inv_cdf(POWER)
 
 
@@ -42,7 +43,7 @@ class PairedScores:
 class PairedDifference:
     """The first model's area minus the second's, each with its 95 % interval.
 
-    An interval is None where nothing varies, so that nothing can be said.
+    An interval is None where nothing varies, or with fewer than five patients of a class: nothing can be said then.
 
     Args:
         difference: Of the patients' mean scores (DeLong).
@@ -55,7 +56,7 @@ class PairedDifference:
     auc_second: float
     difference: float
     delong: tuple[float, float] | None
-    image_difference: float
+    image_difference: float | None
     bootstrap: tuple[float, float] | None
     detectable: float | None
     n: int
@@ -74,8 +75,10 @@ def compare_pair(scores: PairedScores, *, seed: int = SEED, resamples: int = RES
     first, second = (_mean_scores(scores, part) for part in (scores.first, scores.second))
     test = delong_test(first[0], first[1], second[1])
     delong = None if test.ci_low is None or test.ci_high is None else (test.ci_low, test.ci_high)
-    error = 0.0 if delong is None else (delong[1] - delong[0]) / (2 * Z_95)
     point, bootstrap = _bootstrap(scores, seed, resamples)
+    if min(np.bincount(first[0], minlength=2)) < FEWEST_PATIENTS:
+        delong = bootstrap = None
+    error = 0.0 if delong is None else (delong[1] - delong[0]) / (2 * Z_95)
     return PairedDifference(
         auc_first=test.auc_a,
         auc_second=test.auc_b,
@@ -95,7 +98,7 @@ def _mean_scores(scores: PairedScores, score: FloatArray) -> tuple[IntArray, Flo
     return target, np.asarray([patient.score for patient in patients])
 
 
-def _bootstrap(scores: PairedScores, seed: int, resamples: int) -> tuple[float, tuple[float, float] | None]:
+def _bootstrap(scores: PairedScores, seed: int, resamples: int) -> tuple[float | None, tuple[float, float] | None]:
     """The difference on images, and the middle 95 % of it over resamples of patients; the same patients for both."""
     if np.array_equal(scores.first, scores.second):
         return 0.0, (0.0, 0.0)
@@ -103,4 +106,4 @@ def _bootstrap(scores: PairedScores, seed: int, resamples: int) -> tuple[float, 
     measure = Measure(resamples=resamples, seed=seed)
     found = compare_scores(cases[0], cases[1], ("roc_auc",), measure)["roc_auc"]
     interval = None if found.ci_low is None or found.ci_high is None else (found.ci_low, found.ci_high)
-    return found.value or 0.0, interval
+    return found.value, interval

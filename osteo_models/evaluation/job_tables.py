@@ -29,6 +29,7 @@ from osteo_models.evaluation.rows import (
     summary_rows,
 )
 from osteo_models.evaluation.thresholds import Chosen, choose_thresholds
+from osteo_models.terms import decide
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _chosen_rows(
     row: Row = identify(job) | {"source_threshold": chosen.source, "note": chosen.note}
     row |= {"n": default.n, "n_patients": default.n_patients}
     row |= {"n_positive": default.n_positive, "n_negative": default.n_negative}
-    decision = job.score >= chosen.threshold
+    decision = decide(job.score, chosen.threshold)
     hits, rejections = int((decision & (job.target == 1)).sum()), int((~decision & (job.target == 0)).sum())
     if chosen.exists:
         row |= {"threshold_low": float(chosen.threshold.min()), "threshold_high": float(chosen.threshold.max())}

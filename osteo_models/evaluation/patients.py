@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from osteo_models.errors import InputError
 from osteo_models.evaluation.cases import check_cases
 from osteo_models.evaluation.intervals import proportion_interval
-from osteo_models.terms import CLASS_NAMES
+from osteo_models.terms import CLASS_NAMES, decide
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def score_patients(
         shown = ", ".join(str(name) for name in mixed[:5])
         raise InputError(f"{mixed.size} patient(s) with both targets: {shown}", allowed="one target per patient")
     means = np.bincount(index, weights=cases.score) / images
-    correct = np.bincount(index, weights=(cases.score >= threshold) == (cases.target == 1))
+    correct = np.bincount(index, weights=decide(cases.score, threshold) == (cases.target == 1))
     return [
         PatientResult(str(name), int(positives[row] > 0), float(means[row]), int(images[row]), int(correct[row]))
         for row, name in enumerate(names)

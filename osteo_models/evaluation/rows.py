@@ -24,6 +24,7 @@ from osteo_models.evaluation.intervals import percentile_interval, proportion_in
 from osteo_models.evaluation.metrics import Measure, Summary
 from osteo_models.evaluation.patients import find_extremes, score_patients
 from osteo_models.evaluation.predictions import Predictions
+from osteo_models.terms import decide
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
@@ -147,7 +148,7 @@ def extreme_rows(job: Predictions, threshold: float) -> Iterator[Row]:
 
 def confidence_row(job: Predictions, measure: Measure) -> Row:
     """Table 8: mean and SD of the scores of the rightly classified, each score taken for the class it decided for."""
-    decided: BoolArray = job.score >= measure.threshold
+    decided: BoolArray = decide(job.score, measure.threshold)
     right = decided == (job.target == 1)
     sure = np.where(decided, job.score, 1 - job.score)
     confidence = sure[right]

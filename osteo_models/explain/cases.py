@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from osteo_models.evaluation.predictions import Predictions
-from osteo_models.terms import CONTROL, MODALITIES, OSTEOPOROSIS, Modality
+from osteo_models.terms import CONTROL, MODALITIES, OSTEOPOROSIS, Modality, decide
 
 Kind = Literal["correct", "worst_error"]
 
@@ -45,7 +45,7 @@ def choose_cases(predictions: Predictions, threshold: float) -> list[Case]:
         predictions: Of one network on its hold-out.
         threshold: From this score on the decision is osteoporosis.
     """
-    decision = (predictions.score >= threshold).astype(np.int64)
+    decision = decide(predictions.score, threshold).astype(np.int64)
     correct = decision == predictions.target
     # How far a score is from the right answer: the surest of the correct have the least, the worst errors the most.
     miss = np.abs(predictions.score - predictions.target)

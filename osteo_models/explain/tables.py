@@ -20,15 +20,22 @@ COLUMNS: Final = (
 
 
 def write_tables(galleries: Mapping[str, Gallery], out: Path) -> None:
-    """Write cases.csv, a row for each picture, and sanity.json: {model: {method: likeness to untrained networks}}.
+    """Write cases.csv, a row for each picture, and sanity.json: {model: {method: {similarity, flagged}}}.
 
-    `flagged` is 1 where the maps of a method hardly change when the weights of its network are drawn anew.
+    `similarity` compares the maps with those of untrained networks, None where undefined; `flagged` is 1 where
+    the maps of a method hardly change when the weights of the network are drawn again.
     """
     out.mkdir(parents=True, exist_ok=True)
     tables = [frame_gallery(gallery) for gallery in galleries.values()]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     table.to_csv(out / "cases.csv", index=False)
-    sanity = {name: gallery.similarity for name, gallery in galleries.items()}
+    sanity = {
+        name: {
+            method: {"similarity": value, "flagged": int(hardly_changes(value))}
+            for method, value in gallery.similarity.items()
+        }
+        for name, gallery in galleries.items()
+    }
     (out / "sanity.json").write_text(json.dumps(sanity, indent=1) + "\n", encoding="utf-8")
 
 

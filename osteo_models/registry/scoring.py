@@ -21,7 +21,7 @@ from PIL import Image
 from osteo_models.data.prepare import PreparedImage, prepare_bytes
 from osteo_models.errors import ImageError, InputError
 from osteo_models.registry.network import LoadedNetwork, ModelRecord
-from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality, modalities_of
+from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality, decide, modalities_of
 
 FAULTS_SHOWN: Final = 10
 MOST_ROWS: Final = 256  # of one request
@@ -93,14 +93,14 @@ def score_table(loaded: LoadedNetwork, table: pd.DataFrame, *, accept_unlike: bo
 def judge_members(members: npt.NDArray[np.float64], threshold: float) -> dict[str, Any]:
     """Score, decision, uncertainty and agreement of m images from the scores (k, m) of k networks."""
     score = members.mean(axis=0)
-    decision = score >= threshold
+    decision = decide(score, threshold)
     alone = np.full(len(score), None, dtype=object)
     several = len(members) > 1
     return {
         "score": score,
         "decision": decision.astype(np.int64),
         "uncertainty": members.std(axis=0, ddof=1) if several else alone,
-        "agreement": ((members >= threshold) == decision).mean(axis=0) if several else alone,
+        "agreement": (decide(members, threshold) == decision).mean(axis=0) if several else alone,
     }
 
 

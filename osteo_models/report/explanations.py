@@ -147,19 +147,19 @@ def build_sanity(sanity: dict[str, Any]) -> Table:
         [
             word(model),
             word(METHODS.get(method, method)),
-            number(similarity, 2, absent="undefined"),
-            word(_judge(similarity)),
+            number(found["similarity"], 2, absent="undefined"),
+            word(_judge(found)),
         ]
         for model, methods in sorted(sanity.items())
         if isinstance(methods, dict)
-        for method, similarity in sorted(methods.items())
+        for method, found in sorted(methods.items())
     ]
     columns = ("Model", "<Method", "Similarity to the randomised network", "<Reading")
     caption = "Do the maps depend on what was learnt? 1: the random network's map is the same."
     return make_table("map-sanity", caption, columns, rows, files=["explain/sanity.json"])
 
 
-def _judge(similarity: object) -> str:
-    if not is_number(similarity):
+def _judge(found: dict[str, Any]) -> str:
+    if not is_number(found["similarity"]):
         return "nothing can be said"
-    return "depends on the weights" if similarity < 0.5 else "hardly depends on the weights: do not read it as a reason"
+    return "hardly depends on the weights: do not read it as a reason" if found["flagged"] else "depends on the weights"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from osteo_models.models import build
-from osteo_models.terms import CONTROL, OSTEOPOROSIS
+from osteo_models.terms import CONTROL, OSTEOPOROSIS, decide
 from osteo_models.training.checkpoint import load_checkpoint, save_checkpoint
 from osteo_models.training.epoch import THRESHOLD
 from osteo_models.training.fit import Fit
@@ -155,5 +155,5 @@ def balance_patients(
     _, first, index = np.unique(patient, return_index=True, return_inverse=True)
     mean = np.bincount(index, weights=score.astype(np.float64)) / np.bincount(index)
     truth = target[first]
-    right = (mean >= THRESHOLD) == (truth == OSTEOPOROSIS)
+    right = decide(mean, THRESHOLD) == (truth == OSTEOPOROSIS)
     return float(np.mean([right[truth == label].mean() for label in (CONTROL, OSTEOPOROSIS)]))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from osteo_models.errors import OsteoError
-from osteo_models.terms import CONTROL, OSTEOPOROSIS
+from osteo_models.terms import CONTROL, OSTEOPOROSIS, decide
 from osteo_models.training.scoring import Scores
 
 SMALLEST_PROBABILITY: Final = 1e-7  # Keras clips at the same place before it takes the logarithm
@@ -44,7 +44,7 @@ def judge_scores(scores: Scores, target: npt.NDArray[np.integer]) -> tuple[float
     score = (scores[:, 0] if scores.ndim == 2 else scores).astype(np.float64)
     score = score.clip(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     loss = -np.log(np.where(target == OSTEOPOROSIS, score, 1 - score)).mean()
-    right = (score >= THRESHOLD) == (target == OSTEOPOROSIS)
+    right = decide(score, THRESHOLD) == (target == OSTEOPOROSIS)
     shares = [right[target == label].mean() for label in (CONTROL, OSTEOPOROSIS) if (target == label).any()]
     return float(loss), float(np.mean(shares))
 

@@ -12,6 +12,7 @@ from osteo_models.errors import InputError
 from osteo_models.evaluation.contest import PairedScores, compare_pair
 from osteo_models.evaluation.delong import delong_test
 from osteo_models.evaluation.metrics import summarize
+from osteo_models.evaluation.paired import Difference
 
 
 def make_scores(patients: int = 80, images: int = 4, seed: int = 1, gain: float = 0.1) -> PairedScores:
@@ -77,6 +78,15 @@ def test_without_spread_nothing_is_claimed() -> None:
     found = compare_pair(PairedScores(target, names, first, first**2), resamples=100)
     assert (found.auc_first, found.auc_second) == (1, 1)
     assert found.bootstrap is None and found.detectable is None
+
+
+def test_an_undefined_difference_is_undefined_and_not_zero(monkeypatch) -> None:
+    scores = make_scores(4)
+    found = compare_pair(scores, resamples=100)
+    assert found.delong is None and found.bootstrap is None and found.detectable is None
+    undefined = {"roc_auc": Difference(None, 0.5, None, None)}
+    monkeypatch.setattr("osteo_models.evaluation.contest.compare_scores", lambda *_: undefined)
+    assert compare_pair(make_scores(), resamples=100).image_difference is None
 
 
 def test_more_patients_detect_less() -> None:

@@ -136,7 +136,8 @@ def test_tables_hold_what_the_gallery_found(tmp_path, gallery):
     assert table["flagged"].tolist() == [1, 0, 1, 0]
     assert table["vertebrae_share"].tolist() == pytest.approx([row["vertebrae_share"] for row in gallery.rows])
     sanity = json.loads((tmp_path / "sanity.json").read_text())
-    assert sanity == {"osteo-multimodal": {"gradcampp": 0.8, "smoothgrad": None}}
+    methods = {"gradcampp": {"similarity": 0.8, "flagged": 1}, "smoothgrad": {"similarity": None, "flagged": 0}}
+    assert sanity == {"osteo-multimodal": methods}
     line = describe_gallery(gallery)
     assert line.startswith("2 cases; Grad-CAM++ ") and "of the area), likeness to untrained 0.80: HARDLY" in line
     assert line.endswith("likeness to untrained undefined")

@@ -41,18 +41,18 @@ class Case:
     damage: DAMAGE | None = None
 
 
-def make_splits(patients: int = PATIENTS, prefix: str = "p") -> pd.DataFrame:
-    """Patients of both classes in five folds, and six in the hold-out."""
+def make_splits(patients: int = PATIENTS, prefix: str = "p", held: int = 6) -> pd.DataFrame:
+    """Patients of both classes in five folds, and `held` more in the hold-out."""
     rows: list[dict[str, Any]] = []
-    for number in range(patients + 6):
-        held = number >= patients
-        fold = None if held else number % FOLDS
+    for number in range(patients + held):
+        kept_out = number >= patients
+        fold = None if kept_out else number % FOLDS
         for image in range(IMAGES):
             name = f"{prefix}{number:03d}"
             rows.append(
                 {"image_id": f"{name}-mri-{image:03d}", "patient_id": name, "modality": "mri"}
-                | {"target": number % 2 if held else (number // FOLDS + number) % 2, "age_years": 40, "sex": "F"}
-                | {"holdout": int(held), "patient_test": 0, "fold_image": fold, "fold_patient": fold}
+                | {"target": number % 2 if kept_out else (number // FOLDS + number) % 2, "age_years": 40, "sex": "F"}
+                | {"holdout": int(kept_out), "patient_test": 0, "fold_image": fold, "fold_patient": fold}
             )
     return pd.DataFrame(rows).astype({"fold_image": "Int64", "fold_patient": "Int64"})
 
@@ -81,12 +81,12 @@ def make_case(splits: pd.DataFrame | None = None, *, signal: float = 1.0, seed: 
 
 
 def make_groups(worst: float = 0.7, note: str = "") -> pd.DataFrame:
-    """Accuracy by sex, and a scanner with too few patients."""
+    """Accuracy by sex with intervals of 40 patients each, and a scanner with too few patients."""
     head = {"stage": "stage-1", "architecture": "unimodal", "images": "mri", "protocol": "patient"}
     rows = [
-        {"by": "sex", "group": "F", "value": 0.9, "note": ""},
-        {"by": "sex", "group": "M", "value": worst, "note": note},
-        {"by": "scanner", "group": "A", "value": None, "note": "too few: 7 patients, 10 wanted"},
+        {"by": "sex", "group": "F", "value": 0.9, "ci_high": 0.96, "n_patients": 40, "note": ""},
+        {"by": "sex", "group": "M", "value": worst, "ci_high": worst + 0.1, "n_patients": 40, "note": note},
+        {"by": "scanner", "group": "A", "n_patients": 7, "note": "too few: 7 patients, 10 wanted"},
     ]
     return pd.DataFrame([head | row | {"metric": "accuracy"} for row in rows])
 

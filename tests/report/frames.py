@@ -214,5 +214,12 @@ def write_explanations(artifacts: Path) -> None:
     frame = pd.DataFrame(rows, columns=columns).assign(vertebrae_share=[0.6, 0.5, None, None])
     frame.to_csv(folder.parent / "cases.csv", index=False)
     (folder.parent / "sanity.json").write_text(
-        json.dumps({"osteo-unimodal-mri": {"gradcampp": 0.21, "smoothgrad": None}})
+        json.dumps(
+            {
+                "osteo-unimodal-mri": {
+                    "gradcampp": {"similarity": 0.21, "flagged": 0},
+                    "smoothgrad": {"similarity": None, "flagged": 0},
+                }
+            }
+        )
     )

@@ -23,6 +23,7 @@ from osteo_models.evaluation.metrics import Measure, Summary
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import Row, identify
 from osteo_models.evaluation.weighted import weigh_areas
+from osteo_models.terms import decide
 
 USE_METRICS: Final[tuple[MetricName, ...]] = (
     "accuracy",
@@ -118,7 +119,7 @@ def _draw_pairs(job: Predictions, seed: int) -> TextArray:
 
 def _measure(pairs: PairScores, weights: FloatArray, threshold: float) -> dict[MetricName, FloatArray]:
     positive: BoolArray = pairs.target == 1
-    right = (pairs.score >= threshold) == positive
+    right = decide(pairs.score, threshold) == positive
     positives, negatives = weights[:, positive].sum(axis=1), weights[:, ~positive].sum(axis=1)
     total = positives + negatives
     with np.errstate(divide="ignore", invalid="ignore"):

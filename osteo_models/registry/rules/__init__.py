@@ -57,7 +57,7 @@ def check_rules(rules: Sequence[GateRule]) -> None:
         faults.append("gate: no rules, so nothing could be refused")
     if faults:
         allowed = f"rules {', '.join(sorted(RULES))}"
-        raise ParamsError("; ".join(faults), where="params.yaml", allowed=allowed, remedy="mend the gate section")
+        raise ParamsError("; ".join(faults), where="params.yaml", allowed=allowed, remedy="correct the gate section")
 
 
 def _rule_faults(where: str, rule: GateRule) -> Iterator[str]:
@@ -68,9 +68,11 @@ def _rule_faults(where: str, rule: GateRule) -> Iterator[str]:
     for name in known.needs:
         if getattr(rule, name) in (None, ()):
             yield f"{where}.{name}: missing, rule {rule.rule!r} needs it"
-    if rule.test is not None and rule.test not in known.tests:
-        allowed = " or ".join(known.tests) or "nothing"
-        yield f"{where}.test: {rule.test!r}, rule {rule.rule!r} knows {allowed}"
+    for name, options in (("test", known.tests), ("bound", known.bounds)):
+        given = getattr(rule, name)
+        if given is not None and given not in options:
+            allowed = " or ".join(options) or "nothing"
+            yield f"{where}.{name}: {given!r}, allowed for rule {rule.rule!r}: {allowed}"
 
 
 def check_waivers(waivers: Sequence[Waiver], rules: Sequence[GateRule]) -> None:

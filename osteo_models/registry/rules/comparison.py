@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
 from osteo_models.errors import InputError
-from osteo_models.evaluation.contest import PairedDifference, compare_pair
+from osteo_models.evaluation.contest import FEWEST_PATIENTS, PairedDifference, compare_pair
 from osteo_models.params import GateRule
 from osteo_models.registry.rules.evidence import (
     Evidence,
+    Outcome,
     Rival,
     Row,
     Rule,
     RuleResult,
+    combine,
     failed,
     not_applicable,
-    passed,
 )
+from osteo_models.registry.rules.thresholds import BOUNDS, NAMES, compare_bound, describe_missing
 from osteo_models.terms import Stage, metric_prefix
 
 SHORTCUTS: Final = "evaluation/shortcuts.csv"
@@ -29,26 +32,24 @@ HOLDOUT: Final[Stage] = "stage-5"
 def check_age_alone(evidence: Evidence, rule: GateRule) -> RuleResult:
     """In each listed stage `metric` exceeds that of age alone, as trained on the same people, by more than `value`.
 
-    `interval`: the lower end of the version's own interval does. Age alone is a logistic regression of the audits.
+    `bound` says which end of the version's own interval is compared, as in `minimum`. Age alone is a logistic
+    regression of the audits.
     """
-    margin = rule.value or 0.0
-    part = f"{rule.metric}.ci_low" if rule.test == "interval" else str(rule.metric)
-    needed = f"{rule.metric}{' (lower end)' if rule.test == 'interval' else ''} above that of age alone"
-    needed += f" by {margin:g}" if margin else ""
+    margin, bound = rule.value or 0.0, rule.bound or "low"
+    needed = f"{NAMES[bound]}{rule.metric} above that of age alone" + (f" by {margin:g}" if margin else "")
     if evidence.shortcuts is None:
         return failed(rule, evidence.why_not(SHORTCUTS), needed, lacking=True)
-    shown, holds, known = list[str](), True, True
+    outcomes = dict[Stage, tuple[Outcome, str]]()
     for stage in rule.stages:
-        own = evidence.metrics.get(f"{metric_prefix(stage, 'patient')}.{part}")
+        prefix = f"{metric_prefix(stage, 'patient')}."
+        parts = (str(rule.metric), f"{rule.metric}.ci_low", f"{rule.metric}.ci_high", "n_patients")
+        values = [evidence.metrics.get(prefix + part) for part in parts]
         age = _find_age(evidence, stage, str(rule.metric))
-        shown.append(f"{stage} {_number(own)} against {_number(age)} of age alone")
-        if own is None or age is None:
-            known = False
-        else:
-            holds = holds and own > age + margin
-    if not holds:
-        return failed(rule, ", ".join(shown), needed)
-    return passed(rule, ", ".join(shown), needed) if known else failed(rule, ", ".join(shown), needed, lacking=True)
+        outcome, shown = ("unknown", _number(values[0])) if age is None else compare_bound(values, age + margin, bound)
+        if age is not None and bound != "high" and values[0] == age + margin:
+            outcome = "fails"  # above, not equal
+        outcomes[stage] = outcome, f"{shown} against {_number(age)} of age alone"
+    return combine(rule, outcomes, needed)
 
 
 def _find_age(evidence: Evidence, stage: Stage, metric: str) -> float | None:
@@ -75,7 +76,7 @@ def check_champion(evidence: Evidence, rule: GateRule) -> RuleResult:
     superior = rule.test == "superiority"
     bound = 0.0 if superior else -margin
     aim = "better than the champion" if superior else f"not worse than the champion by {margin:g}"
-    needed = f"{aim} in the area under the ROC curve, both intervals above {bound:g}"
+    needed = f"{aim} in AUC, both intervals above {bound:g}"
     rival = evidence.rival
     if rival is None:
         return not_applicable(rule, "there is no other champion")
@@ -85,43 +86,54 @@ def check_champion(evidence: Evidence, rule: GateRule) -> RuleResult:
     if not stages:
         why = rival.lacking or f"no image of {', '.join(rule.stages)} that both have scored"
         return failed(rule, f"champion version {rival.version}: {why}", needed, lacking=True)
-    shown, outcomes = list[str](), list[str]()
+    outcomes = dict[Stage, tuple[Outcome, str]]()
     for stage in stages:
         try:
             difference = compare_pair(rival.scores[stage])
         except InputError as error:
-            shown.append(f"{stage}: {error.found}")
-            outcomes.append("unknown")
+            outcomes[stage] = "unknown", error.found
             continue
-        shown.append(_describe(stage, difference, rival))
-        outcomes.append(_decide(difference, bound, superior=superior))
-    found = f"champion version {rival.version}: {'; '.join(shown)}"
-    if all(outcome == "holds" for outcome in outcomes):
-        return passed(rule, found, needed)
-    return failed(rule, found, needed, lacking="worse" not in outcomes)
+        outcome = _decide(difference, bound, superior=superior)
+        outcomes[stage] = outcome, _describe(stage, difference, rival) + _missing(difference, bound, outcome)
+    result = combine(rule, outcomes, needed)
+    found = f"champion version {rival.version}: {result.found}"
+    return replace(result, found=found, why=f"{found}; needed {needed}")
 
 
-def _decide(difference: PairedDifference, bound: float, *, superior: bool) -> str:
+def _decide(difference: PairedDifference, bound: float, *, superior: bool) -> Outcome:
     intervals = [difference.delong, difference.bootstrap]
     if any(high < 0 or (superior and high <= 0) for _, high in filter(None, intervals)):
-        return "worse"
+        return "fails"
     if all(interval is not None and interval[0] > bound for interval in intervals):
         return "holds"
     return "unknown"
 
 
+def _missing(found: PairedDifference, bound: float, outcome: Outcome) -> str:
+    """What an undecided comparison lacks: how many patients would decide."""
+    if outcome != "unknown":
+        return ""
+    if found.delong is None:
+        return f", {FEWEST_PATIENTS} patients of each class are needed at least"
+    return f", {describe_missing(found.difference - bound, found.difference - found.delong[0], found.n_patients)}"
+
+
 def _describe(stage: Stage, found: PairedDifference, rival: Rival) -> str:
     matched = f"{found.n} of {rival.images.get(stage, found.n)} images, {found.n_patients} patients"
     parts = [
-        f"{stage} area {found.auc_first:.3f} against {found.auc_second:.3f} on {matched}",
+        f"AUC {found.auc_first:.3f} against {found.auc_second:.3f} on {matched}",
         f"difference {found.difference:+.3f} {_interval(found.delong)} by patient",
-        f"{found.image_difference:+.3f} {_interval(found.bootstrap)} by image",
+        f"{_signed(found.image_difference)} {_interval(found.bootstrap)} by image",
     ]
     least = f"{found.detectable:.3f}" if found.detectable is not None else "undefined"
     parts.append(f"smallest difference that it could have shown {least}")
     if rival.rescored:
         parts.append("the champion was scored again: its predictions are of other data")
     return ", ".join(parts)
+
+
+def _signed(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:+.3f}"
 
 
 def _interval(found: tuple[float, float] | None) -> str:
@@ -134,7 +146,7 @@ def _number(value: float | None) -> str:
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {
-        "age_alone": Rule(check_age_alone, ("stages", "metric"), ("point", "interval")),
+        "age_alone": Rule(check_age_alone, ("stages", "metric"), bounds=BOUNDS),
         "champion": Rule(check_champion, ("stages",), ("non_inferiority", "superiority")),
     }
 )

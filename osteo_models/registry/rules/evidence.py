@@ -14,6 +14,7 @@ from osteo_models.params import GateRule
 from osteo_models.terms import Protocol, Stage, metric_prefix
 
 Decision = Literal["PROMOTE", "REJECT", "NOT_ENOUGH_EVIDENCE"]
+Outcome = Literal["holds", "fails", "unknown"]
 Row = Mapping[str, str]
 
 
@@ -152,12 +153,14 @@ class Rule:
     Attributes:
         check: A pure function.
         needs: What its entry in params.yaml must give.
-        tests: What `test` may say; the first is meant where it says nothing.
+        tests: What `test` may be; the first is the default.
+        bounds: What `bound` may be.
     """
 
     check: Callable[[Evidence, GateRule], RuleResult]
     needs: tuple[Literal["stages", "metric", "value"], ...] = ()
     tests: tuple[str, ...] = ()
+    bounds: tuple[str, ...] = ()
 
 
 def title(rule: GateRule) -> str:
@@ -174,6 +177,15 @@ def passed(rule: GateRule, found: str, needed: str) -> RuleResult:
 def failed(rule: GateRule, found: str, needed: str, *, lacking: bool = False) -> RuleResult:
     """The rule does not hold, or it is not known whether it does."""
     return RuleResult(title(rule), False, found, needed, f"{found}; needed {needed}", lacking)
+
+
+def combine(rule: GateRule, outcomes: Mapping[Stage, tuple[Outcome, str]], needed: str) -> RuleResult:
+    """The result of a rule over its stages: one that fails decides, then one that is unknown."""
+    shown = ", ".join(f"{stage} {text}" for stage, (_, text) in outcomes.items())
+    found = {outcome for outcome, _ in outcomes.values()}
+    if found == {"holds"}:
+        return passed(rule, shown, needed)
+    return failed(rule, shown, needed, lacking="fails" not in found)
 
 
 def not_applicable(rule: GateRule, why: str) -> RuleResult:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from osteo_models.errors import StaleDataError
 from osteo_models.models import build
 from osteo_models.params import Params
-from osteo_models.terms import Modality
+from osteo_models.terms import Modality, Stage
 from osteo_models.training.checkpoint import load_weights, save_weights
 
 SUFFIX: Final = "-ensemble"  # of a registered model's name
@@ -62,12 +62,20 @@ def find_folds(artifacts: Path, params: Params, architecture: str, images: str) 
         Its entry in jobs.json; None where there was no such job.
     """
     jobs: list[dict[str, Any]] = json.loads((artifacts / "jobs.json").read_text(encoding="utf-8"))
-    folded = [stage for stage, item in params.stages.items() if item.validation == "folds"]
     wanted = {"architecture": architecture, "images": images, "protocol": "patient"}
-    for job in jobs:
-        if job["stage"] in folded and all(job[name] == value for name, value in wanted.items()):
-            return job
-    return None
+    found = {job["stage"]: job for job in jobs if all(job[name] == value for name, value in wanted.items())}
+    return next((found[stage] for stage in params.stage_table.select("folds") if stage in found), None)
+
+
+def describe_ensemble(record: Mapping[str, Any], stage: Stage, members: int) -> dict[str, Any]:
+    """`model.json` of an ensemble: that of a network of the same architecture and image set, with the folds as its job.
+
+    Args:
+        record: `model.json` of the network, which one job of a hold-out stage trained.
+        stage: Whose folds are the members.
+        members: Their number.
+    """
+    return {**record, "job": {**record["job"], "stage": stage, "validation": "folds", "folds": members}}
 
 
 def write_ensemble(target: Path, record: Mapping[str, Any], weights: Sequence[Path], *, key: str) -> None:
@@ -75,7 +83,7 @@ def write_ensemble(target: Path, record: Mapping[str, Any], weights: Sequence[Pa
 
     Args:
         target: Folder to make.
-        record: `model.json` of a network of the same architecture and image set.
+        record: `model.json`: see `describe_ensemble`.
         weights: Of the members, one file for each fold.
         key: Of the job whose folds they are.
 

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from osteo_models.data.frames import read_frame
 from osteo_models.errors import InputError, StaleDataError, WeightsError
-from osteo_models.evaluation.predictions import Predictions, read_predictions
+from osteo_models.evaluation.predictions import SUFFIX, Predictions, read_predictions
 from osteo_models.registry.lookup import VersionInfo
 from osteo_models.registry.manifest import MANIFEST, MANIFEST_TAG, read_manifest
 from osteo_models.registry.network import RECORD, hash_file, read_record
@@ -28,7 +28,7 @@ from osteo_models.registry.rules.splits import SPLITS
 from osteo_models.registry.rules.thresholds import GROUPS
 from osteo_models.registry.runs import PARENT_TAG
 from osteo_models.registry.tracking import Tracking
-from osteo_models.terms import STAGES, Protocol, Stage
+from osteo_models.terms import Protocol, Stage
 
 EVIDENCE: Final = "evidence"
 PREDICTIONS: Final = "predictions"
@@ -184,9 +184,8 @@ def _read_table(path: Path, name: str, faults: dict[str, str]) -> list[Row] | No
 def _read_predictions(
     evidence: Path, folder: Path, faults: dict[str, str]
 ) -> dict[tuple[Stage, Protocol], Predictions]:
-    for stage in STAGES:  # laid out as in the artifacts, where one function reads and checks them
-        if (evidence / stage).is_dir():
-            shutil.move(evidence / stage, folder / PREDICTIONS / stage)
+    for place in sorted({path.parent for path in evidence.glob(f"*/*{SUFFIX}")}):
+        shutil.move(place, folder / PREDICTIONS / place.name)  # as in the artifacts, where one function reads them
     if not (folder / PREDICTIONS).is_dir():
         return {}
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from osteo_models.errors import StaleDataError
 from osteo_models.models import build_unfilled
 from osteo_models.models.pretrained import PretrainedNetwork
 from osteo_models.params import Prepare
-from osteo_models.terms import STAGES
 from osteo_models.training.checkpoint import load_weights, save_weights
 from osteo_models.training.cost import measure_cost
 from osteo_models.training.jobs import Job
@@ -110,7 +109,7 @@ def write_model(
 
 
 def read_job(content: Mapping[str, Any]) -> Job:
-    """The job that `write_model` put into model.json; of a fold ensemble, the one whose folds are its members.
+    """The job that `write_model` put into model.json; of a fold ensemble, the job whose folds are its members.
 
     Raises:
         StaleDataError: It holds none, or that of another release.
@@ -120,12 +119,9 @@ def read_job(content: Mapping[str, Any]) -> Job:
         job = TypeAdapter(Job).validate_python(content["job"])
     except (KeyError, ValidationError):
         raise StaleDataError("no job of this release", where="model.json", remedy=remedy) from None
-    members = int(content.get("members", 1))  # of an ensemble: the folds of a job that is this one otherwise
-    folded = [replace(job, stage=stage, validation="folds", folds=members) for stage in STAGES]
-    for candidate in folded if members > 1 else [job]:
-        if candidate.key == content["key"]:
-            return candidate
-    raise StaleDataError(f"its job has key {job.key}", where="model.json", allowed=content["key"], remedy=remedy)
+    if job.key != content["key"]:
+        raise StaleDataError(f"its job has key {job.key}", where="model.json", allowed=content["key"], remedy=remedy)
+    return job
 
 
 def _write_whole(path: Path, job: Job, result: FoldResult, weights_dir: Path | None) -> None:

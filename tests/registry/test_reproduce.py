@@ -12,6 +12,7 @@ from safetensors.torch import save
 
 from osteo_models.errors import StaleDataError
 from osteo_models.registry import reproduce
+from osteo_models.registry.ensemble import describe_ensemble
 from osteo_models.registry.reproduce import reproduce_version
 from osteo_models.training.outputs import read_job
 from osteo_models.training.results import fold_folder, read_result
@@ -94,10 +95,11 @@ def test_other_code_is_said(project, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_ensemble_is_the_job_of_its_folds(project) -> None:
     """Its record is that of the network, with the key of the folds and the number of members."""
     content = json.loads((project.settings.artifacts / "models" / "unimodal-mri" / "model.json").read_text())
-    found = read_job(content | {"key": project.jobs[0].key, "members": 2})
+    folds = describe_ensemble(content, "stage-1", 2)
+    found = read_job(folds | {"key": project.jobs[0].key})
     assert found == project.jobs[0] and (found.stage, found.folds) == ("stage-1", 2)
     with pytest.raises(StaleDataError, match=r"model\.json: its job has key"):
-        read_job(content | {"members": 2})
+        read_job(folds)
 
 
 def test_an_ensemble_is_built_again_member_by_member(project, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def _tracking() -> Any:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def versions(name: str | None, as_json: bool) -> None:
     """List registered model versions with their aliases and balanced accuracies."""
-    from osteo_models.registry.versions import HEADLINES, list_versions
+    from osteo_models.registry.versions import list_headlines, list_versions
 
     found = list_versions(_tracking(), name)
     if as_json:
@@ -167,6 +167,5 @@ def versions(name: str | None, as_json: bool) -> None:
         click.echo(
             f"{version.name} version {version.version} {' '.join(f'@{alias}' for alias in version.aliases)}".rstrip()
         )
-        for metric in HEADLINES:
-            if metric in version.metrics:
-                click.echo(f"  {metric} {version.metrics[metric]:.3f}")
+        for metric in list_headlines(version.metrics):
+            click.echo(f"  {metric} {version.metrics[metric]:.3f}")

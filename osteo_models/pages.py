@@ -48,6 +48,7 @@ def write_report(params: Params, settings: Settings) -> Path:
     return build_report(
         settings.artifacts,
         find_page(settings),
+        params.stage_table,
         provenance=provenance,
         params=params.model_dump(mode="json"),
         synthetic=params.data.synthetic is not None,
@@ -89,6 +90,7 @@ def compare_versions(params: Params, settings: Settings, first: str, second: str
         out or settings.artifacts / "comparisons" / f"{stem}.html",
         sides[0],
         sides[1],
+        params.stage_table,
         threshold=params.evaluate.threshold,
         seed=params.evaluate.seed,
         resamples=params.evaluate.bootstrap,

@@ -7,11 +7,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from osteo_models.errors import ParamsError
+from osteo_models.params_faults import as_list, explain_fault, find_reference_faults
 from osteo_models.search_params import Search
-from osteo_models.terms import MODALITIES, Finding, ImageSet, Modality, Precision, Protocol, Stage, Validation
+from osteo_models.stage_table import PAPER_TABLES, StageRow, StageTable
+from osteo_models.terms import (
+    MODALITIES,
+    STAGE_PATTERN,
+    Finding,
+    ImageSet,
+    Modality,
+    Precision,
+    Protocol,
+    Stage,
+    Validation,
+)
 
 PARAMS_FILE = "params.yaml"
 
@@ -104,12 +116,28 @@ class Splits(_Section):
     patient_test: Both[PatientTest]
 
 
+def _check_paper_table(table: int) -> int:
+    if table not in PAPER_TABLES:
+        raise ValueError(f"{table} is no table of networks in the paper; those are {list(PAPER_TABLES)}")
+    return table
+
+
+StageName = Annotated[str, Field(pattern=STAGE_PATTERN)]
+
+
 class StageParams(_Section):
-    """One experiment of the paper (table 2)."""
+    """One stage: networks on image sets under one validation.
+
+    Attributes:
+        title: Heading of the report; by default made from validation and images.
+        paper_table: The paper's table of the same experiment, which the report shows next to it.
+    """
 
     images: tuple[ImageSet, ...] = Field(min_length=1)
     validation: Validation
     architectures: tuple[str, ...] = Field(min_length=1)
+    title: str = ""
+    paper_table: Annotated[int, AfterValidator(_check_paper_table)] | None = None
 
 
 class Resources(_Section):
@@ -150,6 +178,8 @@ class GateRule(_Section):
     """One promotion rule; `registry/rules` holds the functions by name.
 
     Attributes:
+        stages: That it is asked of; `parse_params` adds those of `validation`.
+        validation: Asks it of every stage with one of these validations.
         test: Which claim against the champion is tested.
         bound: What is compared with `value`: the lower end of the 95 % interval (the rule needs certainty), the
             estimate, or the upper end (the rule only vetoes what is certainly too low).
@@ -158,6 +188,7 @@ class GateRule(_Section):
 
     rule: str
     stages: tuple[Stage, ...] = ()
+    validation: Annotated[tuple[Validation, ...], BeforeValidator(as_list)] = ()
     metric: str | None = None
     value: float | None = None
     test: Literal["superiority", "non_inferiority"] | None = None
@@ -174,7 +205,7 @@ class Params(_Section):
     prepare: Prepare
     splits: Splits
     architectures: Mapping[str, Mapping[str, Any]]
-    stages: Mapping[Stage, StageParams]
+    stages: Annotated[Mapping[StageName, StageParams], Field(min_length=1)]
     experiments: Experiments
     profiles: Mapping[str, Profile]
     search: Search
@@ -187,13 +218,31 @@ class Params(_Section):
         """The profile in force."""
         return self.profiles[self.profile]
 
+    @property
+    def stage_table(self) -> StageTable:
+        """The stages as rows."""
+        return StageTable(
+            tuple(
+                StageRow(
+                    name,
+                    item.validation,
+                    item.images,
+                    item.architectures,
+                    self.splits.folds if item.validation == "folds" else 1,
+                    item.title,
+                    item.paper_table,
+                )
+                for name, item in self.stages.items()
+            )
+        )
+
     def list_run(self, stage: Stage) -> tuple[str, ...]:
         """The architectures that a stage runs in the profile in force."""
         left_out = self.active_profile.leave_out
         return tuple(name for name in self.stages[stage].architectures if name not in left_out)
 
     def protocols(self, stage: Stage, architecture: str) -> tuple[Protocol, ...]:
-        """The protocols that a stage runs for an architecture; stages 5 and 6 test on whole patients only."""
+        """The protocols that a stage runs for an architecture; test sets are of whole patients only."""
         if self.stages[stage].validation != "folds":
             return ("patient",)
         return ("patient", "image") if architecture in self.active_profile.image_protocol else ("patient",)
@@ -207,17 +256,22 @@ def parse_params(raw: object, *, where: str = PARAMS_FILE) -> Params:
     """
     if not isinstance(raw, dict):
         raise ParamsError(f"a mapping was expected, found {type(raw).__name__}", where=where)
-    faults = _reference_faults(cast("dict[str, Any]", raw))
+    faults = find_reference_faults(cast("dict[str, Any]", raw))
     params = None
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        faults = [_explain(fault) for fault in error.errors()] + faults
+        faults = [explain_fault(fault) for fault in error.errors()] + faults
     if params is None or faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         remedy = "mend params.yaml and run the command again"
         raise ParamsError(f"{count}: " + "; ".join(faults), where=where, remedy=remedy)
-    return params
+    return params.model_copy(update={"gate": tuple(_name_stages(rule, params.stage_table) for rule in params.gate)})
+
+
+def _name_stages(rule: GateRule, table: StageTable) -> GateRule:
+    """The rule with the stages of its `validation` among those that it names."""
+    return rule.model_copy(update={"stages": tuple(dict.fromkeys((*rule.stages, *table.select(*rule.validation))))})
 
 
 def load_params(path: Path | None = None) -> Params:
@@ -234,50 +288,3 @@ def load_params(path: Path | None = None) -> Params:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"not valid YAML ({' '.join(str(error).split())})", where=str(path)) from None
     return parse_params(raw, where=str(path))
-
-
-def _explain(fault: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"{path}: unknown key"
-    if fault["type"] == "missing":
-        return f"{path}: missing"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{path}: {message}" if fault["type"] == "value_error" else f"{path}: {message}, found {fault['input']!r}"
-
-
-def _reference_faults(raw: dict[str, Any]) -> list[str]:
-    """Names that point nowhere; looked for in the raw document, so that they show beside faults of form."""
-    profiles, architectures, stages = (_mapping(raw.get(key)) for key in ("profiles", "architectures", "stages"))
-    faults: list[str] = []
-    if profiles and raw.get("profile") not in profiles:
-        faults.append(f"profile: {raw.get('profile')!r} is not one of {sorted(profiles)}")
-    named = [(f"stages.{key}.architectures", _mapping(item).get("architectures")) for key, item in stages.items()]
-    named.append(("ensembles", raw.get("ensembles", [])))
-    named += [
-        (f"profiles.{key}.{names}", _mapping(item).get(names))
-        for key, item in profiles.items()
-        for names in ("image_protocol", "leave_out")
-    ]
-    budgets = _mapping(_mapping(raw.get("search")).get("budgets"))
-    faults += [
-        f"search.budgets: no entry for the profile {name!r}" for name in profiles if budgets and name not in budgets
-    ]
-    for where, names in named:
-        faults += [
-            f"{where}: {name!r} has no entry under `architectures`"
-            for name in _list(names)
-            if name not in architectures
-        ]
-    for position, rule in enumerate(_list(raw.get("gate"))):
-        unknown = [name for name in _list(_mapping(rule).get("profiles")) if name not in profiles]
-        faults += [f"gate.{position}.profiles: {name!r} is not one of {sorted(profiles)}" for name in unknown]
-    return faults
-
-
-def _list(value: object) -> list[object]:
-    return cast("list[object]", value) if isinstance(value, list) else []
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

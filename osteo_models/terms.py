@@ -1,7 +1,9 @@
-"""The words of the field, once: classes, modalities, image sets, stages, protocols."""
+"""The words of the field, once: classes, modalities, image sets, protocols, and how stages and jobs are named."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy.typing as npt
 Modality = Literal["mri", "ct"]
 ImageSet = Literal["mri", "ct", "combined", "multimodal"]
 Protocol = Literal["image", "patient"]
-Stage = Literal["stage-1", "stage-2", "stage-3", "stage-4", "stage-5", "stage-6"]
+Stage = str  # `stage-` and a number: a key of `stages` in params.yaml
 Validation = Literal["folds", "holdout", "patient_test"]
 Sex = Literal["F", "M"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -18,7 +20,8 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 MODALITIES: Final[tuple[Modality, ...]] = get_args(Modality)
 IMAGE_SETS: Final[tuple[ImageSet, ...]] = get_args(ImageSet)
 PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
-STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+VALIDATIONS: Final[tuple[Validation, ...]] = get_args(Validation)
+STAGE_PATTERN: Final = r"^stage-[1-9][0-9]*$"
 
 # DICOM's own codes (PS3.3 C.7.3.1.1.1) for the modalities of this project.
 DICOM_MODALITY: Final[dict[str, Modality]] = {"MR": "mri", "CT": "ct"}
@@ -71,9 +74,30 @@ def modalities_of(images: ImageSet) -> tuple[Modality, ...]:
     return MODALITIES
 
 
+def proposed_network(images: ImageSet) -> str:
+    """The architecture that the paper proposes for an image set."""
+    return "multimodal" if images == "multimodal" else "unimodal"
+
+
+def stage_number(stage: Stage) -> str:
+    """The number in a stage's name, as text."""
+    return stage.removeprefix("stage-")
+
+
+def sort_stages(stages: Iterable[Stage]) -> list[Stage]:
+    """Stages by number, each once."""
+    return sorted(set(stages), key=lambda stage: int(stage_number(stage)))
+
+
 def metric_prefix(stage: Stage, protocol: Protocol) -> str:
-    """The head of a metric's name in MLflow, such as `stage_1.patient`."""
-    return f"{stage.replace('-', '_')}.{protocol}"
+    """The head of a metric's name in MLflow: the stage with an underscore, a dot, the protocol."""
+    return f"stage_{stage_number(stage)}.{protocol}"
+
+
+def find_stages(metrics: Iterable[str]) -> list[Stage]:
+    """The stages that names of metrics begin with, by number."""
+    found = (re.match(r"stage_([1-9][0-9]*)\.", name) for name in metrics)
+    return sort_stages(f"stage-{match[1]}" for match in found if match)
 
 
 def model_name(architecture: str, images: ImageSet) -> str:

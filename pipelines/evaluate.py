@@ -19,7 +19,13 @@ from pipelines.entry import main, say
 def compute(params: Params, settings: Settings) -> Evaluation:
     """Compute and write the statistics."""
     item = params.evaluate
-    return evaluate_predictions(settings.artifacts, threshold=item.threshold, seed=item.seed, resamples=item.bootstrap)
+    return evaluate_predictions(
+        settings.artifacts,
+        params.stage_table,
+        threshold=item.threshold,
+        seed=item.seed,
+        resamples=item.bootstrap,
+    )
 
 
 @task(cache_policy=NO_CACHE)

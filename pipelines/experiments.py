@@ -127,7 +127,7 @@ def run(job: Job, bench: Bench) -> dict:
         raise
     seconds = inputs.seconds if inputs else 0.0
     entry = write_outputs(settings.artifacts, job, results, bench.tables, feature_seconds=seconds)
-    if job.validation == "holdout":
+    if job.stage == bench.params.stage_table.find_holdout(job.architecture, job.images):
         write_model(
             settings.artifacts,
             job,

@@ -1,4 +1,4 @@
-"""DVC stage `explain`: fixed cases of every stage-5 network, with a check of what the maps are worth."""
+"""DVC stage `explain`: fixed cases of every network of a hold-out stage, with a check of what the maps are worth."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def explain_model(
     """Explain the cases of one network, and write their pictures."""
     name = model_name(record.architecture, record.images)
     if name not in known:
-        raise StaleDataError(f"no stage-5 predictions of {name}", remedy="make them with `dvc repro experiments`")
+        raise StaleDataError(f"no hold-out predictions of {name}", remedy="run `dvc repro experiments`")
     device = pick_device("auto" if params.experiments.resources.gpu else "cpu")
     effort = choose_effort(record.architecture, record.spec)
     gallery = make_gallery(
@@ -52,7 +52,7 @@ def explain_model(
 
 @flow(name="explain")
 def explain() -> None:
-    """Explain every stage-5 network."""
+    """Explain every network of a hold-out stage."""
     settings = load_settings()
     params = load_params(settings.root / PARAMS_FILE)
     out = settings.artifacts / "explain"
@@ -60,7 +60,7 @@ def explain() -> None:
     known = {
         model_name(each.architecture, each.images): each
         for each in read_predictions(settings.artifacts)
-        if each.stage == "stage-5"
+        if each.stage == params.stage_table.find_holdout(each.architecture, each.images)
     }
     scenery = read_scenery(settings.artifacts, settings.root / params.data.path / "dicom", params.data.synthetic)
     galleries: dict[str, Gallery] = {}

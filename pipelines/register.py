@@ -1,4 +1,4 @@
-"""DVC stage `register`: the stage-5 networks, and the networks of folds together, become model versions.
+"""DVC stage `register`: the networks of the hold-out stages, and the networks of folds together, become model versions.
 
 Each carries the metrics of the stages that it took part in, and what its training images look like.
 """
@@ -74,7 +74,7 @@ def open_desk(params: Params, settings: Settings) -> Desk:
 def register_model(folder: Path, desk: Desk) -> dict:
     """Register one network, and say what the gate would decide; returns its entry in register.json."""
     model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    metrics = collect_metrics(desk.settings.artifacts, model["architecture"], model["images"])
+    metrics = _collect(desk, model)
     artifacts = desk.settings.artifacts
     evidence = [*sorted(artifacts.glob(f"predictions/*/{folder.name}-*.parquet")), *_find_audits(artifacts)]
     with tempfile.TemporaryDirectory() as place:
@@ -92,23 +92,30 @@ def register_ensemble(folder: Path, desk: Desk) -> dict | None:
         return None
     weights = [fold_folder(settings.jobs, job["key"], fold) / WEIGHTS for fold in range(desk.params.splits.folds)]
     name = job_name(job["architecture"], job["images"], job["protocol"])
-    own = settings.artifacts / "ensembles" / folder.name / "stage-5" / f"{name}.parquet"
+    stage = model["job"]["stage"]  # of the hold-out, where the network alone was tested
+    own = settings.artifacts / "ensembles" / folder.name / stage / f"{name}.parquet"
     with tempfile.TemporaryDirectory() as place:
         staged = Path(place) / folder.name
         folded = replace(read_job(model), stage=job["stage"], validation="folds", folds=len(weights))
         folded = replace(folded, inputs=desk.tables.digest_inputs(folded))
         write_ensemble(staged, {**model, "job": asdict(folded)}, weights, key=job["key"])
-        predictions = score_holdout(read_network(staged / WEIGHTS, staged / RECORD), desk.tables)
+        predictions = score_holdout(read_network(staged / WEIGHTS, staged / RECORD), desk.tables, stage)
         own.parent.mkdir(parents=True, exist_ok=True)
         predictions.to_parquet(own, index=False)
         # Out of fold, each image is scored by the member that did not see its patient: the members' own evidence.
         prefix = f"{metric_prefix(job['stage'], job['protocol'])}."
-        known = collect_metrics(settings.artifacts, job["architecture"], job["images"])
+        known = _collect(desk, model)
         metrics = {key: value for key, value in known.items() if key.startswith(prefix)}
         metrics |= measure_holdout(predictions, desk.params.evaluate)
         evidence = [settings.artifacts / "predictions" / job["stage"] / f"{name}.parquet", own]
         evidence += [_keep_stage(path, job["stage"], Path(place)) for path in _find_audits(settings.artifacts)]
         return _register(staged, job["key"], metrics, evidence, desk)
+
+
+def _collect(desk: Desk, model: dict) -> dict[str, float]:
+    """The metrics of all stages that a network took part in."""
+    stages = desk.params.stage_table.names
+    return collect_metrics(desk.settings.artifacts, stages, model["architecture"], model["images"])
 
 
 def _register(staged: Path, key: str, metrics: dict[str, float], evidence: Sequence[Path], desk: Desk) -> dict:
@@ -166,7 +173,7 @@ def _find_audits(artifacts: Path) -> list[Path]:
 
 
 def _keep_stage(path: Path, stage: str, place: Path) -> Path:
-    """Of the groups the rows of one stage: those of stage 5 are of the network alone. Other tables stay as they are."""
+    """Keep the groups' rows of one stage; those of the hold-out are of the network alone. Other tables stay whole."""
     if path.name != Path(GROUPS).name:
         return path
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -178,7 +185,7 @@ def _keep_stage(path: Path, stage: str, place: Path) -> Path:
 
 @flow(name="register")
 def register() -> None:
-    """Register every stage-5 network, and the fold ensembles that params.yaml asks for."""
+    """Register every network of a hold-out stage, and the fold ensembles that params.yaml asks for."""
     settings = load_settings()
     params = load_params(settings.root / PARAMS_FILE)
     desk = open_desk(params, settings)

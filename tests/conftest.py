@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from osteo_models.params import Params, parse_params
+from osteo_models.params import Params, load_params, parse_params
 from tests.site_of_servers import site
 
 __all__ = ["site"]  # one for all folders of tests
 
 ROOT = Path(__file__).parents[1]
+STAGES = load_params(ROOT / "params.yaml").stage_table
 
 
 @pytest.fixture

@@ -107,3 +107,59 @@ def test_an_ensemble_is_of_an_architecture_that_is_trained(raw_params):
     raw_params["ensembles"] = ["unimodal", "resnet51"]
     with pytest.raises(ParamsError, match="1 fault: ensembles: 'resnet51' has no entry under `architectures`"):
         parse_params(raw_params)
+
+
+def test_a_rule_is_asked_of_every_stage_with_its_validation(raw_params):
+    raw_params["stages"]["stage-7"] = {"validation": "holdout", "images": ["mri"], "architectures": ["unimodal"]}
+    raw_params["gate"] = [
+        {"rule": "patients", "validation": "holdout", "value": 2},
+        {"rule": "patients", "validation": ["patient_test", "holdout"], "value": 2},
+        {"rule": "patients", "stages": ["stage-2"], "validation": "holdout", "value": 2},
+        {"rule": "card"},
+    ]
+    found = parse_params(raw_params)
+    assert [rule.stages for rule in found.gate] == [
+        ("stage-5", "stage-7"),
+        ("stage-5", "stage-6", "stage-7"),
+        ("stage-2", "stage-5", "stage-7"),
+        (),
+    ]
+    assert parse_params(found.model_dump(mode="json")) == found
+
+
+def test_faults_of_stages_and_of_rules_that_name_them_are_told_at_once(raw_params):
+    stages = raw_params["stages"]
+    stages["Stage-7"] = {"validation": "holdout", "images": ["mri"], "architectures": ["unimodal"]}
+    stages["stage-2"]["paper_table"] = 3
+    stages["stage-3"]["paper_table"] = 8
+    del stages["stage-6"]
+    raw_params["gate"] += [
+        {"rule": "patients", "validation": "patient_test", "value": 2},
+        {"rule": "patients", "stages": ["stage-9"], "value": 2},
+        {"rule": "patients", "validation": "random", "value": 2},
+    ]
+    first = len(raw_params["gate"]) - 3
+    with pytest.raises(ParamsError) as caught:
+        parse_params(raw_params)
+    for fault in (
+        "stages.Stage-7.[key]: String should match pattern",
+        "stages: paper_table 3 is named by more than one stage",
+        "stages.stage-3.paper_table: 8 is no table of networks in the paper; those are [3, 4, 5, 6, 7, 10]",
+        f"gate.{first}.validation: no stage has patient_test",
+        f"gate.{first + 1}.stages: 'stage-9' is not one of ['Stage-7', 'stage-1', 'stage-2',",
+        f"gate.{first + 2}.validation: no stage has random",
+    ):
+        assert fault in str(caught.value)
+
+
+def test_the_first_hold_out_that_lists_a_network_has_it_registered(raw_params):
+    row = {"validation": "holdout", "images": ["mri"], "architectures": ["unimodal", "resnet50"]}
+    raw_params["stages"] = {"stage-7": row} | raw_params["stages"]
+    table = parse_params(raw_params).stage_table
+    assert [table.find_holdout(*job) for job in (("unimodal", "mri"), ("unimodal", "ct"), ("multimodal", "mri"))] == [
+        "stage-7",
+        "stage-5",
+        "stage-5",
+    ]
+    assert table.find_holdout("nothing", "mri") is None
+    assert table.find_folds("combined") == "stage-3"

@@ -76,6 +76,3 @@ def _holds(path: Path, digest: str) -> bool:
     except OSError as error:  # which says nothing about the content; the name may hold a pseudonym
         remedy = "check the permissions and the disk, then run the same command again"
         raise StoreError(f"a file cannot be read ({error.strerror})", where="data", remedy=remedy) from None
-    except OSError as error:  # which says nothing about the content; the name may hold a pseudonym
-        remedy = "check the permissions and the disk, then run the same command again"
-        raise StoreError(f"a file cannot be read ({error.strerror})", where="data", remedy=remedy) from None

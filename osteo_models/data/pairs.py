@@ -35,8 +35,8 @@ def pair_images(table: pd.DataFrame, seed: int) -> pd.DataFrame:
 def make_pairs(table: pd.DataFrame, splits: Splits) -> pd.DataFrame:
     """All pairs that are trained or tested on: split, fold, target, mri_image_id, ct_image_id.
 
-    `image` and `patient` pairs stay within a fold of that protocol; `development` pairs train stage 5;
-    `patient_rest` pairs, without the patient-based test set, train stage 6.
+    `image` and `patient` pairs stay within a fold of that protocol; `development` pairs train networks that are tested
+    on the hold-out; `patient_rest` pairs, without the patient-based test set, those that are tested on that set.
     """
     development = table[table["holdout"] == 0]
     parts: list[pd.DataFrame] = []

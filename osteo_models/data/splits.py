@@ -30,9 +30,9 @@ def make_splits(images: pd.DataFrame, splits: Splits) -> pd.DataFrame:
 
     Returns:
         The columns `SPLIT_COLUMNS`, in the order of `images`. `holdout` images are never trained on and carry no
-        fold; `patient_test` images are left out of training in stage 6 only. `fold_image` draws images at random (the
-        paper's protocol: slices of a patient fall on both sides), `fold_patient` keeps a patient together; both are
-        stratified by modality and class.
+        fold; `patient_test` images are left out of training only in the stages that test on them. `fold_image` draws
+        images at random (the paper's protocol: slices of a patient fall on both sides), `fold_patient` keeps a patient
+        together; both are stratified by modality and class.
 
     Raises:
         SplitError: Too few patients for a test set or for the folds.

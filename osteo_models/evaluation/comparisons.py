@@ -91,15 +91,14 @@ def unpaired_rows(jobs: Sequence[Predictions]) -> Iterator[Row]:
     """MRI against CT, which are of different patients: the same network on either, at both levels.
 
     Of a network with two outputs the one against the other; of the others the jobs of the two image sets in the
-    stages that belong together (1 and 2 in cross-validation; 5; 6).
+    same stage, or both in cross-validation.
     """
     for first in jobs:
         if np.unique(first.modality).size > 1 and first.images == "multimodal":
             yield from _unpaired(first.select(first.modality == "mri"), first.select(first.modality == "ct"))
         for second in jobs:
-            stages = {first.stage, second.stage}
             alike = (first.architecture, first.protocol) == (second.architecture, second.protocol)
-            together = len(stages) == 1 or stages == {"stage-1", "stage-2"}
+            together = first.stage == second.stage or first.validation == second.validation == "folds"
             if alike and together and (first.images, second.images) == ("mri", "ct"):
                 yield from _unpaired(first, second)
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from osteo_models.errors import StaleDataError
-from osteo_models.terms import PROTOCOLS, STAGES, ImageSet, job_name, metric_prefix
+from osteo_models.terms import PROTOCOLS, ImageSet, Stage, job_name, metric_prefix
 
 
-def collect_metrics(artifacts: Path, architecture: str, images: ImageSet) -> dict[str, float]:
-    """Read the stages' metrics files.
+def collect_metrics(artifacts: Path, stages: Iterable[Stage], architecture: str, images: ImageSet) -> dict[str, float]:
+    """Read the metrics files of these stages.
 
     Returns:
-        By name, such as `stage_1.patient.balanced_accuracy.ci_low`; stages it took no part in are absent.
+        By name, from the stage on, such as `<stage>.patient.balanced_accuracy.ci_low`; stages it took no part in are
+        absent.
 
     Raises:
         StaleDataError: A metrics file is missing.
     """
     found: dict[str, float] = {}
-    for stage in STAGES:
+    for stage in stages:
         path = artifacts / "metrics" / f"{stage}.json"
         try:
             metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from osteo_models.evaluation.bands import band_rows, calibration_rows
 from osteo_models.evaluation.bootstrap import DECISION_METRICS, MetricName, sum_patients
 from osteo_models.evaluation.cases import Cases
 from osteo_models.evaluation.metrics import Estimate, Measure, Summary, estimate_metrics, summarize
+from osteo_models.evaluation.paper import HOLDOUT_TABLE, PATIENT_TEST_TABLE
 from osteo_models.evaluation.patients import score_patients
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import (
@@ -29,6 +30,7 @@ from osteo_models.evaluation.rows import (
     summary_rows,
 )
 from osteo_models.evaluation.thresholds import Chosen, choose_thresholds
+from osteo_models.stage_table import StageTable
 from osteo_models.terms import decide
 
 
@@ -41,12 +43,13 @@ class JobResult:
     metrics: dict[str, float]
 
 
-def evaluate_job(job: Predictions, jobs: Sequence[Predictions], measure: Measure) -> JobResult:
+def evaluate_job(job: Predictions, jobs: Sequence[Predictions], stages: StageTable, measure: Measure) -> JobResult:
     """Summaries, curves and tables of a job.
 
     Args:
         job: The job.
         jobs: All jobs: its second threshold may come from another one's scores.
+        stages: The table of stages.
         measure: The default threshold, the seed and the number of resamples.
     """
     seed, resamples = measure.seed, measure.resamples
@@ -71,7 +74,7 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], measure: Measure
     tables["folds"] = list(fold_rows(job, measure.threshold))
     tables["roc"] = list(roc_rows(job))
     tables["patients"] = list(patient_rows(job, measure.threshold))
-    chosen = choose_thresholds(job, jobs)
+    chosen = choose_thresholds(job, jobs, stages)
     estimates: dict[MetricName, Estimate] = {}
     if chosen.exists:
         chosen_sums = sum_patients(job.cases, chosen.threshold)
@@ -81,9 +84,9 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], measure: Measure
     if job.protocol == "patient":
         tables["roc_bands"] = list(band_rows(job, sums, seed=seed, resamples=resamples))
         tables["calibration"] = list(calibration_rows(job, sums, seed=seed, resamples=resamples))
-    if job.stage == "stage-5":
+    if job.stage in stages.find_paper_table(HOLDOUT_TABLE):
         tables["table8"] = [confidence_row(job, measure)]
-    if job.stage == "stage-6":
+    if job.stage in stages.find_paper_table(PATIENT_TEST_TABLE):
         tables["table10"] = list(extreme_rows(job, measure.threshold))
     return JobResult(summaries, tables, summaries["all"].flatten() | _flatten_chosen(chosen, estimates))
 

@@ -16,8 +16,9 @@ import numpy as np
 
 from osteo_models.evaluation.cases import IntArray
 from osteo_models.evaluation.intervals import Z_95
-from osteo_models.evaluation.paper import Printed, read_number, read_printed
+from osteo_models.evaluation.paper import Printed, read_number, read_printed, read_stage_rows
 from osteo_models.evaluation.rows import Row
+from osteo_models.stage_table import StageTable
 
 LAST_TABLE: Final = 7
 REACH: Final = 0.2  # how far from a stated class size others are tried, as a share of it
@@ -82,9 +83,9 @@ def find_sizes(row: Printed, stated: Sizes) -> tuple[int, int] | None:
     return next((pair for pair in pairs if fit_row(row, *pair)), None)
 
 
-def ledger_rows() -> Iterator[Row]:
+def ledger_rows(stages: StageTable) -> Iterator[Row]:
     """One row per printed row of tables 3-7."""
-    for printed in _printed_rows():
+    for printed in _keep_whole(read_stage_rows("stages", stages)):
         stated = _state_sizes(printed)
         at_stated = _fit_stated(printed, stated)
         fits = _centre(stated) if at_stated and stated.positive else find_sizes(printed, stated)
@@ -120,7 +121,7 @@ def has_balanced_auc(row: Printed) -> bool:
 def size_rows() -> Iterator[Row]:
     """One row per table and image set: the class sizes of its total at which most of its rows are possible."""
     groups: dict[tuple[str, str], list[Printed]] = {}
-    for printed in _printed_rows():
+    for printed in _keep_whole(read_printed("stages")):
         groups.setdefault((printed["table"], printed["images"]), []).append(printed)
     for (table, images), rows in groups.items():
         stated = _state_sizes(rows[0])
@@ -138,8 +139,9 @@ def size_rows() -> Iterator[Row]:
         yield cells | {"best_rows": count, "note": note}
 
 
-def _printed_rows() -> list[Printed]:
-    return [row for row in read_printed("stages") if int(row["table"]) <= LAST_TABLE]
+def _keep_whole(rows: Sequence[Printed]) -> list[Printed]:
+    """Those of tables 3-7, which print every figure."""
+    return [row for row in rows if int(row["table"]) <= LAST_TABLE]
 
 
 def _state_sizes(row: Printed) -> Sizes:

@@ -88,7 +88,7 @@ class Summary:
         What is undefined is left out.
 
         Args:
-            prefix: Put before each name with a dot, such as `stage_1.patient`.
+            prefix: Put before each name with a dot, such as `<stage>.patient`.
         """
         found: dict[str, float | None] = {}
         for name, estimate in self.estimates().items():

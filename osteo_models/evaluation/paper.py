@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from osteo_models.stage_table import StageTable
+
 FOLDER: Final = Path(__file__).parents[1] / "report"  # the figures ship with the report, which prints them too
 Printed = Mapping[str, str]
+HOLDOUT_TABLE: Final = 7  # of the networks on the hold-out; tables 8 and 9 are of the same stage
+PATIENT_TEST_TABLE: Final = 10
 
 
 def read_printed(name: str) -> list[Printed]:
@@ -19,6 +23,12 @@ def read_printed(name: str) -> list[Printed]:
     extremes (10)."""
     with (FOLDER / f"paper_{name}.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def read_stage_rows(name: str, stages: StageTable) -> list[Printed]:
+    """The rows of a table by experiment, with the `stage` that repeats the experiment; empty where there is none."""
+    known = {str(row.paper_table): row.name for row in stages if row.paper_table is not None}
+    return [{**row, "stage": known.get(row["table"], "")} for row in read_printed(name)]
 
 
 def read_number(row: Printed | None, column: str, scale: float = 1.0) -> float | int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -12,11 +13,23 @@ from numpy.typing import NDArray
 
 from osteo_models.errors import InputError, TableError
 from osteo_models.evaluation.cases import BoolArray, Cases, FloatArray, IntArray, TextArray
-from osteo_models.terms import IMAGE_SETS, MODALITIES, PROTOCOLS, STAGES, ImageSet, Protocol, Stage, job_name
+from osteo_models.terms import (
+    IMAGE_SETS,
+    MODALITIES,
+    PROTOCOLS,
+    STAGE_PATTERN,
+    VALIDATIONS,
+    ImageSet,
+    Protocol,
+    Stage,
+    Validation,
+    job_name,
+)
 
 TEXT_COLUMNS: Final = ("stage", "architecture", "images", "protocol", "image_id", "patient_id", "modality")
 COLUMNS: Final = (*TEXT_COLUMNS, "fold", "target", "score")
 SUFFIX: Final = ".parquet"
+VALIDATION: Final = "validation"  # in the metadata of a file (`DataFrame.attrs`), so that the columns stay as they are
 
 
 @dataclass(frozen=True)
@@ -24,6 +37,7 @@ class Predictions:
     """The scores of one job on images it was not trained on.
 
     Args:
+        validation: How its images were held apart from training.
         source: The file, relative to the artifacts: every number made from it can name it.
 
     Shapes:
@@ -34,6 +48,7 @@ class Predictions:
     architecture: str
     images: ImageSet
     protocol: Protocol
+    validation: Validation
     source: str
     fold: IntArray
     image_id: TextArray
@@ -49,7 +64,7 @@ class Predictions:
 
     @property
     def name(self) -> str:
-        """The job's name over all stages, such as `stage-1/unimodal-mri-patient`."""
+        """The job's name over all stages: its stage, a slash, `unimodal-mri-patient`."""
         return f"{self.stage}/{self.job}"
 
     @property
@@ -69,7 +84,7 @@ def read_predictions(artifacts: Path) -> list[Predictions]:
     Raises:
         InputError: No such file at all.
         TableError: Faults, those of all files together: unreadable, columns missing, values not allowed, an image
-            twice, a patient with both targets, a file whose name is not that of its job.
+            twice, a patient with both targets, no validation, a file whose name is not that of its job.
     """
     root = artifacts / "predictions"
     paths = sorted(root.glob(f"*/*{SUFFIX}"))
@@ -104,15 +119,19 @@ def _read_one(path: Path, source: str) -> Predictions | list[str]:
     if not len(frame):
         return ["no rows"]
     values: dict[str, list[Any]] = {column: frame[column].tolist() for column in COLUMNS}
+    validation = frame.attrs.get(VALIDATION)
     faults = _find_faults(values)
+    if validation not in VALIDATIONS:
+        faults.append(f"its metadata gives validation {validation!r}; allowed: {', '.join(VALIDATIONS)}")
     if faults:
         return faults
     text = {column: np.asarray([str(value) for value in values[column]], dtype=np.str_) for column in TEXT_COLUMNS}
     table = Predictions(
-        stage=cast(Stage, str(text["stage"][0])),
+        stage=str(text["stage"][0]),
         architecture=str(text["architecture"][0]),
         images=cast(ImageSet, str(text["images"][0])),
         protocol=cast(Protocol, str(text["protocol"][0])),
+        validation=cast(Validation, validation),
         source=source,
         fold=np.asarray(values["fold"], dtype=np.int64),
         image_id=text["image_id"],
@@ -136,7 +155,10 @@ def _find_faults(values: dict[str, list[Any]]) -> list[str]:
         found = sorted({str(value) for value in values[column]})
         if len(found) > 1:
             faults.append(f"{column} has several values: {', '.join(found[:4])}")
-    terms = {"stage": STAGES, "images": IMAGE_SETS, "protocol": PROTOCOLS, "modality": MODALITIES}
+    strange = sorted({str(value) for value in values["stage"] if not re.match(STAGE_PATTERN, str(value))})
+    if strange:
+        faults.append(f"stage has {', '.join(strange[:4])}; allowed: `stage-` and a number")
+    terms = {"images": IMAGE_SETS, "protocol": PROTOCOLS, "modality": MODALITIES}
     for column, allowed in terms.items():
         unknown = sorted({str(value) for value in values[column]} - set(allowed))
         if unknown:

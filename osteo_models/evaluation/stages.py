@@ -14,6 +14,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
+from osteo_models.errors import TableError
 from osteo_models.evaluation.audits import audit, flatten_audits, flatten_job
 from osteo_models.evaluation.bootstrap import RESAMPLES
 from osteo_models.evaluation.columns import COLUMNS
@@ -34,7 +35,7 @@ from osteo_models.evaluation.tables import (
     stage_rows,
     total_rows,
 )
-from osteo_models.terms import STAGES
+from osteo_models.stage_table import StageTable
 
 __all__ = ["COLUMNS", "Evaluation", "evaluate_predictions", "write_table"]
 
@@ -57,7 +58,7 @@ class Evaluation:
 
 
 def evaluate_predictions(
-    artifacts: Path, *, threshold: float = 0.5, seed: int = SEED, resamples: int = RESAMPLES
+    artifacts: Path, stages: StageTable, *, threshold: float = 0.5, seed: int = SEED, resamples: int = RESAMPLES
 ) -> Evaluation:
     """Compute and write every statistic of artifacts/predictions.
 
@@ -66,24 +67,27 @@ def evaluate_predictions(
 
     Args:
         artifacts: Predictions; splits and the cohort where they are, for the audits and tables that need them.
+        stages: The table of stages.
         threshold: A score from here on is decided as osteoporosis.
         seed: Of the bootstrap.
         resamples: Of the bootstrap.
 
     Raises:
         InputError: No predictions, or a threshold or number of resamples that cannot be used.
-        TableError: Faulty predictions, all faults at once, or splits of other images. Nothing is written then.
+        TableError: Faulty predictions, all faults at once, predictions of a stage that is not in the table or has
+            another validation there, or splits of other images. Nothing is written then.
     """
     # thousands of small products: threads would cost more than they give
     with threadpool_limits(1, user_api="blas"):
-        return _evaluate(artifacts, Measure(threshold, seed, resamples))
+        return _evaluate(artifacts, stages, Measure(threshold, seed, resamples))
 
 
-def _evaluate(artifacts: Path, measure: Measure) -> Evaluation:
+def _evaluate(artifacts: Path, stages: StageTable, measure: Measure) -> Evaluation:
     watch = _Watch()
     jobs, facts = read_predictions(artifacts), read_facts(artifacts)
+    _check_stages(jobs, stages)
     watch.end("reading")
-    results = {job.name: evaluate_job(job, jobs, measure) for job in jobs}
+    results = {job.name: evaluate_job(job, jobs, stages, measure) for job in jobs}
     tables: Tables = {name: [] for name in COLUMNS}
     for result in results.values():
         for name, rows in result.tables.items():
@@ -95,26 +99,37 @@ def _evaluate(artifacts: Path, measure: Measure) -> Evaluation:
     watch.end("comparisons")
     tables |= audit(jobs, {name: result.summaries for name, result in results.items()}, facts, measure)
     watch.end("audits")
-    _add_paper_tables(tables, jobs, facts)
+    _add_paper_tables(tables, jobs, facts, stages)
     watch.end("paper tables")
     evaluation = _gather(jobs, results, tables, watch.seconds)
-    _write(artifacts, evaluation, tables)
+    _write(artifacts, stages, evaluation, tables)
     write_plots(artifacts, jobs, evaluation.summaries)
     watch.end("writing")
     return evaluation
 
 
-def _add_paper_tables(tables: Tables, jobs: Sequence[Predictions], facts: Facts | None) -> None:
+def _check_stages(jobs: Sequence[Predictions], stages: StageTable) -> None:
+    known = {row.name: row.validation for row in stages}
+    faults = [
+        f"{job.source}: {job.stage} has validation {job.validation}, {known.get(job.stage) or 'no row'} in params.yaml"
+        for job in jobs
+        if known.get(job.stage) != job.validation
+    ]
+    if faults:
+        raise TableError(" | ".join(faults), where="predictions", remedy="run `dvc repro experiments`")
+
+
+def _add_paper_tables(tables: Tables, jobs: Sequence[Predictions], facts: Facts | None, stages: StageTable) -> None:
     if facts is not None:
         tables["table1"] += skewness_rows(facts)
-        tables["table2"] += experiment_rows(jobs, facts)
+        tables["table2"] += experiment_rows(jobs, facts, stages)
     for number in range(3, 8):
-        tables[f"table{number}"] += stage_rows(number, tables["summary"])
+        tables[f"table{number}"] += stage_rows(number, tables["summary"], stages)
     tables["table8"] = list(add_printed_scores(tables["table8"]))
-    tables["table9"] += delong_table_rows(tables["delong"])
+    tables["table9"] += delong_table_rows(tables["delong"], stages)
     tables["table10"] = list(add_printed_extremes(tables["table10"]))
-    tables["table10_totals"] += total_rows(tables["summary"])
-    tables["ledger"] += ledger_rows()
+    tables["table10_totals"] += total_rows(tables["summary"], stages)
+    tables["ledger"] += ledger_rows(stages)
     tables["ledger_sizes"] += size_rows()
 
 
@@ -130,9 +145,12 @@ def _gather(
     return Evaluation(summaries, metrics, flatten_audits(tables), seconds)
 
 
-def _write(artifacts: Path, evaluation: Evaluation, tables: Mapping[str, Sequence[Row]]) -> None:
+def _write(artifacts: Path, stages: StageTable, evaluation: Evaluation, tables: Mapping[str, Sequence[Row]]) -> None:
     """Write a metrics file per stage, without jobs too: `{}` says that it is missing, an old file would not."""
-    for stage in STAGES:
+    for path in (artifacts / "metrics").glob("*.json"):
+        if path.stem not in stages.names:
+            path.unlink()
+    for stage in stages.names:
         found: dict[str, float] = {}
         for name, metrics in evaluation.metrics.items():
             of_stage, job = name.split("/", 1)

@@ -11,12 +11,19 @@ from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
 from osteo_models.evaluation.cases import FloatArray
 from osteo_models.evaluation.columns import PROPORTIONS
 from osteo_models.evaluation.facts import PIXELS, SPLITS, Facts
-from osteo_models.evaluation.paper import Printed, read_number, read_printed
+from osteo_models.evaluation.paper import (
+    HOLDOUT_TABLE,
+    PATIENT_TEST_TABLE,
+    Printed,
+    read_number,
+    read_printed,
+    read_stage_rows,
+)
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import JOB_COLUMNS, Cell, Row
-from osteo_models.terms import CLASS_NAMES, MODALITIES, PROTOCOLS, Stage, modalities_of
+from osteo_models.stage_table import StageTable
+from osteo_models.terms import CLASS_NAMES, MODALITIES, PROTOCOLS, modalities_of
 
-STAGE_OF_TABLE: Final[dict[int, Stage]] = {3: "stage-1", 4: "stage-2", 5: "stage-3", 6: "stage-4", 7: "stage-5"}
 OWN_COLUMNS: Final = ("brier", "calibration_slope", "calibration_intercept", "roc_auc_hard")
 ENDS: Final = ("ci_low", "ci_high", "wald_low", "wald_high", "wilson_low", "wilson_high")
 PERCENT: Final = 100.0
@@ -48,9 +55,9 @@ def _skew(values: FloatArray) -> Row:
     return {"skewness": float(cast(Any, stats).skew(values))}
 
 
-def experiment_rows(jobs: Sequence[Predictions], facts: Facts) -> Iterator[Row]:
+def experiment_rows(jobs: Sequence[Predictions], facts: Facts, stages: StageTable) -> Iterator[Row]:
     """Table 2: how many images, patients and pairs each experiment has."""
-    for printed in read_printed("experiments"):
+    for printed in read_stage_rows("experiments", stages):
         stage, images, validation = printed["stage"], printed["images"], printed["validation"]
         of_set = np.isin(facts.modality, modalities_of(cast(Any, images)))
         tested = facts.development if validation == "folds" else facts.sides[validation] == 1
@@ -68,23 +75,24 @@ def experiment_rows(jobs: Sequence[Predictions], facts: Facts) -> Iterator[Row]:
         yield row | {"n": int(rows.sum()), "n_patients": int(np.unique(facts.patient_id[rows]).size)}
 
 
-def stage_rows(table: int, summary: Sequence[Row]) -> Iterator[Row]:
+def stage_rows(table: int, summary: Sequence[Row], stages: StageTable) -> Iterator[Row]:
     """Tables 3 to 7: one row per network and protocol that was run, and per network that the paper has.
 
     Args:
         table: 3 to 7.
         summary: The rows of summary.csv.
+        stages: The table of stages.
     """
-    stage = STAGE_OF_TABLE[table]
-    printed = {(row["architecture"], row["images"]): row for row in read_printed("stages") if row["stage"] == stage}
+    of_table = [row for row in read_stage_rows("stages", stages) if row["table"] == str(table)]
+    printed = {(row["architecture"], row["images"]): row for row in of_table}
     ours: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in summary:
-        if (row["stage"], row["subset"], row["level"]) == (stage, "all", "image"):
+        if row["stage"] in stages.find_paper_table(table) and (row["subset"], row["level"]) == ("all", "image"):
             key = (str(row["architecture"]), str(row["images"]), str(row["protocol"]))
             ours.setdefault(key, {})[str(row["metric"])] = row
     for (architecture, images), row in printed.items():
         if not any(key[:2] == (architecture, images) for key in ours):
-            job: Row = {"stage": stage, "architecture": architecture, "images": images, "kind": "paper"}
+            job: Row = {"stage": row["stage"], "architecture": architecture, "images": images, "kind": "paper"}
             yield job | _paper_cells(row) | {"note": "not run"}
     for key, metrics in ours.items():
         paper = printed.get((key[0], key[1]))
@@ -128,12 +136,12 @@ def add_printed_scores(rows: Sequence[Row]) -> Iterator[Row]:
         yield row | {"paper_mean": read_number(paper, "mean"), "paper_sd": read_number(paper, "sd")}
 
 
-def delong_table_rows(delong: Sequence[Row]) -> Iterator[Row]:
+def delong_table_rows(delong: Sequence[Row], stages: StageTable) -> Iterator[Row]:
     """Table 9 from the rows of delong.csv: the multimodal against the unimodal network on the hold-out."""
     printed = {row["subset"]: row for row in read_printed("delong")}
     kept = ("subset", "level", "difference", "ci_low", "ci_high", "z", "p_value", "n", "n_patients", "note")
     for row in delong:
-        if (row["stage"], row["first"]) != ("stage-5", "multimodal-multimodal"):
+        if row["stage"] not in stages.find_paper_table(HOLDOUT_TABLE) or row["first"] != "multimodal-multimodal":
             continue
         paper = printed.get(str(row["subset"]))
         cells: Row = {name: row.get(name) for name in (*kept, "source_first", "source_second")}
@@ -152,13 +160,14 @@ def add_printed_extremes(rows: Sequence[Row]) -> Iterator[Row]:
         yield row | cells | {f"paper_{end}": read_number(paper, end, PERCENT) for end in ("low", "high")}
 
 
-def total_rows(summary: Sequence[Row]) -> Iterator[Row]:
-    """Table 10, totals: image-based accuracy, sensitivity and specificity of stage 6."""
-    printed = {(row["architecture"], row["images"]): row for row in read_printed("stages") if row["table"] == "10"}
+def total_rows(summary: Sequence[Row], stages: StageTable) -> Iterator[Row]:
+    """Table 10, totals: image-based accuracy, sensitivity and specificity of the patient-based test."""
+    of_table = [row for row in read_printed("stages") if row["table"] == str(PATIENT_TEST_TABLE)]
+    printed = {(row["architecture"], row["images"]): row for row in of_table}
     kept = (*JOB_COLUMNS, "metric", "value", *ENDS, "n", "n_patients", "source")
     for row in summary:
-        named = (row["stage"], row["subset"], row["level"]) == ("stage-6", "all", "image")
-        if named and row["metric"] in PROPORTIONS:
+        whole = (row["subset"], row["level"]) == ("all", "image") and row["metric"] in PROPORTIONS
+        if whole and row["stage"] in stages.find_paper_table(PATIENT_TEST_TABLE):
             paper = printed.get((str(row["architecture"]), str(row["images"])))
             cells: dict[str, Cell] = {name: row.get(name) for name in kept}
             yield cells | _printed_proportion(paper, str(row["metric"]), "paper_value")

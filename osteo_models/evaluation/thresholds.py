@@ -13,14 +13,8 @@ from osteo_models.errors import InputError
 from osteo_models.evaluation.cases import FloatArray
 from osteo_models.evaluation.curves import trace_roc
 from osteo_models.evaluation.predictions import Predictions
-from osteo_models.terms import ImageSet, Stage
+from osteo_models.stage_table import StageTable
 
-CROSS_VALIDATION: Final[dict[ImageSet, Stage]] = {
-    "mri": "stage-1",
-    "ct": "stage-2",
-    "combined": "stage-3",
-    "multimodal": "stage-4",
-}
 DEFAULT: Final = 0.5
 
 
@@ -66,18 +60,20 @@ def choose_threshold(target: ArrayLike, score: ArrayLike) -> float | None:
     return float(equal[np.argmin(np.abs(equal - DEFAULT))])
 
 
-def choose_thresholds(job: Predictions, jobs: Sequence[Predictions]) -> Chosen:
+def choose_thresholds(job: Predictions, jobs: Sequence[Predictions], stages: StageTable) -> Chosen:
     """A threshold for each image of a job from scores of other patients.
 
     In cross-validation fold k takes it from the other folds of the same job, without the patients of fold k (with the
     image protocol some of their slices are there). The test sets take it from the same network's cross-validation by
     patients, without the patients tested on.
     """
-    of_images = CROSS_VALIDATION[job.images]
-    folded = job.stage == of_images
-    wanted = job.name if folded else f"{of_images}/{job.job}"
-    chosen_on = next((one for one in jobs if one.name == wanted), None)
     threshold = np.full(job.score.size, np.nan)
+    folded = job.validation == "folds"
+    stage = job.stage if folded else stages.find_folds(job.images)
+    if stage is None:
+        return Chosen(threshold, "", f"no stage has folds of {job.images} images")
+    wanted = f"{stage}/{job.job}"
+    chosen_on = next((one for one in jobs if one.name == wanted), None)
     if chosen_on is None:
         return Chosen(threshold, "", f"{wanted} was not run")
     found = np.full(job.score.size, np.nan)

@@ -8,11 +8,19 @@ from typing import Final
 
 from osteo_models.registry.network import ModelRecord
 from osteo_models.registry.runs import REPLACED_TAG, SYNTHETIC_NOTICE, WAIVER_TAG, is_synthetic
-from osteo_models.terms import CLASS_NAMES, IMAGE_COLUMNS, IMAGE_ROWS, PROTOCOLS, STAGES, metric_prefix, modalities_of
+from osteo_models.terms import (
+    CLASS_NAMES,
+    IMAGE_COLUMNS,
+    IMAGE_ROWS,
+    PROTOCOLS,
+    find_stages,
+    metric_prefix,
+    modalities_of,
+)
 
 READING: Final = (
     "Brackets: 95 % intervals. `patient`: no patient is on both sides of a split. `image`: slices of one patient may "
-    "be, which flatters, so it never promotes. Stage 5 tests on the hold-out; the weights are those of stage 5."
+    "be, which flatters, so it never promotes. The weights are those that were tested on the hold-out."
 )
 WAIVED: Final = "- **waived rule**"
 CHAMPION: Final = "\n\nChampion: "
@@ -48,7 +56,7 @@ def write_card(
         what += (
             f" It is the mean of {record.members} networks, each trained without one fold of the patients; their "
             "standard deviation is the uncertainty. In cross-validation each image is scored by the one network that "
-            "did not see its patient; stage 5 is scored by all of them."
+            "did not see its patient; the hold-out is scored by all of them."
         )
     lines = [
         *([SYNTHETIC_NOTICE, ""] if is_synthetic(tags) else []),
@@ -127,7 +135,7 @@ _ORIGIN: Final = {
 def _table(metrics: Mapping[str, float]) -> list[str]:
     head = ["stage", "protocol", "images", "patients", *(name.replace("_", " ") for name in COLUMNS)]
     rows = [head, ["---"] * len(head)]
-    for stage in STAGES:
+    for stage in find_stages(metrics):
         for protocol in PROTOCOLS:
             prefix = metric_prefix(stage, protocol)
             if any(name.startswith(f"{prefix}.") for name in metrics):

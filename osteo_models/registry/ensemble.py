@@ -62,12 +62,9 @@ def find_folds(artifacts: Path, params: Params, architecture: str, images: str) 
         Its entry in jobs.json; None where there was no such job.
     """
     jobs: list[dict[str, Any]] = json.loads((artifacts / "jobs.json").read_text(encoding="utf-8"))
-    folded = [stage for stage, item in params.stages.items() if item.validation == "folds"]
     wanted = {"architecture": architecture, "images": images, "protocol": "patient"}
-    for job in jobs:
-        if job["stage"] in folded and all(job[name] == value for name, value in wanted.items()):
-            return job
-    return None
+    found = {job["stage"]: job for job in jobs if all(job[name] == value for name, value in wanted.items())}
+    return next((found[stage] for stage in params.stage_table.select("folds") if stage in found), None)
 
 
 def write_ensemble(target: Path, record: Mapping[str, Any], weights: Sequence[Path], *, key: str) -> None:
@@ -75,7 +72,7 @@ def write_ensemble(target: Path, record: Mapping[str, Any], weights: Sequence[Pa
 
     Args:
         target: Folder to make.
-        record: `model.json` of a network of the same architecture and image set.
+        record: `model.json` of the ensemble: that of a network with the job whose folds are the members.
         weights: Of the members, one file for each fold.
         key: Of the job whose folds they are.
 

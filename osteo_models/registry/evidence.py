@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from osteo_models.data.frames import read_frame
 from osteo_models.errors import InputError, StaleDataError, WeightsError
-from osteo_models.evaluation.predictions import Predictions, read_predictions
+from osteo_models.evaluation.predictions import SUFFIX, Predictions, read_predictions
 from osteo_models.registry.checksums import MANIFEST, Damage, read_manifest
 from osteo_models.registry.lookup import VersionInfo
 from osteo_models.registry.manifest import open_files, read_damage
@@ -29,7 +29,7 @@ from osteo_models.registry.rules.thresholds import GROUPS
 from osteo_models.registry.runs import PARENT_TAG
 from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
-from osteo_models.terms import STAGES, Protocol, Stage
+from osteo_models.terms import Protocol, Stage
 
 EVIDENCE: Final = "evidence"
 PREDICTIONS: Final = "predictions"
@@ -169,12 +169,12 @@ def _read_table(path: Path, name: str, faults: dict[str, str]) -> list[Row] | No
 
 
 def _read_predictions(evidence: Path, faults: dict[str, str]) -> dict[tuple[Stage, Protocol], Predictions]:
-    stages = [stage for stage in STAGES if (evidence / stage).is_dir()]
+    stages = sorted({path.parent for path in evidence.glob(f"*/*{SUFFIX}")})
     if not stages:
         return {}
     with tempfile.TemporaryDirectory() as place:
         for stage in stages:  # laid out as in the artifacts, where one function reads and checks them
-            shutil.copytree(evidence / stage, Path(place) / PREDICTIONS / stage)
+            shutil.copytree(stage, Path(place) / PREDICTIONS / stage.name)
         try:
             return {(table.stage, table.protocol): table for table in read_predictions(Path(place))}
         except InputError as error:

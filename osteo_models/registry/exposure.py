@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from osteo_models.data.frames import read_frame
+from osteo_models.evaluation.predictions import VALIDATION
 from osteo_models.registry.checksums import read_manifest
 from osteo_models.registry.lookup import VersionInfo
 from osteo_models.registry.manifest import open_package, read_part
 from osteo_models.registry.origin import SPLITS
 from osteo_models.registry.tracking import Tracking
-from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS
+from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, sort_stages
 from osteo_models.training.outputs import read_job
 from osteo_models.training.tables import Tables, select_rows
 
@@ -33,13 +34,15 @@ class Exposure:
 
     Attributes:
         trained: Images that its weights were trained on, by patient.
-        tested: Images that its metrics were computed on, by stage and patient; in the folds of stages 1 to 4, networks
-            of the same architecture were trained on them, too.
+        tested: Images that its metrics were computed on, by stage and patient; in cross-validation, networks of the
+            same architecture were trained on them, too.
+        holdout: Those of the hold-out among them, by patient.
         files: Where `tested` comes from, with SHA-256, by stage and protocol.
     """
 
     trained: Mapping[str, int]
     tested: Mapping[str, Mapping[str, int]]
+    holdout: Mapping[str, int]
     files: Sequence[Mapping[str, str]]
 
 
@@ -66,6 +69,7 @@ def _read_exposure(folder: Path, where: str) -> Exposure:
     rows = np.unique(np.concatenate([select_rows(job, fold, tables).train.ravel() for fold in range(job.folds)]))
     trained = Counter(tables.splits["patient_id"].iloc[rows])
     tested: dict[str, Counter[str]] = {}
+    holdout = Counter[str]()
     files: list[dict[str, str]] = []
     for name, digest in read_manifest(folder).items():
         if name.startswith(f"{EVIDENCE}/") and name.endswith(".parquet"):
@@ -74,4 +78,6 @@ def _read_exposure(folder: Path, where: str) -> Exposure:
             files.append({"stage": stage, "protocol": protocol, "file": name, "sha256": digest})
             seen = frame.drop_duplicates("image_id")["patient_id"]
             tested[stage] = tested.get(stage, Counter()) | Counter(seen)
-    return Exposure(dict(trained), {stage: dict(tested[stage]) for stage in sorted(tested)}, files)
+            if frame.attrs.get(VALIDATION) == "holdout":
+                holdout |= Counter(seen)
+    return Exposure(dict(trained), {stage: dict(tested[stage]) for stage in sort_stages(tested)}, dict(holdout), files)

@@ -1,4 +1,4 @@
-"""The hold-out scored by a network that no job scored it with: predictions and metrics as a stage-5 job leaves them."""
+"""The hold-out scored by a network that no job tested on it: predictions and metrics like those of such a job."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 
 from osteo_models.evaluation.metrics import summarize
+from osteo_models.evaluation.predictions import VALIDATION
 from osteo_models.params import Evaluate
 from osteo_models.registry.network import LoadedNetwork
 from osteo_models.terms import Protocol, Stage, metric_prefix, modalities_of
 from osteo_models.training.tables import Tables
 
-STAGE: Final[Stage] = "stage-5"
 PROTOCOL: Final[Protocol] = "patient"
 
 
-def score_holdout(loaded: LoadedNetwork, tables: Tables) -> pd.DataFrame:
+def score_holdout(loaded: LoadedNetwork, tables: Tables, stage: Stage) -> pd.DataFrame:
     """The predictions table of the hold-out, with the columns and in the order of `artifacts/predictions`.
 
     Raises:
@@ -29,7 +29,7 @@ def score_holdout(loaded: LoadedNetwork, tables: Tables) -> pd.DataFrame:
     table = tables.splits.loc[rows, ["image_id", "patient_id", "modality", "target"]].reset_index(drop=True)
     score = loaded.score(np.asarray(tables.images[rows]), table["modality"].tolist())
     job = {
-        "stage": STAGE,
+        "stage": stage,
         "architecture": record.architecture,
         "images": record.images,
         "protocol": PROTOCOL,
@@ -37,6 +37,7 @@ def score_holdout(loaded: LoadedNetwork, tables: Tables) -> pd.DataFrame:
     }
     for position, (name, value) in enumerate(job.items()):
         table.insert(position, name, value)
+    table.attrs[VALIDATION] = "holdout"
     return table.assign(score=score)
 
 
@@ -50,4 +51,4 @@ def measure_holdout(predictions: pd.DataFrame, evaluate: Evaluate) -> dict[str, 
         seed=evaluate.seed,
         resamples=evaluate.bootstrap,
     )
-    return summary.flatten(metric_prefix(STAGE, PROTOCOL))
+    return summary.flatten(metric_prefix(str(predictions["stage"].iloc[0]), PROTOCOL))

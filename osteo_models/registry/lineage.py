@@ -71,7 +71,7 @@ def describe_lineage(tracking: Tracking, version: VersionInfo, *, patients: bool
     origin = json.loads(read_kept(tracking, version, f"{RECORDS}/{ORIGIN}"))
     exposure = read_exposure(tracking, version)
     keys = {(entry["stage"], entry["protocol"]): entry["key"] for entry in origin["jobs"]}
-    sets = {"trained_on": exposure.trained, "tested_on": exposure.tested.get("stage-5", {})}
+    sets = {"trained_on": exposure.trained, "tested_on": exposure.holdout}
     return {
         "name": version.name,
         "version": version.version,

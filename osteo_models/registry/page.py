@@ -15,7 +15,7 @@ FOLDER: Final = "report"
 
 
 def attach_report(tracking: Tracking, path: Path, references: Iterable[str] | None = None) -> list[str]:
-    """Log the report page to the stage-5 run of each version; the page of an earlier report is replaced.
+    """Log the report page to the run of the job that trained each version; the page of an earlier report is replaced.
 
     Args:
         tracking: The store.

@@ -25,7 +25,6 @@ from osteo_models.registry.tracking import Tracking
 from osteo_models.settings import Settings
 from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality, Stage
 
-HOLDOUT: Final[Stage] = "stage-5"
 DATA: Final = "dvc.data"
 
 
@@ -57,7 +56,7 @@ def find_rival(
         return Rival(champion.version, lacking=f"it is not as it was registered: {champion_kept.changes[0]}")
     if version.tags.get(DATA) and version.tags.get(DATA) == champion.tags.get(DATA):
         return _match(kept, champion_kept, champion.version)
-    tested = kept.predictions.get((HOLDOUT, "patient"))
+    tested = next((each for each in kept.predictions.values() if each.validation == "holdout"), None)
     if tested is None:
         return Rival(champion.version, lacking="its predictions are of other data, and there is no hold-out to score")
     if settings is None or read_data_digest(settings.root, data) != version.tags.get(DATA):
@@ -97,7 +96,7 @@ def _score_again(
     splits = kept.splits
     trained = set() if splits is None else set(splits[splits["holdout"] == 0]["patient_id"])
     mine = tested.select(np.asarray([name not in trained for name in tested.patient_id.tolist()], dtype=np.bool_))
-    rival = Rival(champion.version, {}, {HOLDOUT: tested.image_id.size}, rescored=True)
+    rival = Rival(champion.version, {}, {tested.stage: tested.image_id.size}, rescored=True)
     if not mine.image_id.size:
         why = "its predictions are of other data, and it was trained on every patient of this hold-out"
         return Rival(champion.version, rescored=True, lacking=why)
@@ -112,7 +111,7 @@ def _score_again(
         pixels[position] = image.pixels
         modalities.append(image.modality)
     scores = PairedScores(mine.target, mine.patient_id, mine.score, loaded.score(pixels, modalities))
-    return Rival(champion.version, {HOLDOUT: scores}, rival.images, rescored=True)
+    return Rival(champion.version, {tested.stage: scores}, rival.images, rescored=True)
 
 
 def _find_images(settings: Settings, data: str) -> dict[str, Path]:

@@ -37,24 +37,20 @@ from osteo_models.registry.package import write_package
 from osteo_models.registry.runs import JOB_TAG, NOTE_TAG, PARENT_TAG
 from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
-from osteo_models.terms import PROTOCOLS, STAGES, metric_prefix
+from osteo_models.terms import PROTOCOLS, find_stages, metric_prefix
 
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
-    "HEADLINES",
     "VersionInfo",
     "get_version",
+    "list_headlines",
     "list_versions",
     "load_network",
     "register_version",
     "set_alias",
 ]
 
-# What is shown of a version where there is room for little.
-HEADLINES: Final = tuple(
-    f"{metric_prefix(stage, protocol)}.balanced_accuracy" for stage in STAGES for protocol in PROTOCOLS
-)
 EVIDENCE: Final = "evidence"
 CARD: Final = "card.md"
 
@@ -231,4 +227,10 @@ def _refresh(client: MlflowClient, found: ModelVersion, tags: Mapping[str, str],
 
 def _headlines(metrics: Mapping[str, float]) -> dict[str, str]:
     """The balanced accuracies as tags, which is what MLflow's page of a model shows of its versions."""
-    return {name: format_metric(metrics, name) for name in HEADLINES if name in metrics}
+    return {name: format_metric(metrics, name) for name in list_headlines(metrics)}
+
+
+def list_headlines(metrics: Mapping[str, float]) -> list[str]:
+    """The metrics that are shown where there is room for little: balanced accuracy by stage and protocol."""
+    heads = [metric_prefix(stage, protocol) for stage in find_stages(metrics) for protocol in PROTOCOLS]
+    return [f"{head}.balanced_accuracy" for head in heads if f"{head}.balanced_accuracy" in metrics]

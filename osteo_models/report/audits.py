@@ -8,24 +8,27 @@ from osteo_models.report.charts import choose_ticks
 from osteo_models.report.evidence import Evidence, Records
 from osteo_models.report.facts import Facts
 from osteo_models.report.forest import Forest, Mark
-from osteo_models.report.stages import FOLDS, order_networks
+from osteo_models.report.stages import order_networks
 from osteo_models.report.subgroups import build_groups, build_modalities
 from osteo_models.report.table import Cell, Table, count, key_of, make_table, measure, number, source, word
 from osteo_models.report.wording import (
     ARCHITECTURES,
     IMAGES,
     PREDICTORS,
-    SPLITS,
     is_number,
     name_network,
+    name_split,
+    name_stages,
     write_count,
     write_interval,
     write_metric,
     write_points,
     write_signed,
 )
+from osteo_models.stage_table import StageTable
+from osteo_models.terms import stage_number
 
-VALIDATIONS: Final = {
+VALIDATIONS: Final[dict[str, str]] = {
     "folds": "folds of whole patients",
     "holdout": "hold-out of close ages",
     "patient_test": "patient-based test",
@@ -35,17 +38,19 @@ PAIRS_SHOWN: Final = 40
 
 def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
     """The section's content."""
-    tables = evidence.tables
+    tables, stages = evidence.tables, evidence.stages
+    apart = stages.select("holdout", "patient_test")
     return {
         "optimism": build_optimism(tables["image_vs_patient"]),
-        "duplicates": build_duplicates(tables["duplicates"]),
+        "duplicates": build_duplicates(tables["duplicates"], stages),
         "pairs": build_pairs(tables["duplicate_pairs"]),
-        "shared": build_shared(tables["shared"]),
+        "shared": build_shared(tables["shared"], stages),
         "shortcuts": build_shortcuts(tables["shortcuts"]),
         "shortcut_table": build_shortcut_table(tables["shortcuts"]),
         "beyond": build_beyond(tables["beyond"]),
-        "groups": build_groups(tables["groups"], FOLDS, "subgroups-table"),
-        "tests": build_groups(tables["groups"], ("stage-5", "stage-6"), "subgroups-tests"),
+        "groups": build_groups(tables["groups"], stages.select("folds"), "subgroups-table"),
+        "tests": build_groups(tables["groups"], apart, "subgroups-tests"),
+        "apart": name_stages(apart),
         "modalities": build_modalities(tables["modalities"]),
     }
 
@@ -58,7 +63,7 @@ def build_optimism(rows: Records, metric: str = "balanced_accuracy") -> Forest |
         return None
     marks = [
         Mark(
-            f"{name_network(row['architecture'], row['images'])} (stage {row['stage'][-1]})",
+            f"{name_network(row['architecture'], row['images'])} (stage {stage_number(row['stage'])})",
             f"{write_points(row['difference'])} points",
             100 * row["difference"],
             100 * row["ci_low"] if is_number(row["ci_low"]) else None,
@@ -91,7 +96,7 @@ def build_beyond(rows: Records) -> Table:
         found.append(
             [
                 word(name_network(row["architecture"], row["images"])),
-                word(row["stage"][-1]),
+                word(stage_number(row["stage"])),
                 word(PREDICTORS.get(row["predictor"], row["predictor"])),
                 measure("roc_auc", row["model"]),
                 measure("roc_auc", row["shortcut"]),
@@ -110,11 +115,11 @@ def build_beyond(rows: Records) -> Table:
     return make_table("beyond", caption, columns, found)
 
 
-def build_duplicates(rows: Records) -> Table:
+def build_duplicates(rows: Records, stages: StageTable) -> Table:
     """Equal or nearly equal images on two sides of a split."""
     found = [
         [
-            word(SPLITS.get(row["split"], row["split"])),
+            word(name_split(str(row["split"]), stages)),
             word(row["kind"], detail=f"correlation from {row['threshold']:g}" if is_number(row["threshold"]) else ""),
             count(row["pairs"]),
             count(row["pairs_other_patient"]),
@@ -150,11 +155,11 @@ def build_pairs(rows: Records) -> Table:
     return make_table("duplicate-pairs", caption, columns, found, files=["evaluation/duplicate_pairs.csv"])
 
 
-def build_shared(rows: Records) -> Table:
+def build_shared(rows: Records, stages: StageTable) -> Table:
     """Patients, studies or series on two sides of a split."""
     found = [
         [
-            word(SPLITS.get(row["split"], row["split"])),
+            word(name_split(str(row["split"]), stages)),
             word(row["unit"]),
             count(row["units"]),
             count(row["units_total"]),

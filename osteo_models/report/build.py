@@ -32,13 +32,15 @@ from osteo_models.report import (
 )
 from osteo_models.report.evidence import HERE, Evidence, read_evidence
 from osteo_models.report.facts import Facts
+from osteo_models.stage_table import StageTable
+from osteo_models.terms import stage_number
 
 TEMPLATES: Final = HERE / "templates"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section: its anchor is also the name of its template."""
+    """A section: its anchor is also the name of its template; `{stages}` in its title are their numbers."""
 
     name: str
     title: str
@@ -49,7 +51,7 @@ SECTIONS: Final = (
     Section("verdicts", "In short", verdicts.build),
     Section("headline", "Results at a glance", headline.build),
     Section("versions", "Registered models and the gate", versions.build),
-    Section("stages", "Stages 1–6, beside the paper", stages.build),
+    Section("stages", "Stages {stages}, beside the paper", stages.build),
     Section("paper", "Other tables of the paper, and its ledger", paper.build),
     Section("curves", "ROC and calibration", curves.build),
     Section("confusion", "Confusion matrices", confusion.build),
@@ -68,6 +70,7 @@ SECTIONS: Final = (
 def build_report(
     artifacts: Path,
     out: Path,
+    table: StageTable,
     *,
     provenance: Mapping[str, str],
     params: Mapping[str, Any],
@@ -84,6 +87,7 @@ def build_report(
     Args:
         artifacts: The folder that the DVC stages write to; what is missing in it is shown as missing.
         out: The file to write; it appears whole or not at all.
+        table: The stages.
         provenance: What the numbers were made with, such as commit, data hash, versions.
         params: params.yaml as it was used.
         synthetic: Whether the data is a phantom: every page from it says so.
@@ -99,7 +103,7 @@ def build_report(
         StaleDataError: The images and their table do not belong together.
     """
     started = clock()
-    evidence = read_evidence(artifacts)
+    evidence = read_evidence(artifacts, table)
     if versions is not None:
         evidence = replace(evidence, versions=[dict(version) for version in versions])
     facts = Facts(dict(provenance), params, synthetic, list(left_out), {"reading the files": clock() - started})
@@ -117,10 +121,11 @@ def build_report(
 def _render_sections(evidence: Evidence, facts: Facts, clock: Callable[[], float]) -> list[tuple[Section, Markup]]:
     environment = _load_templates()
     rendered: list[tuple[Section, Markup]] = []
-    for section in SECTIONS:
-        started = clock()
+    numbers = wording.number_stages(evidence.stages.names)
+    for plain in SECTIONS:
+        section, started = replace(plain, title=plain.title.format(stages=numbers)), clock()
         template = environment.get_template(f"{section.name}.html.j2")
-        html = template.render(section.build(evidence, facts), words=wording)
+        html = template.render(section.build(evidence, facts), words=wording, stage_table=evidence.stages)
         rendered.append((section, Markup(html)))  # the template has escaped what it was given
         facts.seconds[section.title] = clock() - started
     return rendered
@@ -145,10 +150,12 @@ def write_page(out: Path, page: str) -> Path:
 
 
 def _load_templates() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["stage_number"] = stage_number
+    return environment

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from osteo_models.report.evidence import Evidence
 from osteo_models.report.facts import Facts
-from osteo_models.report.wording import IMAGES, is_number
+from osteo_models.report.wording import IMAGES, is_number, name_stages
 
 Fact = Callable[[Evidence, Facts], str]  # empty: not reported
 State = Literal["reported", "not reported", "not applicable"]
@@ -61,6 +61,12 @@ def _answer(item: Item, evidence: Evidence, facts: Facts) -> Answer:
 
 def _not_reported(evidence: Evidence, facts: Facts) -> str:
     return ""
+
+
+def _tests(evidence: Evidence, facts: Facts) -> str:
+    apart = evidence.stages.select("holdout", "patient_test")
+    run = any(row["stage"] in apart for row in evidence.summary)
+    return f"{name_stages(apart).capitalize()}." if run else ""
 
 
 def _says(text: str) -> Fact:
@@ -222,7 +228,7 @@ ITEMS: Final = (
     Item(
         "Results", "Performance with intervals and counts", _where("summary", "All stages, both protocols."), "stages"
     ),
-    Item("Results", "Performance on people held out", _where("table8", "Stages 5 and 6."), "stage-5"),
+    Item("Results", "Performance on people held out", _tests, "stages"),
     Item("Results", "Calibration", _where("calibration", "Curves, slope, intercept, Brier score."), "curves"),
     Item(
         "Results",

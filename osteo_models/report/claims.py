@@ -6,11 +6,12 @@ from typing import Any, Final, Literal
 
 from osteo_models.report.evidence import Evidence, Records
 from osteo_models.report.headline import BALANCED, Bar, build_bars
-from osteo_models.report.stages import FOLDS, Index, index_summary
+from osteo_models.report.stages import Index, index_summary
 from osteo_models.report.wording import PROPOSED, is_number, name_architecture, write_p
-from osteo_models.terms import ImageSet
+from osteo_models.stage_table import StageTable
+from osteo_models.terms import stage_number
 
-RANKED: Final[tuple[tuple[str, ImageSet], ...]] = (("stage-1", "mri"), ("stage-2", "ct"), ("stage-3", "combined"))
+RANKED: Final = (3, 4, 5)  # the paper's tables of the unimodal network among its baselines
 Answer = Literal["yes", "partly", "no", "missing"]
 
 
@@ -18,7 +19,7 @@ def judge_claims(evidence: Evidence) -> tuple[Answer, list[str]]:
     """Whether each claim holds here, in sentences; the answer is yes where all do."""
     judged = [
         _judge_figures(evidence, build_bars(evidence)),
-        _judge_order(index_summary(evidence.summary)),
+        _judge_order(index_summary(evidence.summary), evidence.stages),
         _judge_test(evidence.tables["table9"]),
     ]
     known = [held for held, _ in judged if held is not None]
@@ -34,7 +35,7 @@ def _judge_figures(evidence: Evidence, bars: list[Bar]) -> tuple[float | None, s
     index, asked, held = index_summary(evidence.summary), 0, 0
     apart: list[str] = []
     for bar in bars:
-        low, high = _interval(index, bar)
+        low, high = _interval(index, bar, evidence.stages)
         if bar.paper is None or low is None or high is None:
             continue
         asked += 1
@@ -42,25 +43,26 @@ def _judge_figures(evidence: Evidence, bars: list[Bar]) -> tuple[float | None, s
             held += 1
         else:
             figures = f"{100 * low:.1f}–{100 * high:.1f}, paper {100 * bar.paper:.1f}"
-            apart.append(f"{bar.network} in stage {bar.stage[-1]} ({figures})")
+            apart.append(f"{bar.network} in stage {stage_number(bar.stage)} ({figures})")
     if not asked:
         return None, "No figure of the paper's networks can be compared."
     told = f"Figures: {held} of {asked} balanced accuracies of the paper's networks lie within our 95 % intervals"
     return held / asked, f"{told}; outside: {'; '.join(apart)}." if apart else f"{told}."
 
 
-def _interval(index: Index, bar: Bar) -> tuple[float | None, float | None]:
+def _interval(index: Index, bar: Bar, stages: StageTable) -> tuple[float | None, float | None]:
     """Ours under the image protocol, as the paper's folds were; on the test sets there is only the patient protocol."""
-    protocol = "image" if bar.stage in FOLDS else "patient"
+    protocol = "image" if bar.stage in stages.select("folds") else "patient"
     row = index.get((bar.stage, bar.architecture, bar.images, protocol, "all", "image"), {}).get(BALANCED, {})
     low, high = row.get("ci_low"), row.get("ci_high")
     return (float(low), float(high)) if is_number(low) and is_number(high) else (None, None)
 
 
-def _judge_order(index: Index) -> tuple[float | None, str]:
+def _judge_order(index: Index, stages: StageTable) -> tuple[float | None, str]:
     """Whether the unimodal network leads the baselines, as in tables 3 to 5."""
     led, parts = 0, []
-    for stage, images in RANKED:
+    ranked = [(stage, images) for stage in stages.find_paper_table(*RANKED) for images in stages.find(stage).images]
+    for stage, images in ranked:
         for protocol in ("image", "patient"):
             found = {
                 key[1]: metrics[BALANCED]["value"]
@@ -73,7 +75,7 @@ def _judge_order(index: Index) -> tuple[float | None, str]:
             best = max(found, key=lambda name: found[name])
             led += best in PROPOSED
             parts.append(
-                f"stage {stage[-1]} by {protocol} folds "
+                f"stage {stage_number(stage)} by {protocol} folds "
                 + ("it" if best in PROPOSED else name_architecture(best))
                 + f" is first of {len(found)}"
             )

@@ -14,7 +14,9 @@ from PIL import Image
 from osteo_models.errors import StaleDataError
 from osteo_models.report.evidence import Evidence, Records, read_paper
 from osteo_models.report.facts import Facts
-from osteo_models.terms import CLASS_NAMES, MODALITIES
+from osteo_models.report.wording import name_stages
+from osteo_models.stage_table import StageTable
+from osteo_models.terms import CLASS_NAMES, MODALITIES, VALIDATIONS
 
 SAMPLES = 5
 
@@ -67,7 +69,7 @@ def build_groups(evidence: Evidence) -> list[Group]:
                 Step(str(step["rule"]), int(step["left"]), int(was) - int(step["left"]))
                 for step, was in zip(steps, before, strict=False)
             ]
-            sets = _count_sets(_of_group(evidence.splits, modality, target))
+            sets = _count_sets(_of_group(evidence.splits, modality, target), evidence.stages)
             counts = count_people(_of_group(evidence.images, modality, target))
             groups.append(Group(modality, CLASS_NAMES[target], boxes, sets, paper[key], counts))
     return groups
@@ -77,11 +79,12 @@ def _of_group(rows: Records, modality: str, target: int) -> Records:
     return [row for row in rows if (row["modality"], row["target"]) == (modality, target)]
 
 
-def _count_sets(rows: Records) -> Records:
+def _count_sets(rows: Records, stages: StageTable) -> Records:
+    folds, holdout, tests = (name_stages(stages.select(validation)) for validation in VALIDATIONS)
     sets = (
-        ("folds of stages 1–4", [row for row in rows if not row["holdout"]]),
-        ("hold-out, stage 5", [row for row in rows if row["holdout"]]),
-        ("patient-based test, stage 6", [row for row in rows if row["patient_test"]]),
+        (f"folds of {folds}", [row for row in rows if not row["holdout"]]),
+        (f"hold-out, {holdout}", [row for row in rows if row["holdout"]]),
+        (f"patient-based test, {tests}", [row for row in rows if row["patient_test"]]),
     )
     return [{"name": name} | count_people(part) for name, part in sets if part]
 

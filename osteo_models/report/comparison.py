@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.report.build import render_page, write_page
-from osteo_models.report.pairing import KINDS, Difference, Pair, pair_versions
-from osteo_models.report.stages import FOLDS
+from osteo_models.report.pairing import Difference, Pair, pair_versions
 from osteo_models.report.table import Cell, Row, Table, count, key_of, make_table, measure, source, word
-from osteo_models.report.wording import AREAS, METRICS, is_number, write_metric, write_p, write_points, write_signed
-from osteo_models.terms import PROTOCOLS, Protocol, Stage, metric_prefix
+from osteo_models.report.wording import (
+    AREAS,
+    KINDS,
+    METRICS,
+    is_number,
+    write_metric,
+    write_p,
+    write_points,
+    write_signed,
+)
+from osteo_models.stage_table import StageTable
+from osteo_models.terms import PROTOCOLS, Protocol, Stage, metric_prefix, stage_number
 
 Head = tuple[str, str]  # a stage, and the head of its metrics
 SHOWN: Final = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc", "brier")
@@ -54,11 +63,20 @@ class Side:
 
 
 def write_comparison(
-    out: Path, first: Side, second: Side, *, threshold: float, seed: int, resamples: int, synthetic: bool
+    out: Path,
+    first: Side,
+    second: Side,
+    stages: StageTable,
+    *,
+    threshold: float,
+    seed: int,
+    resamples: int,
+    synthetic: bool,
 ) -> Path:
     """Write the page.
 
     Args:
+        stages: The table of stages.
         threshold: A score from here on is decided as osteoporosis.
         seed: Of the bootstrap.
         resamples: Of the bootstrap.
@@ -71,7 +89,7 @@ def write_comparison(
         second=second,
         synthetic=synthetic,
         sentences=tell_pairs(first, second, pairs),
-        metrics=build_metrics(first, second),
+        metrics=build_metrics(first, second, stages),
         pairs=build_pairs(pairs),
         origins=build_origins(first, second),
     )
@@ -103,15 +121,15 @@ def tell_pairs(first: Side, second: Side, pairs: Sequence[Pair]) -> list[str]:
     return sentences
 
 
-def build_metrics(first: Side, second: Side) -> Table:
+def build_metrics(first: Side, second: Side, stages: StageTable) -> Table:
     """The stage metrics of both with their intervals; what one took no part in is a dash."""
     rows: list[Row] = []
     for kind, label in KINDS.items():
         for protocol in reversed(PROTOCOLS):
-            stages = [_took_part(side, kind, protocol) for side in (first, second)]
-            if any(stages):
+            heads = [_took_part(side, stages.select(kind), protocol) for side in (first, second)]
+            if any(heads):
                 rows += [
-                    _metric_row(first, second, stages, f"{label.capitalize()}, by {protocol}", name) for name in SHOWN
+                    _metric_row(first, second, heads, f"{label.capitalize()}, by {protocol}", name) for name in SHOWN
                 ]
     columns = (
         *(
@@ -130,10 +148,10 @@ def build_metrics(first: Side, second: Side) -> Table:
     return make_table("metrics", "Stage metrics with 95 % intervals, as registered.", columns, rows, files=["registry"])
 
 
-def _took_part(side: Side, kind: str, protocol: Protocol) -> Head | None:
-    """The stage of a kind of test that a version took part in, with the head of its metrics."""
-    for stage in FOLDS if kind == "folds" else (kind,):
-        head = metric_prefix(cast(Stage, stage), protocol)
+def _took_part(side: Side, stages: Sequence[Stage], protocol: Protocol) -> Head | None:
+    """The first of these stages that a version took part in, with the head of its metrics."""
+    for stage in stages:
+        head = metric_prefix(stage, protocol)
         if any(name.startswith(f"{head}.") for name in side.metrics):
             return stage, head
     return None
@@ -153,7 +171,7 @@ def _metric_row(first: Side, second: Side, heads: Sequence[Head | None], test: s
         for what in ("n", "n_patients")
         for side, head in zip((first, second), heads, strict=True)
     ]
-    shown = ", ".join(head[0][-1] if head else "–" for head in heads)
+    shown = ", ".join(stage_number(head[0]) if head else "–" for head in heads)
     difference = Cell(write(gap) if is_number(gap) else "–", key=key_of(gap))
     return Row([word(METRICS[name]), word(test), Cell(shown, key=shown), *figures, difference, *counts])
 

@@ -10,7 +10,7 @@ from osteo_models.report.facts import Facts
 from osteo_models.report.stages import order_networks
 from osteo_models.report.table import Table, count, make_table, source, word
 from osteo_models.report.wording import PROPOSED, is_number, name_network
-from osteo_models.terms import CLASS_NAMES
+from osteo_models.terms import CLASS_NAMES, stage_number
 
 COUNTS = ("true_positives", "false_negatives", "true_negatives", "false_positives")
 
@@ -62,7 +62,7 @@ def _matrix(row: dict[str, Any]) -> Matrix:
         (CLASS_NAMES[1], [_square(misses, positives, right=False), _square(hits, positives, right=True)]),
     ]
     counts = f"{row['n']:,.0f} images" + (f", {row['n_patients']:.0f} patients" if is_number(row["n_patients"]) else "")
-    title = f"Stage {str(row['stage'])[-1]}, {name_network(row['architecture'], row['images'])}"
+    title = f"Stage {stage_number(row['stage'])}, {name_network(row['architecture'], row['images'])}"
     return Matrix(title, lines, counts, str(row["source"]))
 
 
@@ -79,7 +79,7 @@ def build_table(rows: Records) -> Table:
         found.append(
             [
                 word(name_network(row["architecture"], row["images"])),
-                word(str(row["stage"])[-1]),
+                word(stage_number(row["stage"])),
                 word(row["protocol"]),
                 word(row["level"]),
                 word(row["kind"], detail=at and f"at {at}"),

@@ -7,19 +7,19 @@ from typing import Any
 from osteo_models.report.charts import Axis, Band, Dot, Legend, Line, Panel, draw_chart
 from osteo_models.report.evidence import Evidence, Records
 from osteo_models.report.facts import Facts
-from osteo_models.report.stages import FOLDS, Index, index_summary
+from osteo_models.report.stages import Index, index_summary
 from osteo_models.report.table import Table, count, make_table, measure, source, word
 from osteo_models.report.wording import (
     IMAGES,
     PROPOSED,
-    STAGES,
     is_number,
     name_architecture,
     name_network,
     write_interval,
     write_metric,
 )
-from osteo_models.terms import IMAGE_SETS
+from osteo_models.stage_table import StageTable
+from osteo_models.terms import IMAGE_SETS, stage_number
 
 TICKS = (0, 0.25, 0.5, 0.75, 1)
 Job = tuple[str, str]  # architecture, protocol
@@ -35,14 +35,13 @@ def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _by_place(rows: Records) -> Places:
+def _by_place(rows: Records, stages: StageTable) -> Places:
     found: Places = {}
     for row in rows:
         place = found.setdefault((row["stage"], row["images"]), {})
         place.setdefault((row["architecture"], row["protocol"]), []).append(row)
-    return {
-        (stage, images): found[stage, images] for stage in STAGES for images in IMAGE_SETS if (stage, images) in found
-    }
+    places = [(stage, images) for stage in stages.names for images in IMAGE_SETS]
+    return {place: found[place] for place in places if place in found}
 
 
 def _rank(job: Job) -> tuple[bool, bool, str]:
@@ -56,19 +55,22 @@ def _style(job: Job) -> str:
 
 
 def _title(stage: str, images: str) -> str:
-    return f"Stage {stage[-1]}: {IMAGES[images]}"
+    return f"Stage {stage_number(stage)}: {IMAGES[images]}"
 
 
 def build_roc_panels(evidence: Evidence) -> list[Panel]:
     """One panel per stage and image set: the proposed network under both protocols, the others in grey."""
-    bands, summary = _by_place(evidence.tables["roc_bands"]), index_summary(evidence.summary)
+    stages, summary = evidence.stages, index_summary(evidence.summary)
+    bands = _by_place(evidence.tables["roc_bands"], stages)
     return [
-        _roc_panel(summary, place, jobs, bands.get(place, {}))
-        for place, jobs in _by_place(evidence.tables["roc"]).items()
+        _roc_panel(summary, place, jobs, bands.get(place, {}), folds=place[0] in stages.select("folds"))
+        for place, jobs in _by_place(evidence.tables["roc"], stages).items()
     ]
 
 
-def _roc_panel(summary: Index, place: tuple[str, str], jobs: dict[Job, Records], bands: dict[Job, Records]) -> Panel:
+def _roc_panel(
+    summary: Index, place: tuple[str, str], jobs: dict[Job, Records], bands: dict[Job, Records], *, folds: bool
+) -> Panel:
     stage, images = place
     lines: list[Line] = []
     legend: list[Legend] = []
@@ -78,7 +80,7 @@ def _roc_panel(summary: Index, place: tuple[str, str], jobs: dict[Job, Records],
         lines.append(Line(points, _style(job)))
         area = summary.get((stage, architecture, images, protocol, "all", "image"), {}).get("roc_auc", {})
         interval = write_interval("roc_auc", area.get("ci_low"), area.get("ci_high"))
-        label = name_architecture(architecture) + (f", {protocol} folds" if stage in FOLDS else "")
+        label = name_architecture(architecture) + (f", {protocol} folds" if folds else "")
         value = write_metric("roc_auc", area.get("value")) + (f" ({interval})" if interval else "")
         legend.insert(0, Legend(_style(job), label, value))
     title = _title(*place)
@@ -103,7 +105,8 @@ def build_calibration_panels(evidence: Evidence) -> list[Panel]:
     """One panel per stage and image set: the proposed network with intervals, the others in grey."""
     summary = index_summary(evidence.summary)
     return [
-        _calibration_panel(summary, place, jobs) for place, jobs in _by_place(evidence.tables["calibration"]).items()
+        _calibration_panel(summary, place, jobs)
+        for place, jobs in _by_place(evidence.tables["calibration"], evidence.stages).items()
     ]
 
 
@@ -147,7 +150,7 @@ def build_slopes(evidence: Evidence) -> Table:
     for (stage, architecture, images, protocol, subset, level), metrics in index_summary(evidence.summary).items():
         if (protocol, subset, level) != ("patient", "all", "image") or "calibration_slope" not in metrics:
             continue
-        cells = [word(name_network(architecture, images)), word(stage[-1])]
+        cells = [word(name_network(architecture, images)), word(stage_number(stage))]
         for name in ("calibration_slope", "calibration_intercept", "brier"):
             one = metrics[name]
             cells.append(measure(name, one["value"], one["ci_low"], one["ci_high"]))

@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 
 from osteo_models.errors import InputError
+from osteo_models.stage_table import StageTable
 
 HERE: Final = Path(__file__).parent
 SHOWN: Final = (
@@ -67,6 +68,7 @@ class Evidence:
     """Everything read once. A table whose file is missing is empty; `missing` names the files."""
 
     artifacts: Path
+    stages: StageTable
     tables: dict[str, Records]
     curves: list[Curve]
     jobs: list[dict[str, Any]]
@@ -117,11 +119,12 @@ class _Reader:
         return empty
 
 
-def read_evidence(artifacts: Path) -> Evidence:
+def read_evidence(artifacts: Path, stages: StageTable) -> Evidence:
     """Read artifacts/.
 
     Raises:
-        InputError: No summary, or a file that cannot be read (all such files are named).
+        InputError: No summary, a file that cannot be read (all such files are named), or figures of a stage that is not
+            in the table.
     """
     if not (artifacts / "evaluation" / "summary.csv").is_file():
         raise InputError(
@@ -130,6 +133,7 @@ def read_evidence(artifacts: Path) -> Evidence:
     read = _Reader(artifacts)
     evidence = Evidence(
         artifacts=artifacts,
+        stages=stages,
         tables={name: read.csv(f"evaluation/{name}.csv") for name in SHOWN},
         curves=[
             Curve(path.parent.name, path.stem, source, read.csv(source))
@@ -150,6 +154,8 @@ def read_evidence(artifacts: Path) -> Evidence:
     if read.faults:
         remedy = "make these files again with `dvc repro -f`"
         raise InputError("; ".join(read.faults), where=str(artifacts), remedy=remedy)
+    for stage in dict.fromkeys(str(row["stage"]) for row in evidence.summary):
+        stages.find(stage)
     return evidence
 
 
@@ -159,6 +165,12 @@ def read_paper(name: str) -> Records:
     Source: Kucukciloglu et al., Diagn Interv Radiol 2023, doi 10.4274/dir.2023.232116.
     """
     return read_rows(HERE / f"paper_{name}.csv")
+
+
+def read_paper_stages(stages: StageTable) -> Records:
+    """The printed figures of the tables that a stage repeats, with that `stage`."""
+    known = {row.paper_table: row.name for row in stages}
+    return [{**row, "stage": known[row["table"]]} for row in read_paper("stages") if row["table"] in known]
 
 
 def read_rows(path: Path) -> Records:

@@ -5,31 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from osteo_models.report.evidence import Evidence, read_paper
+from osteo_models.report.evidence import Evidence, read_paper_stages
 from osteo_models.report.facts import Facts
 from osteo_models.report.stages import index_summary
 from osteo_models.report.wording import (
-    STAGES,
     is_number,
     name_network,
+    title_stage,
     write_count,
     write_metric,
 )
-from osteo_models.terms import ImageSet, Stage
+from osteo_models.stage_table import StageTable
+from osteo_models.terms import ImageSet, Stage, proposed_network
 
-NETWORKS: Final[tuple[tuple[Stage, str, ImageSet], ...]] = (
-    ("stage-1", "unimodal", "mri"),
-    ("stage-2", "unimodal", "ct"),
-    ("stage-3", "unimodal", "combined"),
-    ("stage-4", "multimodal", "multimodal"),
-    ("stage-5", "unimodal", "mri"),
-    ("stage-5", "unimodal", "ct"),
-    ("stage-5", "unimodal", "combined"),
-    ("stage-5", "multimodal", "multimodal"),
-    ("stage-6", "unimodal", "mri"),
-    ("stage-6", "unimodal", "ct"),
-    ("stage-6", "multimodal", "multimodal"),
-)
 BALANCED: Final = "balanced_accuracy"
 
 
@@ -70,21 +58,31 @@ def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
     return {"bars": bars, "scale": choose_scale(bars)}
 
 
+def list_networks(stages: StageTable) -> list[tuple[Stage, str, ImageSet]]:
+    """The proposed network of each stage and image set, where the stage lists it."""
+    return [
+        (row.name, proposed_network(images), images)
+        for row in stages
+        for images in row.images
+        if proposed_network(images) in row.architectures
+    ]
+
+
 def build_bars(evidence: Evidence) -> list[Bar]:
     """The proposed networks in the order of the stages."""
     ours = index_summary(evidence.summary)
-    printed = {(row["stage"], row["architecture"], row["images"]): row for row in read_paper("stages")}
+    printed = {(row["stage"], row["architecture"], row["images"]): row for row in read_paper_stages(evidence.stages)}
     bars: list[Bar] = []
-    for stage, architecture, images in NETWORKS:
+    for stage, architecture, images in list_networks(evidence.stages):
         patient = ours.get((stage, architecture, images, "patient", "all", "image"), {}).get(BALANCED, {})
         image = ours.get((stage, architecture, images, "image", "all", "image"), {}).get(BALANCED, {})
         paper: dict[Any, Any] = printed.get((stage, architecture, images), {})
-        # the classes of stage 6 are of equal size, so that its accuracy is its balanced accuracy
+        # the classes of the patient-based test are of equal size, so that its accuracy is its balanced accuracy
         figure = _number(paper.get(BALANCED)) or _number(paper.get("accuracy"))
         bars.append(
             Bar(
                 stage,
-                STAGES[stage],
+                title_stage(evidence.stages.find(stage)),
                 architecture,
                 images,
                 name_network(architecture, images),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -15,9 +14,8 @@ from osteo_models.evaluation.delong import DelongResult, delong_test
 from osteo_models.evaluation.intervals import percentile_interval
 from osteo_models.evaluation.patients import score_patients
 from osteo_models.evaluation.predictions import Predictions
-from osteo_models.terms import PROTOCOLS
-
-KINDS: Final = {"folds": "folds", "stage-5": "hold-out", "stage-6": "patient-based test"}
+from osteo_models.report.wording import KINDS
+from osteo_models.terms import PROTOCOLS, Validation
 
 
 @dataclass(frozen=True)
@@ -65,14 +63,13 @@ def pair_versions(
     return pairs
 
 
-def _select(jobs: Sequence[Predictions], kind: str, protocol: str) -> Predictions | None:
-    """The job of a kind of test; a network takes part in one of the stages with folds."""
-    stages = ("stage-1", "stage-2", "stage-3", "stage-4") if kind == "folds" else (kind,)
-    return next((job for job in jobs if job.stage in stages and job.protocol == protocol), None)
+def _select(jobs: Sequence[Predictions], kind: Validation, protocol: str) -> Predictions | None:
+    """The first job of a kind of test."""
+    return next((job for job in jobs if job.validation == kind and job.protocol == protocol), None)
 
 
 def _compare(
-    kind: str, protocol: str, a: Predictions, b: Predictions, threshold: float, seed: int, resamples: int
+    kind: Validation, protocol: str, a: Predictions, b: Predictions, threshold: float, seed: int, resamples: int
 ) -> Pair:
     balanced, area = _bootstrap(a, b, threshold, seed, resamples)
     by_image, note = _test(a.target, a.score, b.score)

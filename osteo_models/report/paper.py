@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from osteo_models.evaluation.paper import HOLDOUT_TABLE
 from osteo_models.report.evidence import Evidence, Records
 from osteo_models.report.facts import Facts
 from osteo_models.report.ledger import build_ledger, build_sizes, tell_ledger
@@ -14,6 +15,7 @@ from osteo_models.report.wording import (
     is_number,
     name_architecture,
     name_network,
+    name_stages,
     write_count,
     write_interval,
     write_metric,
@@ -31,6 +33,7 @@ def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
     return {
         "skewness": _skewness(tables["table1"]),
         "experiments": _experiments(tables["table2"]),
+        "holdout": name_stages(evidence.stages.find_paper_table(HOLDOUT_TABLE)),
         "scores": build_scores(tables["table8"]),
         "delong": build_delong(tables["table9"]),
         "unpaired": _unpaired(tables["delong_unpaired"]),
@@ -61,7 +64,7 @@ def _skewness(rows: Records) -> Table:
 def _experiments(rows: Records) -> Table:
     found = [
         [
-            word(f"Stage {str(row['stage'])[-1]}"),
+            word(name_stages([row["stage"]]).capitalize() if isinstance(row["stage"], str) else None),
             word(IMAGES.get(row["images"], row["images"])),
             word(VALIDATION.get(row["validation"], row["validation"])),
             count(row["n"]),

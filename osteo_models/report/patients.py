@@ -7,14 +7,16 @@ from typing import Any, Final
 
 import pandas as pd
 
+from osteo_models.evaluation.paper import PATIENT_TEST_TABLE
 from osteo_models.report.charts import Panel
 from osteo_models.report.evidence import Evidence, Records, read_paper
 from osteo_models.report.facts import Facts
-from osteo_models.report.stages import FOLDS, index_summary, order_networks, sort_jobs
+from osteo_models.report.stages import index_summary, order_networks, sort_jobs
 from osteo_models.report.strips import Strip, draw_strip, draw_strips
 from osteo_models.report.table import Cell, Table, count, key_of, make_table, measure, number, source, word
-from osteo_models.report.wording import METRICS, PROPOSED, is_number, name_network, write_interval
-from osteo_models.terms import CLASS_NAMES, MODALITIES
+from osteo_models.report.wording import METRICS, PROPOSED, is_number, name_network, name_stages, write_interval
+from osteo_models.stage_table import StageRow, StageTable
+from osteo_models.terms import CLASS_NAMES, MODALITIES, Stage, stage_number
 
 Scores = dict[tuple[str, str, str], list[float]]  # by predictions file, patient and modality
 PROPORTIONS: Final = ("accuracy", "sensitivity", "specificity")
@@ -27,17 +29,19 @@ def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
     threshold = float(given) if is_number(given) else 0.5
     return {
         "panels": build_panels(evidence, scores, threshold),
-        "table": build_stage_6(evidence, scores, threshold),
+        "tests": [(row, build_test(row.name, evidence, scores, threshold)) for row in _list_tests(evidence)],
+        "printed": name_stages(evidence.stages.find_paper_table(PATIENT_TEST_TABLE)),
         "levels": build_levels(evidence),
         "extremes": build_extremes(evidence),
-        "totals": build_totals(evidence.tables["table10_totals"]),
+        "totals": build_totals(evidence.tables["table10_totals"], evidence.stages),
         "threshold": threshold,
     }
 
 
 def _read_scores(evidence: Evidence) -> Scores:
     """The scores behind each patient's mean, of the proposed networks with whole patients left out."""
-    wanted = {row["source"] for row in evidence.tables["patients"] if _is_shown(row) or row["stage"] == "stage-6"}
+    tests = evidence.stages.select("patient_test")
+    wanted = {row["source"] for row in evidence.tables["patients"] if _is_shown(row) or row["stage"] in tests}
     found: Scores = defaultdict(list)
     for name in sorted(wanted):
         path = evidence.artifacts / name
@@ -61,11 +65,13 @@ def build_panels(evidence: Evidence, scores: Scores, threshold: float) -> dict[s
             key = (row["stage"], row["architecture"], row["images"], row["modality"])
             plots.setdefault(key, []).append(row)
     found: dict[str, list[Panel]] = {}
-    for key in sorted(plots, key=lambda one: (one[0], order_networks((one[1], one[2])), MODALITIES.index(one[3]))):  # type: ignore[arg-type]
+    order = evidence.stages.names.index
+    for key in sorted(
+        plots, key=lambda one: (order(one[0]), order_networks((one[1], one[2])), MODALITIES.index(one[3]))
+    ):  # type: ignore[arg-type]
         found.setdefault(key[0], []).append(_panel(key, plots[key], scores, threshold))
-    return dict(
-        sorted(found.items(), key=lambda item: (item[0] in FOLDS, item[0]))
-    )  # the tests on patients set aside first
+    folds = evidence.stages.select("folds")
+    return dict(sorted(found.items(), key=lambda item: item[0] in folds))  # the tests on patients set aside first
 
 
 def _panel(key: tuple[str, str, str, str], rows: Records, scores: Scores, threshold: float) -> Panel:
@@ -84,19 +90,23 @@ def _panel(key: tuple[str, str, str, str], rows: Records, scores: Scores, thresh
     ]
     right = sum(row["correct"] for row in rows)
     told = (
-        f"{title}, stage {stage[-1]}: scores of {len(strips)} patients, one line each; "
+        f"{title}, stage {stage_number(stage)}: scores of {len(strips)} patients, one line each; "
         f"{right:.0f} of {sum(row['images_n'] for row in rows):.0f} images right"
     )
     return Panel(title, [draw_strips(told, strips, threshold)], [], [rows[0]["source"]])
 
 
-def build_stage_6(evidence: Evidence, scores: Scores, threshold: float) -> Table:
-    """Each patient of stage 6 under each network."""
-    rows = [row for row in evidence.tables["patients"] if row["stage"] == "stage-6"]
+def _list_tests(evidence: Evidence) -> list[StageRow]:
+    return [row for row in evidence.stages if row.validation == "patient_test"]
+
+
+def build_test(stage: Stage, evidence: Evidence, scores: Scores, threshold: float) -> Table:
+    """Each patient of a patient-based test under each network."""
+    rows = [row for row in evidence.tables["patients"] if row["stage"] == stage]
     rows.sort(key=lambda row: (MODALITIES.index(row["modality"]), row["target"], str(row["patient_id"])))
     return make_table(
-        "stage-6-patients",
-        "Stage 6, patient by patient.",
+        f"{stage}-patients",
+        f"Stage {stage_number(stage)}, patient by patient.",
         (
             "Patient",
             "<Images",
@@ -142,7 +152,7 @@ def build_levels(evidence: Evidence) -> Table:
         if (protocol, level) != ("patient", "patient"):
             continue
         metrics = index[key]
-        cells = [word(name_network(architecture, images)), word(stage[-1])]
+        cells = [word(name_network(architecture, images)), word(stage_number(stage))]
         for name in names:
             one = metrics[name]
             cells.append(measure(name, one["value"], one["ci_low"], one["ci_high"]))
@@ -176,8 +186,8 @@ def build_extremes(evidence: Evidence) -> Table:
     return make_table("extremes", "Table 10. Best and worst patient of each class.", columns, rows)
 
 
-def build_totals(rows: Records) -> Table:
-    """Table 10: accuracy, sensitivity and specificity over all patients of stage 6, beside the paper's."""
+def build_totals(rows: Records, stages: StageTable) -> Table:
+    """Table 10: accuracy, sensitivity and specificity over all patients of its stage, beside the paper's."""
     found = []
     for row in sort_jobs(rows):
         found.append(
@@ -195,4 +205,5 @@ def build_totals(rows: Records) -> Table:
             ]
         )
     columns = ("Network", "<Metric", "Ours, %", "Wilson's interval", "Paper, %", "Images", "Patients", "<Predictions")
-    return make_table("totals", "Table 10. Totals over the patients of stage 6.", columns, found)
+    of_stage = name_stages(stages.find_paper_table(PATIENT_TEST_TABLE))
+    return make_table("totals", f"Table 10. Totals over the patients of {of_stage}.", columns, found)

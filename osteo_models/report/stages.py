@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
-from osteo_models.report.evidence import Evidence, Records, read_paper
+from osteo_models.report.evidence import Evidence, Records, read_paper_stages
 from osteo_models.report.facts import Facts
 from osteo_models.report.table import Cell, Column, Group, Row, Table, count, key_of, measure, word
 from osteo_models.report.wording import (
     ARCHITECTURES,
     IMAGES,
     METRICS,
-    PAPER_TABLE,
-    STAGES,
     UNDEFINED,
     is_number,
     name_network,
@@ -21,16 +19,17 @@ from osteo_models.report.wording import (
     write_interval,
     write_metric,
 )
-from osteo_models.terms import IMAGE_SETS
+from osteo_models.stage_table import StageRow
+from osteo_models.terms import IMAGE_SETS, stage_number
 
 Key = tuple[str, str, str, str, str, str]  # stage, architecture, images, protocol, subset, level
 Index = dict[Key, dict[str, dict[str, Any]]]
-FOLDS: Final = ("stage-1", "stage-2", "stage-3", "stage-4")
 
 
 def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
     """The section's content."""
-    return {"stages": build_stage_tables(evidence)}
+    tables = build_stage_tables(evidence)
+    return {"stages": [(row, tables[row.name]) for row in evidence.stages]}
 
 
 def index_summary(summary: Records) -> Index:
@@ -44,8 +43,8 @@ def index_summary(summary: Records) -> Index:
 
 
 def build_stage_tables(evidence: Evidence) -> dict[str, Table]:
-    """All six stages, those without results too."""
-    ours, paper = index_summary(evidence.summary), read_paper("stages")
+    """All stages, those without results too."""
+    ours, paper = index_summary(evidence.summary), read_paper_stages(evidence.stages)
     chosen = {(*_job(row), row["metric"]): row for row in evidence.tables["chosen"]}
     columns = [
         Column("Network and protocol"),
@@ -58,14 +57,16 @@ def build_stage_tables(evidence: Evidence) -> dict[str, Table]:
         (job["stage"], job["architecture"], job["images"]) for job in evidence.jobs if job.get("weights") == "random"
     }
     tables: dict[str, Table] = {}
-    for stage in STAGES:
+    for item in evidence.stages:
+        stage = item.name
         printed = {(row["architecture"], row["images"]): row for row in paper if row["stage"] == stage}
         wanted = set(printed) | {(key[1], key[2]) for key in ours if key[0] == stage}
         groups = [
-            _network_group(ours, chosen, stage, network, printed.get(network), (stage, *network) in random)
+            _network_group(ours, chosen, item, network, printed.get(network), (stage, *network) in random)
             for network in sorted(wanted, key=order_networks)
         ]
-        caption = f"Stage {stage[-1]} beside table {PAPER_TABLE[stage]}; second lines: 95 % intervals."
+        beside = f" beside table {item.paper_table}" if item.paper_table else ""
+        caption = f"Stage {stage_number(stage)}{beside}; second lines: 95 % intervals."
         tables[stage] = Table(f"table-{stage}", caption, columns, groups)
     return tables
 
@@ -88,7 +89,12 @@ def _job(row: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _network_group(
-    ours: Index, chosen: dict[tuple[str, ...], Any], stage: str, network: tuple[str, str], printed: Any, random: bool
+    ours: Index,
+    chosen: dict[tuple[str, ...], Any],
+    stage: StageRow,
+    network: tuple[str, str],
+    printed: Any,
+    random: bool,
 ) -> Group:
     rows = list(_own_rows(ours, chosen, stage, *network))
     if printed is not None:
@@ -100,10 +106,10 @@ def _network_group(
 
 
 def _own_rows(
-    ours: Index, chosen: dict[tuple[str, ...], Any], stage: str, architecture: str, images: str
+    ours: Index, chosen: dict[tuple[str, ...], Any], row: StageRow, architecture: str, images: str
 ) -> Iterator[tuple[Row, str]]:
     """Our rows of a network, each with its predictions file."""
-    folds = stage in FOLDS
+    stage, folds = row.name, row.validation == "folds"
     for protocol, label in (("patient", "Patient folds" if folds else "Ours"), ("image", "Image folds")):
         whole = ours.get((stage, architecture, images, protocol, "all", "image"))
         if not whole:

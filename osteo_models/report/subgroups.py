@@ -9,6 +9,7 @@ from osteo_models.report.evidence import Records
 from osteo_models.report.stages import order_networks
 from osteo_models.report.table import Cell, Column, Group, Row, Table, count, make_table, measure, source, word
 from osteo_models.report.wording import METRICS, PROPOSED, name_network
+from osteo_models.terms import stage_number
 
 KINDS: Final = ("sex", "age", "scanner", "modality")
 SHOWN: Final = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc")
@@ -33,7 +34,9 @@ def build_groups(rows: Records, stages: Sequence[str], name: str) -> Table:
     ):
         first = next(iter(next(iter(groups.values())).values()))
         lines = [_group_row(by, group, groups[by, group]) for by, group in sorted(groups, key=_order_group)]
-        found.append(Group(f"{name_network(architecture, images)}, stage {stage[-1]}", lines, [first["source"]]))
+        found.append(
+            Group(f"{name_network(architecture, images)}, stage {stage_number(stage)}", lines, [first["source"]])
+        )
     columns = [
         Column("Group"),
         Column("By", text=True),
@@ -79,7 +82,12 @@ def build_modalities(rows: Records) -> Table:
     lines = []
     for (stage, architecture, images, protocol, use), metrics in found.items():
         first = next(iter(metrics.values()))
-        cells = [word(USES.get(use, use)), word(name_network(architecture, images)), word(stage[-1]), word(protocol)]
+        cells = [
+            word(USES.get(use, use)),
+            word(name_network(architecture, images)),
+            word(stage_number(stage)),
+            word(protocol),
+        ]
         for name in ("balanced_accuracy", "sensitivity", "specificity", "roc_auc", "brier"):
             one = metrics.get(name, {})
             cells.append(measure(name, one.get("value"), one.get("ci_low"), one.get("ci_high")))

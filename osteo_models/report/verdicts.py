@@ -8,19 +8,27 @@ from typing import Any, Final, Literal
 from osteo_models.report.claims import judge_claims
 from osteo_models.report.evidence import Evidence, Records
 from osteo_models.report.facts import Facts
-from osteo_models.report.headline import NETWORKS
-from osteo_models.report.stages import FOLDS, build_stage_tables
+from osteo_models.report.headline import list_networks
+from osteo_models.report.stages import build_stage_tables
 from osteo_models.report.wording import (
-    SPLITS,
     is_number,
     name_network,
+    name_split,
+    name_stages,
     write_metric,
     write_points,
     write_signed,
 )
+from osteo_models.stage_table import StageTable
+from osteo_models.terms import Validation
 
 Answer = Literal["yes", "partly", "no", "unclear", "missing"]
 BALANCED: Final = "balanced_accuracy"
+PLACES: Final[dict[Validation, str]] = {
+    "holdout": "On the hold-out of close ages",
+    "folds": "With whole patients left out",
+    "patient_test": "On the patient-based test",
+}
 
 
 @dataclass(frozen=True)
@@ -38,22 +46,23 @@ def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
     answer, sentences = judge_claims(evidence)
     verdicts = [
         Verdict("Does it reproduce the paper's figures and claims?", answer, sentences, "headline"),
-        judge_optimism(evidence.tables["image_vs_patient"]),
-        judge_shortcuts(evidence.tables["beyond"]),
-        judge_leaks(evidence.tables["shared"], evidence.tables["duplicates"]),
+        judge_optimism(evidence.tables["image_vs_patient"], evidence.stages),
+        judge_shortcuts(evidence.tables["beyond"], evidence.stages),
+        judge_leaks(evidence.tables["shared"], evidence.tables["duplicates"], evidence.stages),
         judge_gate(evidence.versions),
         judge_gaps(evidence),
     ]
     return {"verdicts": verdicts, "synthetic": facts.synthetic}
 
 
-def judge_optimism(rows: Records) -> Verdict:
+def judge_optimism(rows: Records, stages: StageTable) -> Verdict:
     """By how much the image protocol flatters the proposed networks."""
     question = "Do folds of single images flatter?"
+    networks = list_networks(stages)
     chosen = [
         row
         for row in rows
-        if row["metric"] == BALANCED and (row["stage"], row["architecture"], row["images"]) in NETWORKS
+        if row["metric"] == BALANCED and (row["stage"], row["architecture"], row["images"]) in networks
     ]
     known = [row for row in chosen if is_number(row["difference"]) and is_number(row["ci_low"])]
     if not known:
@@ -69,28 +78,25 @@ def judge_optimism(rows: Records) -> Verdict:
     return Verdict(question, answer, [told, f"Balanced accuracy, in points: {parts}."], "optimism")
 
 
-def judge_shortcuts(rows: Records) -> Verdict:
+def judge_shortcuts(rows: Records, stages: StageTable) -> Verdict:
     """Whether the proposed networks beat age alone on the same patients, first where ages are close."""
     question = "Is it better than age alone?"
+    networks = list_networks(stages)
     asked = [
         row
         for row in rows
         if (row["predictor"], row["metric"]) == ("age", "roc_auc")
-        and (row["stage"], row["architecture"], row["images"]) in NETWORKS
+        and (row["stage"], row["architecture"], row["images"]) in networks
         and is_number(row["difference"])
     ]
     if not asked:
         return Verdict(question, "missing", ["Age alone was not compared."], "shortcuts-audit")
-    asked.sort(key=lambda row: NETWORKS.index((row["stage"], row["architecture"], row["images"])))
+    asked.sort(key=lambda row: networks.index((row["stage"], row["architecture"], row["images"])))
     better = [row for row in asked if is_number(row["ci_low"]) and row["ci_low"] > 0]
     lead = f"{len(better)} of {len(asked)} proposed networks beat age alone on the same patients, beyond chance."
     sentences = [lead]
-    for stages, where in (
-        (("stage-5",), "On the hold-out of close ages"),
-        (FOLDS, "With whole patients left out"),
-        (("stage-6",), "On the patient-based test"),
-    ):
-        parts = [_tell_beyond(row) for row in asked if row["stage"] in stages]
+    for validation, where in PLACES.items():
+        parts = [_tell_beyond(row) for row in asked if row["stage"] in stages.select(validation)]
         if parts:
             sentences.append(f"{where}, by ROC AUC: {'; '.join(parts)}.")
     answer: Answer = "yes" if len(better) == len(asked) else ("partly" if better else "no")
@@ -106,7 +112,7 @@ def _tell_beyond(row: dict[str, Any]) -> str:
     return f"{name} {areas}, {write_signed(row['difference'])} ({interval})"
 
 
-def judge_leaks(shared: Records, duplicates: Records) -> Verdict:
+def judge_leaks(shared: Records, duplicates: Records, stages: StageTable) -> Verdict:
     """Whether anything stands on both sides of a split of whole patients."""
     question = "Are training and test apart?"
     apart = [row for row in shared if row["split"] != "fold_image" and is_number(row["units"])]
@@ -117,17 +123,17 @@ def judge_leaks(shared: Records, duplicates: Records) -> Verdict:
         row for row in duplicates if row["split"] != "fold_image" and row["kind"] == "exact" and is_number(row["pairs"])
     ]
     doubled = [row for row in twins if row["pairs"] > 0]
-    sentences = [f"{_split(row)}: {row['units']:.0f} {row['unit']} unit(s) on both sides." for row in leaks] or [
-        "No patient, study or series stands on both sides of a split of whole patients."
-    ]
-    sentences += [f"{_split(row)}: {row['pairs']:.0f} pair(s) of equal images." for row in doubled]
+    sentences = [
+        f"{_split(row, stages)}: {row['units']:.0f} {row['unit']} unit(s) on both sides." for row in leaks
+    ] or ["No patient, study or series stands on both sides of a split of whole patients."]
+    sentences += [f"{_split(row, stages)}: {row['pairs']:.0f} pair(s) of equal images." for row in doubled]
     if twins and not doubled:
         sentences.append("No image is there twice across them.")
     return Verdict(question, "no" if leaks or doubled else "yes", sentences, "leaks")
 
 
-def _split(row: dict[str, Any]) -> str:
-    return SPLITS.get(row["split"], str(row["split"])).capitalize()
+def _split(row: dict[str, Any], stages: StageTable) -> str:
+    return name_split(str(row["split"]), stages).capitalize()
 
 
 def judge_gate(versions: Records) -> Verdict:
@@ -155,7 +161,7 @@ def judge_gaps(evidence: Evidence) -> Verdict:
     """What is missing or undefined, so that nothing is taken for complete that is not."""
     tables = build_stage_tables(evidence)
     absent = {stage: [group.title for group in table.groups if group.missing] for stage, table in tables.items()}
-    whole = [f"stage {stage[-1]}" for stage, table in tables.items() if len(absent[stage]) == len(table.groups)]
+    whole = [name_stages([stage]) for stage, table in tables.items() if len(absent[stage]) == len(table.groups)]
     number, total = sum(map(len, absent.values())), sum(len(table.groups) for table in tables.values())
     sentences = []
     if whole:

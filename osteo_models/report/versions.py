@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from osteo_models.report.evidence import Evidence, Records
 from osteo_models.report.facts import Facts
 from osteo_models.report.table import Cell, Column, Group, Row, Table, make_table, word
-from osteo_models.report.wording import is_number, write_interval, write_metric
+from osteo_models.report.wording import is_number, name_stages, write_interval, write_metric
+from osteo_models.stage_table import StageTable
+from osteo_models.terms import VALIDATIONS, Stage, find_stages, metric_prefix
 
 
 def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
     """The section's content."""
-    return {"table": build_versions(evidence.versions), "rules": build_rules(evidence.versions)}
+    return {"table": build_versions(evidence.versions, evidence.stages), "rules": build_rules(evidence.versions)}
 
 
-def build_versions(versions: Records) -> Table:
+def build_versions(versions: Records, stages: StageTable) -> Table:
     """A row for each version."""
     rows = []
     for version in versions:
@@ -27,9 +30,7 @@ def build_versions(versions: Records) -> Table:
                 Cell(str(version["version"]), key=float(version["version"])),
                 word(version.get("alias")),
                 word(verdict, kind=f"verdict {verdict}"),
-                _figure(metrics, _folds(metrics)),
-                _figure(metrics, "stage_5.patient"),
-                _figure(metrics, "stage_6.patient"),
+                *(_figure(metrics, stages.select(validation)) for validation in VALIDATIONS),
                 word(", ".join(_took_part(metrics)), kind="words"),
             ]
         )
@@ -40,21 +41,17 @@ def build_versions(versions: Records) -> Table:
     return make_table("versions-table", "Balanced accuracy of the registered versions.", columns, rows)
 
 
-def _folds(metrics: dict[str, Any]) -> str:
-    """The first stage with folds that it took part in."""
-    heads = (f"stage_{number}.patient" for number in range(1, 5))
-    return next((head for head in heads if f"{head}.balanced_accuracy" in metrics), "stage_1.patient")
-
-
 def _took_part(metrics: dict[str, Any]) -> list[str]:
-    return sorted({f"stage {name[6]}" for name in metrics if name.startswith("stage_") and name.count(".") >= 1})
+    return [name_stages([stage]) for stage in find_stages(metrics)]
 
 
-def _figure(metrics: dict[str, Any], head: str) -> Cell:
-    name = f"{head}.balanced_accuracy"
-    value = metrics.get(name)
-    if not is_number(value):
+def _figure(metrics: dict[str, Any], stages: Sequence[Stage]) -> Cell:
+    """Balanced accuracy in the first of these stages that the version took part in."""
+    names = [f"{metric_prefix(stage, 'patient')}.balanced_accuracy" for stage in stages]
+    name = next((name for name in names if is_number(metrics.get(name))), None)
+    if name is None:
         return Cell("–")
+    value = metrics[name]
     interval = write_interval("accuracy", metrics.get(f"{name}.ci_low"), metrics.get(f"{name}.ci_high"))
     return Cell(write_metric("accuracy", value), interval, float(value))
 

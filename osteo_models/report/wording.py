@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final, TypeGuard
+
+from osteo_models.stage_table import StageRow, StageTable
+from osteo_models.terms import VALIDATIONS, Stage, Validation, sort_stages, stage_number
 
 ARCHITECTURES: Final[dict[str, str]] = {
     "unimodal": "Unimodal",
@@ -24,22 +28,8 @@ IMAGES: Final[dict[str, str]] = {
     "combined": "MRI and CT shuffled together",
     "multimodal": "MRI and CT as two inputs",
 }
-STAGES: Final[dict[str, str]] = {
-    "stage-1": "MRI, five folds",
-    "stage-2": "CT, five folds",
-    "stage-3": "MRI and CT shuffled together, five folds",
-    "stage-4": "MRI and CT as two inputs, five folds",
-    "stage-5": "Hold-out of close ages",
-    "stage-6": "Patient-based test",
-}
-PAPER_TABLE: Final[dict[str, int]] = {
-    "stage-1": 3,
-    "stage-2": 4,
-    "stage-3": 5,
-    "stage-4": 6,
-    "stage-5": 7,
-    "stage-6": 10,
-}
+NUMBERS: Final = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")  # of folds
+TESTS: Final[dict[Validation, str]] = {"holdout": "Hold-out of close ages", "patient_test": "Patient-based test"}
 METRICS: Final[dict[str, str]] = {
     "balanced_accuracy": "Balanced accuracy, %",
     "accuracy": "Accuracy, %",
@@ -57,12 +47,45 @@ PREDICTORS: Final[dict[str, str]] = {
     "header": "Image header alone",
     "scanner": "Scanner alone",
 }
-SPLITS: Final[dict[str, str]] = {
-    "holdout": "hold-out (stage 5)",
-    "patient_test": "patient-based test (stage 6)",
-    "fold_patient": "folds of whole patients",
-    "fold_image": "folds of single images",
+KINDS: Final[dict[Validation, str]] = {
+    "folds": "folds",
+    "holdout": "hold-out",
+    "patient_test": "patient-based test",
 }
+
+
+def title_stage(row: StageRow) -> str:
+    """The heading of a stage: its own, or one made from its validation and image sets."""
+    if row.title:
+        return row.title
+    images = ", ".join(IMAGES[name] for name in row.images)
+    if row.validation == "folds":
+        return f"{images}, {NUMBERS[row.folds - 2] if row.folds <= len(NUMBERS) + 1 else row.folds} folds"
+    return TESTS[row.validation] + (f", {images}" if len(row.images) == 1 else "")
+
+
+def number_stages(stages: Sequence[Stage]) -> str:
+    """Their numbers, such as "1–4", "5 and 6", "7"."""
+    numbers = [int(stage_number(stage)) for stage in sort_stages(stages)]
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]}–{numbers[-1]}"
+    return " and ".join(part for part in (", ".join(map(str, numbers[:-1])), str(numbers[-1])) if part)
+
+
+def name_stages(stages: Sequence[Stage]) -> str:
+    """Stages in words, such as "stages 1–4", "stage 5"; "no stage" without any."""
+    return f"stage{'s' if len(stages) > 1 else ''} {number_stages(stages)}" if stages else "no stage"
+
+
+def name_split(split: str, stages: StageTable) -> str:
+    """A split of splits.csv, with the stages that test on it."""
+    names = {"fold_patient": "folds of whole patients", "fold_image": "folds of single images"}
+    names |= {
+        validation: f"{KINDS[validation]} ({name_stages(stages.select(validation))})"
+        for validation in VALIDATIONS
+        if validation != "folds"
+    }
+    return names.get(split, split)
 
 
 def name_architecture(architecture: str) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from osteo_models.models import complete_spec, find_entry
-from osteo_models.terms import PRETRAINED, STAGES, ImageSet, Protocol, Stage, Validation, job_name, modalities_of
+from osteo_models.stage_table import PAPER_TABLES
+from osteo_models.terms import PRETRAINED, ImageSet, Protocol, Stage, Validation, job_name, modalities_of
 from osteo_models.training.identity import list_versions
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.starts import Start, plan_starts
@@ -132,7 +133,7 @@ def plan_jobs(
     starts = plan_starts(params, weights_dir, tables.digest_images(), **settings)
     jobs = [
         Job(
-            stage=stage,
+            stage=item.name,
             architecture=architecture,
             images=images,
             protocol=protocol,
@@ -140,18 +141,18 @@ def plan_jobs(
             spec=dict(params.architectures[architecture]),
             recipe=recipe,
             seed=params.experiments.seed,
-            folds=params.splits.folds if item.validation == "folds" else 1,
+            folds=item.folds,
             threads=threads,
             device=device,
             inputs={},
             versions=list_versions(architecture, params.architectures[architecture]),
             start=starts.get(architecture),
         )
-        for stage, item in params.stages.items()
-        for architecture in params.list_run(stage)
+        for item in params.stage_table
+        for architecture in params.list_run(item.name)
         for images in item.images
         if images in find_entry(architecture, params.architectures[architecture]).image_sets
-        for protocol in params.protocols(stage, architecture)
+        for protocol in params.protocols(item.name, architecture)
     ]
     jobs = [replace(job, inputs=tables.digest_inputs(job)) for job in jobs]
     return sorted(jobs, key=lambda job: (-job.folds * len(modalities_of(job.images)), job.stage, job.name))
@@ -171,8 +172,8 @@ def describe_left_out(params: Params) -> list[str]:
     specs = {name: complete_spec(name, params.architectures[name]) for name in PRETRAINED if name in run}
     if drawn := [name for name, spec in specs.items() if spec["weights"] == "random"]:
         left_out.append(f"the ImageNet weights of {', '.join(drawn)} (random ones instead)")
-    if missing := [stage for stage in STAGES if stage not in params.stages]:
-        left_out.append(f"{', '.join(missing)}")
+    missing = [table for table in PAPER_TABLES if not params.stage_table.find_paper_table(table)]
+    left_out += [f"table {table} of the paper" for table in missing]
     without = [name for name in paper.image_protocol if name in run and name not in profile.image_protocol]
     if without:
         left_out.append(f"the image protocol of {', '.join(without)}")

@@ -57,7 +57,7 @@ def estimate_again(
 def _as_job(record: Record, design: Design) -> Job:
     rate = record.learning_rate or design.recipe.learning_rate
     return Job(
-        stage="stage-1",  # that is what it is, on other folds
+        stage="search",
         architecture=ARCHITECTURE,
         images="mri",
         protocol="patient",

@@ -16,6 +16,7 @@ from osteo_models.data.leaks import check_splits
 from osteo_models.data.pairs import pair_images
 from osteo_models.data.revisions import hash_md5
 from osteo_models.errors import StaleDataError
+from osteo_models.evaluation.predictions import VALIDATION
 from osteo_models.terms import modalities_of
 from osteo_models.training.identity import digest_images, digest_inputs, hash_images
 from osteo_models.training.jobs import FoldRows, Job, Rows
@@ -72,7 +73,7 @@ def load_tables(artifacts: Path) -> Tables:
 def select_rows(job: Job, fold: int, tables: Tables) -> FoldRows:
     """Which images a fold trains on and which it is tested on.
 
-    The hold-out is trained on in no stage; the patient-based set not in stage 6.
+    The hold-out is trained on in no stage; the patient-based set not in the stages that test on it.
     """
     test = _test_mask(job, fold, tables.splits)
     if job.images == "multimodal":
@@ -117,7 +118,8 @@ def make_predictions(
         tables: As trained on.
 
     Returns:
-        stage, architecture, images, protocol, fold, image_id, patient_id, modality, target, score.
+        stage, architecture, images, protocol, fold, image_id, patient_id, modality, target, score; the job's validation
+        is in its `attrs`, which parquet keeps.
     """
     parts: list[pd.DataFrame] = []
     for fold, rows, score in scores:
@@ -128,6 +130,7 @@ def make_predictions(
         [("stage", job.stage), ("architecture", job.architecture), ("images", job.images), ("protocol", job.protocol)]
     ):
         table.insert(position, name, value)
+    table.attrs[VALIDATION] = job.validation
     return table[[*table.columns[:4], "fold", "image_id", "patient_id", "modality", "target", "score"]]
 
 

@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from osteo_models.stage_table import StageTable
+from tests.conftest import STAGES
+
 GROUPS = {  # patients and images per modality and class, after the paper's cohort
     ("mri", 1): (60, 511),
     ("mri", 0): (55, 502),
@@ -38,13 +41,21 @@ def make_scores(images: pd.DataFrame, skill: float, seed: int) -> np.ndarray:
 
 
 def write_job(
-    artifacts: Path, stage: str, architecture: str, images: str, protocol: str, table: pd.DataFrame, skill: float
+    artifacts: Path,
+    stage: str,
+    architecture: str,
+    images: str,
+    protocol: str,
+    table: pd.DataFrame,
+    skill: float,
+    *,
+    stages: StageTable = STAGES,
 ) -> Path:
     """Write one file of predictions over five folds (one for the stages without folds)."""
     seed = sum(map(ord, f"{stage}{architecture}{images}{protocol}"))
     chosen = table if images in ("combined", "multimodal") else table[table["modality"] == images]
     chosen = chosen.reset_index(drop=True)
-    folds = 1 if stage in ("stage-5", "stage-6") else 5
+    folds = stages.find(stage).folds
     owner = np.unique(chosen["patient_id"], return_inverse=True)[1]
     frame = chosen.assign(
         stage=stage,
@@ -54,6 +65,7 @@ def write_job(
         fold=(owner if protocol == "patient" else np.arange(len(chosen))) % folds,
         score=make_scores(chosen, skill, seed),
     )
+    frame.attrs["validation"] = stages.find(stage).validation
     path = artifacts / "predictions" / stage / f"{architecture}-{images}-{protocol}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(path, index=False)

@@ -151,7 +151,7 @@ def jobs(tmp_path, facts, study):
 
 def test_a_model_is_set_against_age_on_the_same_patients(jobs, facts):
     job, shortcuts = jobs["stage-1/unimodal-mri-patient"], score_shortcuts(facts)
-    rows = list(beyond_rows(job, "folds", facts, shortcuts, MEASURE))
+    rows = list(beyond_rows(job, facts, shortcuts, MEASURE))
     age = find(rows, predictor="age", metric="roc_auc")
     scored = shortcuts["age", "mri", "folds"].score[facts.find_rows(job.image_id)]
     assert age["model"] == pytest.approx(roc_auc_score(job.target, job.score))
@@ -161,7 +161,7 @@ def test_a_model_is_set_against_age_on_the_same_patients(jobs, facts):
     assert (age["n"], age["n_patients"]) == (job.target.size, np.unique(job.patient_id).size)
     assert find(rows, predictor="sex", metric="roc_auc")["ci_low"] > 0  # any model knows more than that
     quiet = {key: replace(one, score=np.full_like(one.score, np.nan), note="why") for key, one in shortcuts.items()}
-    assert {row["note"] for row in beyond_rows(job, "folds", facts, quiet, MEASURE)} == {"why"}
+    assert {row["note"] for row in beyond_rows(job, facts, quiet, MEASURE)} == {"why"}
 
 
 def test_groups_have_their_own_figures_and_small_ones_none(jobs, facts):

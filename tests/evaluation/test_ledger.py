@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from osteo_models.evaluation.ledger import find_counts, fit_row, ledger_rows, size_rows
 from osteo_models.evaluation.paper import read_printed
+from tests.conftest import STAGES
 
 
 @pytest.fixture(scope="module")
 def ledger():
-    return list(ledger_rows())
+    return list(ledger_rows(STAGES))
 
 
 def of_table(rows, table, images=None):

@@ -12,6 +12,7 @@ from osteo_models.evaluation import evaluate_predictions
 from osteo_models.evaluation.facts import read_facts
 from osteo_models.evaluation.paper import read_number, read_printed
 from osteo_models.evaluation.tables import skewness_rows
+from tests.conftest import STAGES
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def root(tmp_path_factory):
     made = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
     made["write_study"](folder, ("unimodal", "own_network"), share=0.25)
     made["write_cohort"](folder, share=0.25)
-    evaluate_predictions(folder, resamples=150)
+    evaluate_predictions(folder, STAGES, resamples=150)
     return folder
 
 
@@ -79,7 +80,7 @@ def test_stage_tables_hold_ours_and_theirs(root, number, stage, images):
         assert row[name] == ours.loc[name, "value"]
     assert row["sensitivity_wilson_low"] == ours.loc["sensitivity", "wilson_low"]
     assert row["roc_auc_delong_high"] == ours.loc["roc_auc", "delong_high"]
-    (printed,) = [r for r in read_printed("stages") if (r["stage"], r["architecture"]) == (stage, "unimodal")]
+    (printed,) = [r for r in read_printed("stages") if (r["table"], r["architecture"]) == (str(number), "unimodal")]
     assert row["paper_accuracy"] == pytest.approx(float(printed["accuracy"]) / 100)
     assert row["paper_sensitivity_high"] == pytest.approx(float(printed["sensitivity_hi"]) / 100)
     assert (row["kind"], row["paper_n"]) == ("both", int(printed["n"]))

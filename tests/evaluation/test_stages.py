@@ -2,6 +2,7 @@
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from sklearn.metrics import balanced_accuracy_score
 from osteo_models.errors import InputError, TableError
 from osteo_models.evaluation import auc_interval, delong_test, evaluate_predictions, summarize
 from osteo_models.evaluation.stages import COLUMNS
+from osteo_models.stage_table import StageRow, StageTable
+from tests.conftest import STAGES
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,7 @@ def evaluated(tmp_path_factory):
     made = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
     made["write_study"](root, ("unimodal", "traditional_cnn"), share=0.3)
     made["write_cohort"](root, share=0.3)
-    return root, evaluate_predictions(root, resamples=300).summaries
+    return root, evaluate_predictions(root, STAGES, resamples=300).summaries
 
 
 def read(root, name):
@@ -99,7 +102,7 @@ def test_the_chosen_threshold_and_the_audits_are_metrics_of_the_job(evaluated):
 
 def test_without_splits_there_are_predictions_tables_alone(tmp_path, job, images):
     job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
-    evaluate_predictions(tmp_path, resamples=100)
+    evaluate_predictions(tmp_path, STAGES, resamples=100)
     for name in ("duplicates", "shared", "groups", "table1", "table2"):
         assert read(tmp_path, name).empty
     assert len(read(tmp_path, "ledger")) == 50
@@ -110,7 +113,7 @@ def test_predictions_of_other_images_than_the_splits_are_refused(tmp_path, job, 
     cohort(tmp_path, 0.1)
     job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
     with pytest.raises(TableError, match="of the predictions are unknown, such as"):
-        evaluate_predictions(tmp_path, resamples=100)
+        evaluate_predictions(tmp_path, STAGES, resamples=100)
     assert not (tmp_path / "evaluation").exists()
 
 
@@ -151,7 +154,7 @@ def test_a_patient_of_one_protocol_only_still_counts(tmp_path, job, images):
     write_job(tmp_path, "stage-1", "unimodal", "mri", "image", images, 3.0)
     fewer = images[images["patient_id"] != "Pmri0000"]
     write_job(tmp_path, "stage-1", "unimodal", "mri", "patient", fewer, 2.0)
-    evaluate_predictions(tmp_path, resamples=200)
+    evaluate_predictions(tmp_path, STAGES, resamples=200)
     row = read(tmp_path, "image_vs_patient").iloc[0]
     assert (row["n_patients"], row["n_image"] - row["n_patient"]) == (115, (images["patient_id"] == "Pmri0000").sum())
     assert row["ci_low"] < row["difference"] < row["ci_high"]
@@ -187,7 +190,7 @@ def test_confidence_of_the_right_ones_is_that_of_their_class(evaluated):
 def test_one_class_is_told_as_undefined_and_nothing_is_made_up(tmp_path, job, images):
     job(tmp_path, "stage-5", "unimodal", "mri", "patient", images[images["target"] == 1], 2.0)
     job(tmp_path, "stage-5", "traditional_cnn", "mri", "patient", images[images["target"] == 1], 1.0)
-    evaluate_predictions(tmp_path, resamples=100)
+    evaluate_predictions(tmp_path, STAGES, resamples=100)
     table = read(tmp_path, "summary").set_index(["architecture", "level", "metric"])
     row = table.loc[("unimodal", "image", "roc_auc")]
     assert np.isnan(row["value"])
@@ -199,17 +202,69 @@ def test_one_class_is_told_as_undefined_and_nothing_is_made_up(tmp_path, job, im
 def test_a_stage_that_is_gone_leaves_no_metrics(tmp_path, job, images):
     path = job(tmp_path, "stage-2", "unimodal", "ct", "patient", images, 2.0)
     job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
-    evaluate_predictions(tmp_path, resamples=100)
+    evaluate_predictions(tmp_path, STAGES, resamples=100)
     path.unlink()
-    evaluate_predictions(tmp_path, resamples=100)
+    evaluate_predictions(tmp_path, STAGES, resamples=100)
     found = {one.stem: json.loads(one.read_text()) for one in (tmp_path / "metrics").iterdir()}
     assert sorted(found) == ["audits", *(f"stage-{number}" for number in range(1, 7))]
     assert [stage for stage, metrics in found.items() if metrics] == ["stage-1"]
 
 
+SEVENTH = StageRow("stage-7", "holdout", ("mri",), ("unimodal",))
+
+
+def test_a_stage_of_its_own_is_evaluated_and_audited_by_its_validation(tmp_path, job, cohort):
+    stages = StageTable((*STAGES.rows, SEVENTH))
+    table = cohort(tmp_path, 0.3)
+    images = table[["image_id", "patient_id", "modality", "target"]]
+    job(tmp_path, "stage-1", "unimodal", "mri", "patient", images[table["holdout"] == 0], 2.0)
+    for stage in ("stage-5", "stage-7"):
+        job(tmp_path, stage, "unimodal", "mri", "patient", images[table["holdout"] == 1], 2.0, stages=stages)
+    metrics = evaluate_predictions(tmp_path, stages, resamples=100).metrics
+    of_fifth, of_seventh = (
+        {name: value for name, value in metrics[f"{stage}/unimodal-mri-patient"].items() if name.startswith("audit.")}
+        for stage in ("stage-5", "stage-7")
+    )
+    own = {name for name in of_fifth if not name.startswith("audit.beyond_")}  # those that depend on the split alone
+    assert len(own) > 8 and {of_fifth[name] == of_seventh[name] for name in own} == {True}
+    assert of_fifth.keys() == of_seventh.keys()
+    shortcuts = read(tmp_path, "shortcuts")
+    assert set(shortcuts[shortcuts["source"].str.contains("stage-7")]["validation"]) == {"holdout"}
+    chosen = read(tmp_path, "chosen")
+    assert set(chosen[chosen["stage"] == "stage-7"]["source_threshold"]) == {
+        "predictions/stage-1/unimodal-mri-patient.parquet"
+    }
+    assert json.loads((tmp_path / "metrics" / "stage-7.json").read_text())
+    assert read(tmp_path, "table8")["stage"].tolist() == ["stage-5"]  # the paper's table is of that stage alone
+
+
+def test_predictions_of_a_stage_that_is_not_in_the_table_are_refused(tmp_path, job, images):
+    stages = StageTable((*STAGES.rows, SEVENTH))
+    job(tmp_path, "stage-7", "unimodal", "mri", "patient", images, 2.0, stages=stages)
+    with pytest.raises(TableError, match=r"stage-7 has validation holdout, no row in params\.yaml; run `dvc repro exp"):
+        evaluate_predictions(tmp_path, STAGES)
+    changed = StageTable((*STAGES.rows, replace(SEVENTH, validation="folds")))
+    with pytest.raises(TableError, match=r"stage-7 has validation holdout, folds in params\.yaml"):
+        evaluate_predictions(tmp_path, changed)
+    evaluate_predictions(tmp_path, stages, resamples=100)
+    (tmp_path / "predictions" / "stage-7").rename(tmp_path / "gone")
+    job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
+    evaluate_predictions(tmp_path, STAGES, resamples=100)
+    assert not (tmp_path / "metrics" / "stage-7.json").exists()
+
+
+def test_a_file_without_its_validation_is_refused(tmp_path, job, images):
+    path = job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
+    table = pd.read_parquet(path)
+    table.attrs = {}
+    table.to_parquet(path, index=False)
+    with pytest.raises(TableError, match=r"its metadata gives validation None; allowed: folds, holdout, patient_test"):
+        evaluate_predictions(tmp_path, STAGES)
+
+
 def test_no_predictions_is_an_error_with_the_way_out(tmp_path):
     with pytest.raises(InputError, match=r"no predictions found; allowed: .*; run the experiments first"):
-        evaluate_predictions(tmp_path)
+        evaluate_predictions(tmp_path, STAGES)
 
 
 def change(frame, column, value):
@@ -241,7 +296,7 @@ def test_faulty_tables_are_refused_before_anything_is_written(tmp_path, job, ima
     path = job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
     spoil(pd.read_parquet(path)).to_parquet(path, index=False)
     with pytest.raises(TableError) as caught:
-        evaluate_predictions(tmp_path)
+        evaluate_predictions(tmp_path, STAGES)
     assert told in str(caught.value)
     assert "predictions/stage-1/unimodal-mri-patient.parquet: " in str(caught.value)
     assert not (tmp_path / "metrics").exists()
@@ -252,6 +307,6 @@ def test_faults_of_all_files_come_together(tmp_path, job, images):
     for stage, kind in (("stage-1", "mri"), ("stage-2", "ct")):
         job(tmp_path, stage, "unimodal", kind, "patient", images, 2.0).write_bytes(b"PAR1 no table")
     with pytest.raises(TableError) as caught:
-        evaluate_predictions(tmp_path)
+        evaluate_predictions(tmp_path, STAGES)
     assert str(caught.value).count("not a readable parquet file") == 2
     assert "run the jobs of these files again" in str(caught.value)

@@ -9,6 +9,7 @@ from sklearn.metrics import balanced_accuracy_score
 from osteo_models.errors import InputError
 from osteo_models.evaluation.predictions import read_predictions
 from osteo_models.evaluation.thresholds import choose_threshold, choose_thresholds
+from tests.conftest import STAGES
 
 
 def test_the_largest_youden_index_wins_and_of_equals_the_nearest_to_half():
@@ -50,7 +51,7 @@ def jobs(tmp_path, job, images):
 @pytest.mark.parametrize("protocol", ["patient", "image"])
 def test_a_fold_takes_it_from_other_patients_of_other_folds(jobs, protocol):
     one = jobs[f"stage-1/unimodal-mri-{protocol}"]
-    found = choose_thresholds(one, list(jobs.values()))
+    found = choose_thresholds(one, list(jobs.values()), STAGES)
     assert (found.note, found.source) == ("", one.source)
     for fold in range(5):
         tested = one.fold == fold
@@ -62,14 +63,14 @@ def test_a_fold_takes_it_from_other_patients_of_other_folds(jobs, protocol):
 def test_scores_of_the_tested_fold_decide_nothing(jobs):
     one = jobs["stage-1/unimodal-mri-patient"]
     tested = one.fold == 2
-    before = choose_thresholds(one, [one]).threshold[tested]
+    before = choose_thresholds(one, [one], STAGES).threshold[tested]
     turned = replace(one, score=np.where(tested, 1 - one.score, one.score))
-    assert np.array_equal(choose_thresholds(turned, [turned]).threshold[tested], before)
+    assert np.array_equal(choose_thresholds(turned, [turned], STAGES).threshold[tested], before)
 
 
 def test_the_test_sets_take_it_from_cross_validation_without_the_tested(jobs):
     one, folds = jobs["stage-6/unimodal-mri-patient"], jobs["stage-1/unimodal-mri-patient"]
-    found = choose_thresholds(one, list(jobs.values()))
+    found = choose_thresholds(one, list(jobs.values()), STAGES)
     others = ~np.isin(folds.patient_id, one.patient_id)
     assert others.sum() < folds.target.size
     assert set(found.threshold) == {choose_threshold(folds.target[others], folds.score[others])}
@@ -77,7 +78,7 @@ def test_the_test_sets_take_it_from_cross_validation_without_the_tested(jobs):
 
 
 def test_what_was_not_run_is_told(jobs):
-    found = choose_thresholds(jobs["stage-5/unimodal-ct-patient"], list(jobs.values()))
+    found = choose_thresholds(jobs["stage-5/unimodal-ct-patient"], list(jobs.values()), STAGES)
     assert (found.exists, found.source, found.note) == (False, "", "stage-2/unimodal-ct-patient was not run")
     assert np.isnan(found.threshold).all()
 
@@ -85,6 +86,6 @@ def test_what_was_not_run_is_told(jobs):
 def test_a_fold_without_others_is_told(jobs):
     one = jobs["stage-1/unimodal-mri-patient"]
     alone = replace(one, fold=np.zeros_like(one.fold))
-    assert choose_thresholds(alone, [alone]).note == "fold 0: no other patients' scores"
+    assert choose_thresholds(alone, [alone], STAGES).note == "fold 0: no other patients' scores"
     half = one.select(one.target == 1)
-    assert choose_thresholds(half, [half]).note == "fold 0: one class is missing: there is no ROC curve"
+    assert choose_thresholds(half, [half], STAGES).note == "fold 0: one class is missing: there is no ROC curve"

@@ -29,6 +29,7 @@ def predictions(rows) -> Predictions:
         "unimodal",
         "combined",
         "patient",
+        "holdout",
         "source",
         np.zeros(len(rows), np.int64),
         np.array(image_id),

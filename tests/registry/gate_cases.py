@@ -18,6 +18,7 @@ from osteo_models.registry.rules import Evidence, Rival
 from osteo_models.registry.tracking import JobRun, Tracking
 from osteo_models.registry.versions import VersionInfo, register_version
 from osteo_models.terms import metric_prefix
+from tests.conftest import STAGES
 
 NAME = "osteo-unimodal-mri"
 DATA = "d" * 32 + ".dir"
@@ -144,7 +145,13 @@ def as_predictions(table: pd.DataFrame) -> Predictions:
     columns = {name: table[name].to_numpy() for name in ("fold", "target", "score")}
     columns |= {name: table[name].to_numpy(str) for name in ("image_id", "patient_id", "modality")}
     return Predictions(
-        stage=table["stage"][0], architecture="unimodal", images="mri", protocol="patient", source="", **columns
+        stage=table["stage"][0],
+        architecture="unimodal",
+        images="mri",
+        protocol="patient",
+        validation=STAGES.find(table["stage"][0]).validation,
+        source="",
+        **columns,
     )
 
 
@@ -163,6 +170,7 @@ def write_files(case: Case, folder: Path) -> list[Path]:
     for stage, table in case.predictions.items():
         paths.append(folder / "predictions" / stage / "unimodal-mri-patient.parquet")
         paths[-1].parent.mkdir(parents=True)
+        table.attrs["validation"] = STAGES.find(stage).validation
         table.to_parquet(paths[-1], index=False)
     for name, table in (("groups", case.groups), ("shortcuts", case.shortcuts)):
         if table is not None:

@@ -134,7 +134,7 @@ def test_the_hold_out_is_scored_by_the_ensemble_itself(make_ensemble) -> None:
             "holdout": [1, 1, 1, 1, 0, 1],
         }
     )
-    table = score_holdout(loaded, Tables(splits, splits.iloc[:0], PIXELS))
+    table = score_holdout(loaded, Tables(splits, splits.iloc[:0], PIXELS), "stage-5")
     assert table.columns.tolist() == [
         *("stage", "architecture", "images", "protocol", "fold", "image_id", "patient_id", "modality", "target"),
         "score",

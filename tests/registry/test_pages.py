@@ -14,7 +14,7 @@ from osteo_models.params import load_params
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.versions import register_version
 from osteo_models.settings import load_settings
-from tests.conftest import ROOT
+from tests.conftest import ROOT, STAGES
 from tests.registry.conftest import TAGS
 from tests.report.conftest import STUDY
 from tests.report.page import Page
@@ -29,7 +29,7 @@ def folder(tmp_path, fresh_store, monkeypatch):
     (tmp_path / ".osteo").mkdir()
     shutil.copy(fresh_store, tmp_path / ".osteo" / "mlflow.db")
     STUDY["write_study"](tmp_path / "artifacts", ("unimodal",), 0.2)
-    evaluate_predictions(tmp_path / "artifacts", resamples=100)
+    evaluate_predictions(tmp_path / "artifacts", STAGES, resamples=100)
     return tmp_path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -275,6 +277,35 @@ def test_all_faults_of_the_gate_section_at_once() -> None:
         "allowed: rules age_alone, card, champion",
     ):
         assert fault in text
+
+
+def _second_holdout(validation: str = "holdout", images: slice = slice(None)) -> dict:
+    """The predictions of a sound version, and those of stage 5 as stage 7's too."""
+    found = dict(make_evidence().predictions)
+    fifth = found["stage-5", "patient"]
+    rows = np.arange(fifth.image_id.size)[images]
+    found["stage-7", "patient"] = replace(fifth, stage="stage-7", validation=validation).select(rows)
+    return found
+
+
+def test_a_stage_is_judged_by_the_validation_of_its_predictions() -> None:
+    untouched, disjoint = GateRule(rule="holdout_untouched"), GateRule(rule="patient_disjoint")
+    (result,) = judge(make_evidence(predictions=_second_holdout()), [untouched]).results
+    assert result.passed and "no stage but stage-5, stage-7 saw" in result.needed
+    (result,) = judge(make_evidence(predictions=_second_holdout(images=slice(3, None))), [untouched]).results
+    assert not result.passed and result.found == "3 images of the hold-out were not scored in stage-7"
+    other = make_evidence(predictions=_second_holdout("folds"))
+    assert "12 images of hold-out patients in stage-7" in judge(other, [untouched]).results[0].found
+    assert not judge(other, [disjoint]).results[0].passed
+
+
+def test_age_alone_is_that_of_the_stage_s_own_validation() -> None:
+    rule = GateRule(rule="age_alone", stages=("stage-7",), metric="balanced_accuracy")
+    metrics = {"stage_7.patient.balanced_accuracy": 0.9}
+    known = make_evidence(metrics=metrics, predictions=_second_holdout())
+    assert judge(known, [rule]).results[0].found == "stage-7 0.900 against 0.500 of age alone"
+    folds = make_evidence(metrics=metrics, predictions=_second_holdout("folds"))
+    assert judge(folds, [rule]).results[0].found == "stage-7 0.900 against unknown of age alone"
 
 
 def test_a_gate_without_rules_refuses_to_judge() -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from osteo_models.evaluation import evaluate_predictions
+from tests.conftest import STAGES
 from tests.report.frames import write_explanations, write_frames, write_search
 
 STUDY = runpy.run_path(str(Path(__file__).parents[1] / "evaluation" / "conftest.py"))
@@ -62,7 +63,7 @@ def write_training(artifacts: Path) -> None:
         stage, (architecture, images, protocol) = path.parent.name, path.stem.rsplit("-", 2)
         rng = np.random.default_rng(len(jobs))
         rows = []
-        for fold in range(1 if stage in ("stage-5", "stage-6") else 5):
+        for fold in range(STAGES.find(stage).folds):
             for epoch in range(1, 21):
                 train = 0.6 * np.exp(-epoch / 4) + 0.02 + rng.normal(0, 0.004)
                 gap = 0.08 if protocol == "image" else 0.18
@@ -112,7 +113,7 @@ def write_versions(artifacts: Path) -> None:
 def write_all(artifacts: Path, architectures: tuple[str, ...] = ("unimodal", "traditional_cnn"), share: float = 0.3):
     """A whole artifacts folder."""
     STUDY["write_study"](artifacts, architectures, share)
-    evaluate_predictions(artifacts, resamples=200)
+    evaluate_predictions(artifacts, STAGES, resamples=200)
     write_frames(artifacts)
     write_search(artifacts)
     write_explanations(artifacts)

@@ -6,6 +6,7 @@ import pytest
 
 from osteo_models.report import build_report
 from osteo_models.report.build import TEMPLATES
+from tests.conftest import STAGES
 from tests.report.page import Page
 
 STYLE = (TEMPLATES / "report.css").read_text(encoding="utf-8")
@@ -38,7 +39,7 @@ def contrast(one, other):
 @pytest.fixture(scope="module")
 def page(artifacts, tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "index.html"
-    build_report(artifacts, out, provenance={}, params={}, synthetic=True, left_out=[])
+    build_report(artifacts, out, STAGES, provenance={}, params={}, synthetic=True, left_out=[])
     return Page(out.read_text(encoding="utf-8"))
 
 

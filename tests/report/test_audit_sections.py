@@ -7,11 +7,12 @@ import pytest
 from osteo_models.report import audits, checklist, confusion, curves, explanations, provenance, search, subgroups
 from osteo_models.report.evidence import read_evidence
 from osteo_models.report.facts import Facts
+from tests.conftest import STAGES
 
 
 @pytest.fixture(scope="module")
 def evidence(artifacts):
-    return read_evidence(artifacts)
+    return read_evidence(artifacts, STAGES)
 
 
 def facts(**changes):
@@ -62,8 +63,13 @@ def test_what_a_network_adds_stands_with_its_paired_interval(evidence):
 
 
 def test_leaks_name_split_and_kind(evidence):
-    assert texts(audits.build_shared(evidence.tables["shared"]))[0][:4] == ["hold-out (stage 5)", "patient", "0", "12"]
-    rows = audits.build_duplicates(evidence.tables["duplicates"]).rows
+    assert texts(audits.build_shared(evidence.tables["shared"], STAGES))[0][:4] == [
+        "hold-out (stage 5)",
+        "patient",
+        "0",
+        "12",
+    ]
+    rows = audits.build_duplicates(evidence.tables["duplicates"], STAGES).rows
     assert [cell.text for cell in rows[0].cells][:4] == ["folds of single images", "near", "7", "0"]
     assert rows[0].cells[1].detail == "correlation from 0.999"
 

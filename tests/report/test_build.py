@@ -10,9 +10,13 @@ import pandas as pd
 import pytest
 
 from osteo_models.errors import InputError, StaleDataError
+from osteo_models.evaluation import evaluate_predictions
 from osteo_models.report import build_report
 from osteo_models.report.build import SECTIONS
 from osteo_models.report.facts import flatten_params
+from osteo_models.stage_table import StageRow, StageTable
+from tests.conftest import STAGES
+from tests.report.conftest import STUDY
 from tests.report.page import Page
 
 
@@ -22,6 +26,7 @@ def page(artifacts, tmp_path_factory):
     given = build_report(
         artifacts,
         out,
+        STAGES,
         provenance={"git.commit": "0123456789abcdef", "data (DVC md5)": "d41d8cd9.dir"},
         params={"profile": "quick", "experiments": {"seed": 2023}},
         synthetic=True,
@@ -109,8 +114,8 @@ def test_drawings_speak(page):
 
 def test_the_same_artifacts_give_the_same_bytes(artifacts, options, tmp_path):
     options |= {"clock": lambda: 0.0}  # but for the time that building took
-    one = build_report(artifacts, tmp_path / "a.html", **options).read_bytes()
-    assert one == build_report(artifacts, tmp_path / "b.html", **options).read_bytes()
+    one = build_report(artifacts, tmp_path / "a.html", STAGES, **options).read_bytes()
+    assert one == build_report(artifacts, tmp_path / "b.html", STAGES, **options).read_bytes()
     assert len(one) < 1_000_000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
 
@@ -118,7 +123,7 @@ def test_the_same_artifacts_give_the_same_bytes(artifacts, options, tmp_path):
 def test_only_the_evaluation_must_be_there(artifacts, options, tmp_path):
     shutil.copytree(artifacts / "evaluation", tmp_path / "evaluation")
     options |= {"synthetic": False, "left_out": [], "provenance": {}, "params": {}}
-    page = Page(build_report(tmp_path, tmp_path / "index.html", **options).read_text(encoding="utf-8"))
+    page = Page(build_report(tmp_path, tmp_path / "index.html", STAGES, **options).read_text(encoding="utf-8"))
     assert page.text.count("Missing:") >= 7
     for name in ("jobs.json", "register.json", "cohort/selection.json", "splits/splits.csv", "cohort/images.csv"):
         assert name in page.text
@@ -132,15 +137,39 @@ def test_missing_stages_are_shown_as_missing(artifacts, options, tmp_path):
     for path in (tmp_path / "evaluation").glob("*.csv"):
         head, *lines = path.read_text().splitlines(keepends=True)
         path.write_text(head + "".join(line for line in lines if line.startswith("stage-2")))
-    page = Page(build_report(tmp_path, tmp_path / "index.html", **options).read_text(encoding="utf-8"))
+    page = Page(build_report(tmp_path, tmp_path / "index.html", STAGES, **options).read_text(encoding="utf-8"))
     assert "Stage 4. MRI and CT as two inputs, five folds" in page.text
     assert "Not run at all: stage 1, stage 3, stage 4, stage 5, stage 6." in page.text
     assert "Missing: stage 6 (evaluation/table10.csv)." in page.text
 
 
+def test_a_stage_of_its_own_has_its_section(options, tmp_path):
+    row = StageRow("stage-12", "patient_test", ("mri",), ("unimodal",))
+    named = StageRow("stage-9", "folds", ("mri", "ct"), ("unimodal",), folds=3, title="Scanners apart")
+    stages = StageTable((*STAGES.rows, named, row))
+    images = STUDY["make_images"](0.3)
+    for stage in ("stage-6", "stage-9", "stage-12"):
+        STUDY["write_job"](tmp_path, stage, "unimodal", "mri", "patient", images, 2.0, stages=stages)
+    evaluate_predictions(tmp_path, stages, resamples=100)
+    page = Page(build_report(tmp_path, tmp_path / "index.html", stages, **options).read_text(encoding="utf-8"))
+    assert len(page.ids) == len(set(page.ids))
+    assert {"stage-9", "stage-12", "table-stage-12", "stage-12-patients"} <= set(page.ids)
+    for text in (
+        "Stages 1, 2, 3, 4, 5, 6, 9 and 12, beside the paper",
+        "Stage 9. Scanners apart",
+        "Stage 12. Patient-based test, MRI",
+        "Stage 12, patient by patient",
+        "Stage 12: MRI",
+        "Stage 9: MRI",
+    ):
+        assert text in page.text
+    with pytest.raises(InputError, match=r"no stage 'stage-12'; allowed: stage-1, .*; add it to `stages` in params"):
+        build_report(tmp_path, tmp_path / "other.html", StageTable((*STAGES.rows, named)), **options)
+
+
 def test_without_an_evaluation_there_is_no_page(options, tmp_path):
     with pytest.raises(InputError) as caught:
-        build_report(tmp_path, tmp_path / "index.html", **options)
+        build_report(tmp_path, tmp_path / "index.html", STAGES, **options)
     assert "no evaluation/summary.csv" in str(caught.value)
     assert "dvc repro evaluate" in str(caught.value)
     assert not (tmp_path / "index.html").exists()
@@ -152,7 +181,7 @@ def test_unreadable_files_are_told_together(artifacts, options, tmp_path):
     (root / "jobs.json").write_text("{")
     (root / "splits" / "splits.csv").write_text("")
     with pytest.raises(InputError) as caught:
-        build_report(root, tmp_path / "index.html", **options)
+        build_report(root, tmp_path / "index.html", STAGES, **options)
     assert "jobs.json cannot be read" in str(caught.value)
     assert "splits/splits.csv cannot be read" in str(caught.value)
 
@@ -162,7 +191,7 @@ def test_images_that_do_not_fit_their_table_are_refused(artifacts, options, tmp_
     shutil.copytree(artifacts, root)
     np.save(root / "cohort" / "images.npy", np.zeros((3, 80, 60), dtype=np.uint8))
     with pytest.raises(StaleDataError, match="3 images for"):
-        build_report(root, tmp_path / "index.html", **options)
+        build_report(root, tmp_path / "index.html", STAGES, **options)
 
 
 def test_names_from_files_are_text_and_never_markup(artifacts, options, tmp_path):
@@ -187,7 +216,7 @@ def test_names_from_files_are_text_and_never_markup(artifacts, options, tmp_path
         table.assign(patient_id=hostile).to_parquet(path)
     cases = pd.read_csv(root / "explain" / "cases.csv").assign(patient_id=hostile, method=hostile, image_id=hostile)
     cases.to_csv(root / "explain" / "cases.csv", index=False)
-    page = Page(build_report(root, tmp_path / "index.html", **options).read_text(encoding="utf-8"))
+    page = Page(build_report(root, tmp_path / "index.html", STAGES, **options).read_text(encoding="utf-8"))
     assert page.find("script") == [{}]
     assert not any(name.startswith("on") for _, found in page.tags for name in found)
     assert page.text.count("<script>alert(1)</script>") > 5
@@ -199,7 +228,7 @@ def test_a_picture_outside_its_folder_is_not_read(artifacts, options, tmp_path):
     shutil.copy(next(root.glob("explain/*/*.png")), root / "secret.png")
     cases = pd.read_csv(root / "explain" / "cases.csv").assign(file="../secret.png")
     cases.to_csv(root / "explain" / "cases.csv", index=False)
-    page = Page(build_report(root, tmp_path / "index.html", **options).read_text(encoding="utf-8"))
+    page = Page(build_report(root, tmp_path / "index.html", STAGES, **options).read_text(encoding="utf-8"))
     assert not [image for image in page.images if image["src"].startswith("data:image/webp")]
 
 

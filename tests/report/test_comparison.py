@@ -12,6 +12,7 @@ from osteo_models.evaluation.patients import score_patients
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.report.comparison import Side, build_metrics, build_origins, tell_pairs, write_comparison
 from osteo_models.report.pairing import pair_versions
+from tests.conftest import STAGES
 from tests.report.page import Page
 
 OPTIONS = {"threshold": 0.5, "seed": 5, "resamples": 500}
@@ -25,10 +26,13 @@ def make_job(skill, seed=1, stage="stage-5", images="mri", protocol="patient", p
     score = 1 / (1 + np.exp(-(skill * (2 * target - 1) + level + rng.normal(0, 0.5, owner.size))))
     names = np.asarray([f"P{one:02d}" for one in owner], dtype=np.str_)
     ids = np.asarray([f"{name}-mri-{place:03d}" for place, name in enumerate(names)], dtype=np.str_)
+    validation = STAGES.find(stage).validation
     source = f"predictions/{stage}/unimodal-{images}-{protocol}.parquet"
     fold = np.zeros(owner.size, dtype=np.int64)
     modality = np.full(owner.size, "mri", dtype=np.str_)
-    return Predictions(stage, "unimodal", images, protocol, source, fold, ids, names, modality, target, score)
+    return Predictions(
+        stage, "unimodal", images, protocol, validation, source, fold, ids, names, modality, target, score
+    )
 
 
 def make_side(predictions, version=1, **changes):
@@ -106,7 +110,10 @@ def test_the_words_say_who_is_better_or_that_nobody_is():
 def test_metrics_of_other_stages_stand_side_by_side():
     first = make_side([])
     metrics = {"stage_4.patient.roc_auc": 0.91, "stage_5.patient.balanced_accuracy": 0.75}
-    rows = [[cell.text for cell in row.cells] for row in build_metrics(first, make_side([], 2, metrics=metrics)).rows]
+    rows = [
+        [cell.text for cell in row.cells]
+        for row in build_metrics(first, make_side([], 2, metrics=metrics), STAGES).rows
+    ]
     by_name = {(row[0], row[1]): row for row in rows}
     assert by_name["ROC AUC of scores", "Folds, by patient"][2:6] == ["–, 4", "–", "0.910", "–"]
     assert by_name["Balanced accuracy, %", "Hold-out, by patient"][3:7] == ["80.0", "75.0", "−5.0", "180"]
@@ -126,7 +133,7 @@ def test_origins_say_what_differs():
 def test_the_page_is_whole_and_escapes_names(tmp_path):
     hostile = "<script>alert(1)</script>"
     sides = make_side([make_job(0.6)]), make_side([make_job(1.4, seed=2)], 2, name=hostile, aliases=(hostile,))
-    out = write_comparison(tmp_path / "page.html", *sides, synthetic=True, **OPTIONS)
+    out = write_comparison(tmp_path / "page.html", *sides, STAGES, synthetic=True, **OPTIONS)
     page = Page(out.read_text(encoding="utf-8"))
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))

@@ -9,13 +9,14 @@ import pytest
 from osteo_models.report import cohort, costs, headline, learning, paper, patients, stages, versions
 from osteo_models.report.evidence import read_evidence
 from osteo_models.report.facts import Facts
+from tests.conftest import STAGES
 
 FACTS = Facts({}, {"evaluate": {"threshold": 0.5, "bootstrap": 2000}}, True, [], {})
 
 
 @pytest.fixture(scope="module")
 def evidence(artifacts):
-    return read_evidence(artifacts)
+    return read_evidence(artifacts, STAGES)
 
 
 def texts(table):
@@ -74,9 +75,10 @@ def test_the_scale_holds_everything_shown(evidence):
 
 def test_stage_6_shows_each_patient_under_each_network(evidence):
     content = patients.build(evidence, FACTS)
+    ((_, table),) = content["tests"]
     rows = [row for row in evidence.tables["patients"] if row["stage"] == "stage-6"]
-    assert len(content["table"].rows) == len(rows)
-    first = content["table"].rows[0]
+    assert len(table.rows) == len(rows)
+    first = table.rows[0]
     assert first.cells[-2].drawing.count("v12") == first.cells[6].key  # a mark per image
     assert list(content["panels"])[:2] == ["stage-5", "stage-6"]
     plot = content["panels"]["stage-6"][0]
@@ -160,13 +162,13 @@ def test_a_diverged_fold_does_not_break_the_page(artifacts, tmp_path):
     path = root / "curves" / "stage-1" / "unimodal-mri-patient.csv"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], "0,1,nan,nan,0.5,1.0", "0,2,900.5,800.0,,1.0", "0,3,inf,inf,0.5,1.0"]) + "\n")
-    drawing = learning.build_learning_panels(read_evidence(root))["stage-1"][0].drawings[0]
+    drawing = learning.build_learning_panels(read_evidence(root, STAGES))["stage-1"][0].drawings[0]
     assert "nan" not in drawing
     assert "inf" not in drawing
 
 
 def test_versions_show_folds_and_holdout(evidence):
-    one, other = versions.build_versions(evidence.versions).rows
+    one, other = versions.build_versions(evidence.versions, STAGES).rows
     assert [cell.text for cell in one.cells[4:7]] == ["91.3", "85.4", "–"]
     assert [cell.detail for cell in one.cells[4:6]] == ["88.1–94.2", ""]
     assert [cell.text for cell in other.cells[4:6]] == ["–", "–"]
@@ -202,7 +204,7 @@ def test_an_empty_table_with_columns_is_no_fault(artifacts, tmp_path):
     shutil.copytree(artifacts, root)
     path = root / "evaluation" / "table9.csv"
     path.write_text(path.read_text().splitlines()[0] + "\n")
-    assert paper.build_delong(read_evidence(root).tables["table9"]).rows == []
+    assert paper.build_delong(read_evidence(root, STAGES).tables["table9"]).rows == []
     (root / "jobs.json").write_text(json.dumps([]))
-    assert costs.build_costs(read_evidence(root)).rows == []
-    assert costs.tell_total(read_evidence(root)) == ""
+    assert costs.build_costs(read_evidence(root, STAGES)).rows == []
+    assert costs.tell_total(read_evidence(root, STAGES)) == ""

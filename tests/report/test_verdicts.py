@@ -7,11 +7,12 @@ import pytest
 
 from osteo_models.report import claims, verdicts
 from osteo_models.report.evidence import read_evidence
+from tests.conftest import STAGES
 
 
 @pytest.fixture(scope="module")
 def evidence(artifacts):
-    return read_evidence(artifacts)
+    return read_evidence(artifacts, STAGES)
 
 
 def optimism(low, difference=0.05):
@@ -21,15 +22,15 @@ def optimism(low, difference=0.05):
 
 @pytest.mark.parametrize(("lows", "answer"), [([0.01], "yes"), ([0.01, -0.02], "partly"), ([-0.02], "no")])
 def test_optimism_counts_the_intervals_above_zero(lows, answer):
-    verdict = verdicts.judge_optimism([optimism(low) for low in lows])
+    verdict = verdicts.judge_optimism([optimism(low) for low in lows], STAGES)
     assert verdict.answer == answer
     assert verdict.sentences[0].startswith(f"{sum(low > 0 for low in lows)} of {len(lows)} proposed networks")
     assert "Unimodal MRI +5.0" in verdict.sentences[1]
 
 
 def test_without_both_protocols_optimism_is_missing():
-    assert verdicts.judge_optimism([]).answer == "missing"
-    assert verdicts.judge_optimism([optimism(math.nan)]).answer == "missing"
+    assert verdicts.judge_optimism([], STAGES).answer == "missing"
+    assert verdicts.judge_optimism([optimism(math.nan)], STAGES).answer == "missing"
 
 
 def beyond(difference, half=0.03, **changes):
@@ -40,7 +41,7 @@ def beyond(difference, half=0.03, **changes):
 
 @pytest.mark.parametrize(("differences", "answer"), [([0.1, 0.2], "yes"), ([0.1, 0.01], "partly"), ([-0.2], "no")])
 def test_better_than_age_means_beyond_chance_on_the_same_patients(differences, answer):
-    verdict = verdicts.judge_shortcuts([beyond(difference) for difference in differences])
+    verdict = verdicts.judge_shortcuts([beyond(difference) for difference in differences], STAGES)
     assert verdict.answer == answer
     held = sum(difference > 0.03 for difference in differences)
     assert verdict.sentences[0].startswith(f"{held} of {len(differences)} proposed networks beat age alone")
@@ -48,29 +49,29 @@ def test_better_than_age_means_beyond_chance_on_the_same_patients(differences, a
 
 def test_the_difference_to_age_is_told_by_kind_of_test():
     rows = [beyond(0.1), beyond(0.05, stage="stage-1"), beyond(0.3, predictor="sex"), beyond(0.2, metric="brier")]
-    verdict = verdicts.judge_shortcuts(rows)
+    verdict = verdicts.judge_shortcuts(rows, STAGES)
     assert verdict.sentences[1:] == [
         "On the hold-out of close ages, by ROC AUC: Unimodal MRI 0.800 against 0.700, +0.100 (+0.070 to +0.130).",
         "With whole patients left out, by ROC AUC: Unimodal MRI 0.800 against 0.750, +0.050 (+0.020 to +0.080).",
     ]
-    open_ended = verdicts.judge_shortcuts([beyond(0.1, ci_low=math.nan)])
+    open_ended = verdicts.judge_shortcuts([beyond(0.1, ci_low=math.nan)], STAGES)
     assert open_ended.answer == "no"
     assert "(interval undefined)" in open_ended.sentences[1]
-    assert verdicts.judge_shortcuts([beyond(math.nan)]).answer == "missing"
-    assert verdicts.judge_shortcuts(rows[2:]).answer == "missing"
+    assert verdicts.judge_shortcuts([beyond(math.nan)], STAGES).answer == "missing"
+    assert verdicts.judge_shortcuts(rows[2:], STAGES).answer == "missing"
 
 
 def test_a_leak_is_told_with_its_split_and_number():
     clean = {"split": "holdout", "unit": "patient", "units": 0}
     twin = {"split": "holdout", "kind": "exact", "pairs": 0}
-    assert verdicts.judge_leaks([clean], [twin]).answer == "yes"
-    leaking = verdicts.judge_leaks([clean, clean | {"unit": "series", "units": 3}], [twin | {"pairs": 2}])
+    assert verdicts.judge_leaks([clean], [twin], STAGES).answer == "yes"
+    leaking = verdicts.judge_leaks([clean, clean | {"unit": "series", "units": 3}], [twin | {"pairs": 2}], STAGES)
     assert leaking.answer == "no"
     assert leaking.sentences == [
         "Hold-out (stage 5): 3 series unit(s) on both sides.",
         "Hold-out (stage 5): 2 pair(s) of equal images.",
     ]
-    assert verdicts.judge_leaks([clean | {"split": "fold_image", "units": 99}], []).answer == "missing"
+    assert verdicts.judge_leaks([clean | {"split": "fold_image", "units": 99}], [], STAGES).answer == "missing"
 
 
 def test_the_gates_failed_rules_are_counted():

@@ -6,7 +6,8 @@ import pytest
 
 from osteo_models.report import wording
 from osteo_models.report.evidence import read_paper
-from osteo_models.terms import STAGES
+from osteo_models.report.wording import name_stages, title_stage
+from osteo_models.stage_table import PAPER_TABLES, StageRow
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_numbers_and_names(written, expected):
 
 def test_the_papers_tables_are_whole():
     rows = read_paper("stages")
-    assert [sum(row["stage"] == stage for row in rows) for stage in STAGES] == [8, 8, 8, 1, 25, 3]
+    assert [sum(row["table"] == table for row in rows) for table in PAPER_TABLES] == [8, 8, 8, 1, 25, 3]
     for row in rows:
         assert row["architecture"] in wording.ARCHITECTURES
         for name in ("accuracy", "sensitivity", "specificity"):
@@ -55,3 +56,31 @@ def test_the_papers_cohort_adds_up():
     for row in read_paper("cohort"):
         assert row["male"] + row["female"] == row["patients"]
     assert sum(row["images"] for row in read_paper("cohort")) == 2157
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((), "no stage"),
+        ((5,), "stage 5"),
+        ((6, 5), "stages 5 and 6"),
+        ((4, 1, 2, 3), "stages 1–4"),
+        ((2, 10, 1), "stages 1, 2 and 10"),
+    ],
+)
+def test_stages_are_named_by_number(numbers, text):
+    assert name_stages([f"stage-{number}" for number in numbers]) == text
+
+
+@pytest.mark.parametrize(
+    ("row", "title"),
+    [
+        (StageRow("stage-1", "folds", ("mri",), (), folds=5), "MRI, five folds"),
+        (StageRow("stage-1", "folds", ("mri", "ct"), (), folds=12), "MRI, CT, 12 folds"),
+        (StageRow("stage-1", "holdout", ("mri", "ct"), ()), "Hold-out of close ages"),
+        (StageRow("stage-1", "patient_test", ("ct",), ()), "Patient-based test, CT"),
+        (StageRow("stage-1", "holdout", ("mri",), (), title="Of our own"), "Of our own"),
+    ],
+)
+def test_a_stage_has_its_own_title_or_one_of_its_row(row, title):
+    assert title_stage(row) == title

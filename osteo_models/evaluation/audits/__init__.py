@@ -16,8 +16,6 @@ from osteo_models.evaluation.metrics import Measure, Summary
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import Row, Tables
 
-VALIDATION: Final = {"stage-5": "holdout", "stage-6": "patient_test"}
-
 
 def audit(
     jobs: Sequence[Predictions], summaries: Mapping[str, Mapping[str, Summary]], facts: Facts | None, measure: Measure
@@ -40,7 +38,7 @@ def audit(
         tables["shortcuts"] += shortcut_rows(facts, shortcuts, measure)
         for job in jobs:
             if job.protocol == "patient":
-                tables["beyond"] += beyond_rows(job, find_validation(job), facts, shortcuts, measure)
+                tables["beyond"] += beyond_rows(job, facts, shortcuts, measure)
         if facts.pixels is not None:
             alike = find_alike(facts.pixels)
             tables["duplicates"] += duplicate_rows(facts, alike)
@@ -51,22 +49,17 @@ def audit(
             if facts is not None:
                 tables["groups"] += group_rows(job, facts, measure)
             tables["shortcuts"] += _model_rows(job, parts["all"])
-        if job.images == "multimodal" and job.stage in ("stage-4", "stage-5"):
+        if job.images == "multimodal" and job.validation != "patient_test":
             tables["modalities"] += use_rows(job, dict(parts))
             if facts is not None:
                 tables["modalities"] += pair_rows(job, facts, measure)
     return tables
 
 
-def find_validation(job: Predictions) -> str:
-    """How a job's images were held apart: `folds`, `holdout` or `patient_test`."""
-    return VALIDATION.get(job.stage, "folds")
-
-
 def _model_rows(job: Predictions, summary: Summary) -> list[Row]:
     """An image model's figures in the table of shortcuts."""
     row: Row = {"predictor": job.architecture, "kind": "image model", "images": job.images, "source": job.source}
-    row |= {"validation": find_validation(job)}
+    row |= {"validation": job.validation}
     return [row | cells for cells in metric_cells(summary)]
 
 
@@ -87,8 +80,7 @@ def flatten_audits(tables: Mapping[str, Sequence[Row]]) -> dict[str, float]:
 
 def flatten_job(tables: Mapping[str, Sequence[Row]], job: Predictions) -> dict[str, float]:
     """The audits that concern one job's split and images, under `audit.`; what is undefined is left out."""
-    validation = find_validation(job)
-    split = f"fold_{job.protocol}" if validation == "folds" else validation
+    split = f"fold_{job.protocol}" if job.validation == "folds" else job.validation
     images = "combined" if job.images == "multimodal" else job.images
     found: dict[str, float | None] = {}
     for row in tables["duplicates"]:
@@ -98,7 +90,7 @@ def flatten_job(tables: Mapping[str, Sequence[Row]], job: Predictions) -> dict[s
         if row["split"] == split:
             found[f"audit.shared.{row['unit']}"] = _number(row, "share")
     for row in tables["shortcuts"]:
-        if (row["kind"], row["images"], row["validation"]) == ("shortcut", images, validation):
+        if (row["kind"], row["images"], row["validation"]) == ("shortcut", images, job.validation):
             name = f"audit.{row['predictor']}.{row['metric']}"
             found |= {f"{name}{end}": _number(row, column) for end, column in _ENDS.items()}
     for row in tables["beyond"]:

@@ -90,7 +90,7 @@ def pair_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row]
 
 def join_pairs(job: Predictions, facts: Facts, seed: int) -> PairScores | None:
     """The pairs that the job was tested on, or for the hold-out such as are drawn here; None where there are none."""
-    if job.stage == "stage-4":
+    if job.validation == "folds":
         of_protocol = facts.pairs.split == job.protocol
         ids = np.stack([facts.pairs.mri[of_protocol], facts.pairs.ct[of_protocol]])
     else:

@@ -22,11 +22,10 @@ from osteo_models.evaluation.metrics import Measure, Summary, summarize
 from osteo_models.evaluation.paired import compare_scores
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import Row, identify
-from osteo_models.terms import ImageSet, modalities_of
+from osteo_models.terms import VALIDATIONS, ImageSet, modalities_of
 
 PREDICTORS: Final = ("age", "sex", "header")
 SHORTCUT_METRICS: Final[tuple[MetricName, ...]] = ("balanced_accuracy", "roc_auc")
-VALIDATIONS: Final = ("folds", "holdout", "patient_test")
 SETS: Final[tuple[ImageSet, ...]] = ("mri", "ct", "combined")
 
 
@@ -94,13 +93,11 @@ def shortcut_rows(facts: Facts, shortcuts: Mapping[Key, Shortcut], measure: Meas
         yield from (row | cells for cells in metric_cells(summary))
 
 
-def beyond_rows(
-    job: Predictions, validation: str, facts: Facts, shortcuts: Mapping[Key, Shortcut], measure: Measure
-) -> Iterator[Row]:
+def beyond_rows(job: Predictions, facts: Facts, shortcuts: Mapping[Key, Shortcut], measure: Measure) -> Iterator[Row]:
     """How much more an image model knows than each predictor, on the same images, by a paired bootstrap."""
     rows = facts.find_rows(job.image_id)
     for predictor in PREDICTORS:
-        one = shortcuts[predictor, "combined" if job.images == "multimodal" else job.images, validation]
+        one = shortcuts[predictor, "combined" if job.images == "multimodal" else job.images, job.validation]
         row: Row = identify(job) | {"predictor": predictor, "source_shortcut": _source(predictor)}
         both = one.tested[rows]
         if not both.any():

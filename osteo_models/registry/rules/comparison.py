@@ -25,8 +25,6 @@ from osteo_models.registry.rules.thresholds import BOUNDS, NAMES, compare_bound,
 from osteo_models.terms import Stage, metric_prefix
 
 SHORTCUTS: Final = "evaluation/shortcuts.csv"
-VALIDATION: Final[Mapping[Stage, str]] = MappingProxyType({"stage-5": "holdout", "stage-6": "patient_test"})
-HOLDOUT: Final[Stage] = "stage-5"
 
 
 def check_age_alone(evidence: Evidence, rule: GateRule) -> RuleResult:
@@ -54,7 +52,8 @@ def check_age_alone(evidence: Evidence, rule: GateRule) -> RuleResult:
 
 def _find_age(evidence: Evidence, stage: Stage, metric: str) -> float | None:
     images = "combined" if evidence.images == "multimodal" else evidence.images
-    wanted = ("age", images, VALIDATION.get(stage, "folds"), metric)
+    tested = evidence.predictions.get((stage, "patient"))
+    wanted = ("age", images, tested.validation if tested else "", metric)
     for row in evidence.shortcuts or ():
         if _identity(row) == wanted:
             return float(row["value"]) if row["value"] else None
@@ -80,9 +79,8 @@ def check_champion(evidence: Evidence, rule: GateRule) -> RuleResult:
     rival = evidence.rival
     if rival is None:
         return not_applicable(rule, "there is no other champion")
-    stages: list[Stage] = [stage for stage in rule.stages if stage in rival.scores] or [
-        stage for stage in (HOLDOUT,) if rival.rescored and stage in rival.scores
-    ]
+    stages: list[Stage] = [stage for stage in rule.stages if stage in rival.scores]
+    stages = stages or (list(rival.scores) if rival.rescored else [])
     if not stages:
         why = rival.lacking or f"no image of {', '.join(rule.stages)} that both have scored"
         return failed(rule, f"champion version {rival.version}: {why}", needed, lacking=True)

@@ -42,7 +42,7 @@ class Evidence:
     """What is known of a version.
 
     Attributes:
-        metrics: Of all stages, such as `stage_1.patient.balanced_accuracy.ci_low`.
+        metrics: Of all stages, such as `<stage>.patient.balanced_accuracy.ci_low`.
         tags: Of the version.
         job: Tags of the run that trained its weights.
         card: The version's description.
@@ -164,7 +164,7 @@ class Rule:
 
 
 def title(rule: GateRule) -> str:
-    """The name of an entry, such as `minimum balanced_accuracy (stage-5)`."""
+    """The name of an entry, such as `minimum balanced_accuracy (<its stages>)`."""
     stages = f"({', '.join(rule.stages)})" if rule.stages else ""
     return " ".join(part for part in (rule.rule, rule.metric or "", stages) if part)
 

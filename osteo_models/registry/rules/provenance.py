@@ -15,7 +15,7 @@ from osteo_models.evaluation.predictions import Predictions
 from osteo_models.params import GateRule
 from osteo_models.registry.rules.evidence import Evidence, Rule, RuleResult, failed, passed
 from osteo_models.registry.rules.splits import SPLITS
-from osteo_models.terms import STAGES, Stage, metric_prefix
+from osteo_models.terms import Stage, find_stages, metric_prefix
 
 COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DIGEST: Final = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -122,7 +122,7 @@ def _card_parts(evidence: Evidence) -> Iterator[tuple[str, str]]:
         yield label, f"`{evidence.tags.get(tag) or '(none)'}`"
     for label, tag in (("data", "dvc.data"), ("splits", "dvc.splits")):
         yield label, f"`{evidence.tags.get(tag) or '(none)'}`"
-    for stage in STAGES:
+    for stage in find_stages(evidence.metrics):
         if evidence.took_part(stage):
             yield f"the line of {stage}", f"| {stage} | patient |"
     if evidence.tags.get("synthetic") == "true":

@@ -12,11 +12,9 @@ import pandas as pd
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.params import GateRule
 from osteo_models.registry.rules.evidence import Evidence, Rule, RuleResult, failed, passed
-from osteo_models.terms import Stage, modalities_of
+from osteo_models.terms import modalities_of
 
 SPLITS: Final = "splits/splits.csv"
-HOLDOUT: Final[Stage] = "stage-5"
-PATIENT_TEST: Final[Stage] = "stage-6"
 
 
 def check_patient_disjoint(evidence: Evidence, rule: GateRule) -> RuleResult:
@@ -42,29 +40,32 @@ def check_patient_disjoint(evidence: Evidence, rule: GateRule) -> RuleResult:
 
 
 def check_holdout_untouched(evidence: Evidence, rule: GateRule) -> RuleResult:
-    """Hold-out patients are in no fold, and stage 5 scored all their images and no others."""
-    needed = "a hold-out of whole patients that no stage but stage-5 saw, scored in full"
+    """Hold-out patients are in no fold, and the stages that test on them scored all their images and no others."""
+    tables = [table for table in evidence.predictions.values() if table.validation == "holdout"]
+    own = ", ".join(table.stage for table in tables) or "its own"
+    needed = f"a hold-out of whole patients that no stage but {own} saw, scored in full"
     if evidence.splits is None:
         return failed(rule, evidence.why_not(SPLITS), needed, lacking=True)
-    scored = evidence.predictions.get((HOLDOUT, "patient"))
-    if scored is None:
-        return failed(rule, evidence.why_not(f"{HOLDOUT} predictions"), needed, lacking=True)
+    if not tables:
+        return failed(rule, evidence.why_not("hold-out predictions"), needed, lacking=True)
     faults = list(_holdout_faults(evidence.splits))
     held = evidence.splits[evidence.splits["holdout"] == 1]
     for (stage, protocol), table in evidence.predictions.items():
         seen = int(np.isin(table.patient_id, held["patient_id"].to_numpy(str)).sum())
-        if stage != HOLDOUT and seen:
+        if table.validation != "holdout" and seen:
             faults.append(f"{seen} images of hold-out patients in {stage} under the {protocol} protocol")
-    wanted = set(held[held["modality"].isin(modalities_of(scored.images))]["image_id"])
-    given = set(scored.image_id.tolist())
-    if given - wanted:
-        faults.append(f"{len(given - wanted)} images of {HOLDOUT} are not in the hold-out")
-    if wanted - given:
-        faults.append(f"{len(wanted - given)} images of the hold-out were not scored")
+    scored = 0
+    for table in tables:
+        wanted = set(held[held["modality"].isin(modalities_of(table.images))]["image_id"])
+        given, scored = set(table.image_id.tolist()), max(scored, len(wanted))
+        if given - wanted:
+            faults.append(f"{len(given - wanted)} images of {table.stage} are not in the hold-out")
+        if wanted - given:
+            faults.append(f"{len(wanted - given)} images of the hold-out were not scored in {table.stage}")
     if faults:
         return failed(rule, ", ".join(faults), needed)
     patients = held["patient_id"].nunique()
-    return passed(rule, f"{len(wanted)} images scored, {patients} hold-out patients in no fold", needed)
+    return passed(rule, f"{scored} images scored, {patients} hold-out patients in no fold", needed)
 
 
 def _holdout_faults(splits: pd.DataFrame) -> Iterator[str]:
@@ -85,8 +86,8 @@ def _count_torn(splits: pd.DataFrame, column: str) -> int:
 
 
 def _folds(evidence: Evidence) -> Iterator[Predictions]:
-    for (stage, protocol), table in evidence.predictions.items():
-        if protocol == "patient" and stage not in (HOLDOUT, PATIENT_TEST):
+    for (_, protocol), table in evidence.predictions.items():
+        if protocol == "patient" and table.validation == "folds":
             yield table
 
 

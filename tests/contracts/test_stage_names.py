@@ -1,0 +1,82 @@
+"""Stages are rows of params.yaml: no code names one, and DVC reads metrics and plots of whatever stages there are."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from osteo_models.evaluation import evaluate_predictions
+from osteo_models.stage_table import StageTable
+from tests.conftest import ROOT, STAGES
+
+STUDY = runpy.run_path(str(ROOT / "tests" / "evaluation" / "conftest.py"))
+NAMED = re.compile(r"stage[-_][0-9]")
+TEXT = {".py", ".j2", ".csv", ".css", ".js", ".yaml", ".yml", ".toml", ".json"}
+
+
+def test_no_code_and_no_graph_names_a_stage():
+    files = [path for folder in ("osteo_models", "pipelines", "infra") for path in (ROOT / folder).rglob("*")]
+    files = [path for path in files if path.suffix in TEXT] + [ROOT / "dvc.yaml", ROOT / "Makefile", ROOT / "README.md"]
+    assert len(files) > 200
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in files
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if NAMED.search(line)
+    ]
+    assert found == []
+
+
+def test_params_yaml_names_stages_under_stages_alone():
+    lines = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
+    top = {number: line.partition(":")[0] for number, line in enumerate(lines) if line[:1].isalpha()}
+    named = [number for number, line in enumerate(lines) if NAMED.search(line)]
+    assert {top[max(start for start in top if start <= number)] for number in named} == {"stages"}
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A DVC repository with the project's metrics and plots, in which a stage more was evaluated than it has."""
+    stages = StageTable((*STAGES.rows, replace(STAGES.rows[0], name="stage-8", paper_table=None)))
+    artifacts, images = tmp_path / "artifacts", STUDY["make_images"](0.1)
+    for stage in ("stage-1", "stage-8"):
+        path = STUDY["write_job"](artifacts, stage, "unimodal", "mri", "patient", images, 2.0, stages=stages)
+        curve = artifacts / "curves" / stage / f"{path.stem}.csv"
+        curve.parent.mkdir(parents=True)
+        curve.write_text("fold,epoch,test_balanced_accuracy\n0,1,0.6\n0,2,0.7\n", encoding="utf-8")
+    evaluate_predictions(artifacts, stages, resamples=100)
+    graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    evaluate = {name: graph["stages"]["evaluate"][name] for name in ("outs", "metrics")} | {"cmd": "true"}
+    plots = [plot for plot in graph["plots"] if "artifacts/evaluation" in json.dumps(plot)]
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate": evaluate}, "plots": plots}))
+    _run(tmp_path, "git", "init", "-q")
+    _run(tmp_path, sys.executable, "-m", "dvc", "init", "-q")
+    _run(tmp_path, sys.executable, "-m", "dvc", "commit", "-q", "--force")
+    _run(tmp_path, "git", "add", "dvc.lock", "dvc.yaml", ".dvc")
+    _run(tmp_path, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "all")
+    return tmp_path
+
+
+def _run(root: Path, *command: str) -> str:
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+def test_dvc_reads_metrics_and_plots_of_a_stage_that_the_graph_does_not_name(repository):
+    file = "artifacts/metrics/stage-8.json"
+    shown = json.loads(_run(repository, sys.executable, "-m", "dvc", "metrics", "show", "--json"))[""]["data"]
+    assert "unimodal-mri-patient.n" in shown[file]["data"] and "artifacts/metrics/audits.json" in shown
+    changed = shown[file]["data"] | {"unimodal-mri-patient.n": 1}
+    (repository / file).write_text(json.dumps(changed), encoding="utf-8")
+    told = json.loads(_run(repository, sys.executable, "-m", "dvc", "metrics", "diff", "--json"))
+    assert told[file]["unimodal-mri-patient.n"]["new"] == 1
+    _run(repository, sys.executable, "-m", "dvc", "plots", "show", "--out", "plots")
+    page = (repository / "plots" / "index.html").read_text(encoding="utf-8")
+    assert all(f"{folder}/stage-8-mri.csv" in page for folder in ("roc", "learning"))

@@ -107,9 +107,11 @@ def test_too_few_patients_is_an_error_with_the_way_out(images_table, params):
 def test_pairs_share_a_class_and_cut_the_larger_modality(table):
     development = table[table["holdout"] == 0]
     pairs = pair_images(development, 2023)
-    target = table.set_index("image_id")["target"]
+    by_id = table.set_index("image_id")
     for modality in ("mri", "ct"):
-        assert (target.loc[pairs[f"{modality}_image_id"]].to_numpy() == pairs["target"].to_numpy()).all()
+        own = by_id.loc[pairs[f"{modality}_image_id"]]
+        assert set(own["modality"]) == {modality}
+        assert (own["target"].to_numpy() == pairs["target"].to_numpy()).all()
         assert pairs[f"{modality}_image_id"].is_unique
     sizes = development.groupby(["target", "modality"]).size().unstack().min(axis=1)
     assert pairs.groupby("target").size().to_dict() == sizes.to_dict()

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo check test test-faults test-slow audit up down docs lock clean
+.PHONY: setup demo check test test-faults test-slow test-mutants audit up down docs lock clean
 
 setup: $(VENV)/.installed
 
@@ -49,6 +49,10 @@ test-faults: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Puts small faults into the code that decides results, a sample of each module's; lists those that no test notices.
+test-mutants: setup
+	$(BIN)/python -m tests.mutation
 
 # Asks PyPI for known vulnerabilities of the locked packages; says so, and fails, where it cannot.
 audit: setup

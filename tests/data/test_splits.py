@@ -74,6 +74,17 @@ def test_a_patient_on_two_sides_is_named(table, column, value):
         check_splits(table)
 
 
+def test_at_most_half_of_the_patients_are_tested(images_table, params, table):
+    left = table[(table["holdout"] == 0) & (table["modality"] == "ct") & (table["target"] == 1)]["patient_id"].nunique()
+    raw = params.splits.model_dump()
+    raw["patient_test"]["ct"]["osteoporosis_patients"] = left // 2
+    tested = make_splits(images_table, Splits.model_validate(raw)).query("patient_test == 1 and modality == 'ct'")
+    assert tested[tested["target"] == 1]["patient_id"].nunique() == left // 2
+    raw["patient_test"]["ct"]["osteoporosis_patients"] = left // 2 + 1
+    with pytest.raises(SplitError, match=f"{left} ct osteoporosis patients are left, {left // 2 + 1} are wanted"):
+        make_splits(images_table, Splits.model_validate(raw))
+
+
 def test_ten_patients_are_named_and_the_others_counted(table):
     rest = table[(table["holdout"] == 0) & (table["patient_test"] == 0)].drop_duplicates("patient_id")
     table.loc[rest.index[:12], "patient_test"] = 1
@@ -107,9 +118,11 @@ def test_too_few_patients_is_an_error_with_the_way_out(images_table, params):
 def test_pairs_share_a_class_and_cut_the_larger_modality(table):
     development = table[table["holdout"] == 0]
     pairs = pair_images(development, 2023)
-    target = table.set_index("image_id")["target"]
+    by_id = table.set_index("image_id")
     for modality in ("mri", "ct"):
-        assert (target.loc[pairs[f"{modality}_image_id"]].to_numpy() == pairs["target"].to_numpy()).all()
+        own = by_id.loc[pairs[f"{modality}_image_id"]]
+        assert set(own["modality"]) == {modality}
+        assert (own["target"].to_numpy() == pairs["target"].to_numpy()).all()
         assert pairs[f"{modality}_image_id"].is_unique
     sizes = development.groupby(["target", "modality"]).size().unstack().min(axis=1)
     assert pairs.groupby("target").size().to_dict() == sizes.to_dict()
@@ -129,6 +142,7 @@ def test_pairs_never_cross_folds_nor_touch_what_must_not_be_trained_on(table, pa
     assert by_id.loc[[*rest["mri_image_id"], *rest["ct_image_id"]], "patient_test"].sum() == 0
     assert list(pairs.columns) == ["split", "fold", "target", "mri_image_id", "ct_image_id"]
     assert set(pairs["split"]) == {"image", "patient", "development", "patient_rest"}
+    assert pairs.index.equals(pd.RangeIndex(len(pairs)))
     development = table[table["holdout"] == 0]
     for split, part in (("development", development), ("patient_rest", development[development["patient_test"] == 0])):
         found = pairs[pairs["split"] == split].reset_index(drop=True)
@@ -218,6 +232,15 @@ def test_a_new_patient_comes_into_the_fold_with_the_fewest_images_of_the_group(i
             .unique()
         )
         assert fold == alike.groupby("fold_patient").size().idxmin()
+
+
+def test_a_fold_without_any_image_of_the_group_comes_first(params):
+    columns = ["image_id", "patient_id", "modality", "target", "age_years", "sex"]
+    rows = [("a-1", "a", "mri", 0, 30, "F"), ("b-1", "b", "ct", 0, 30, "F"), ("c-1", "c", "mri", 0, 30, "F")]
+    images = pd.DataFrame(rows, columns=columns)
+    kept = images[:2].assign(holdout=0, patient_test=0, fold_image=[0, 1], fold_patient=[0, 1])
+    grown = extend_splits(images, params.splits.model_copy(update={"folds": 2}), kept)
+    assert grown["fold_patient"].tolist() == grown["fold_image"].tolist() == [0, 1, 1]
 
 
 def test_a_new_patient_with_both_modalities_has_one_fold(images_table, params):

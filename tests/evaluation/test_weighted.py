@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from osteo_models.evaluation.bands import band_rows, calibration_rows
-from osteo_models.evaluation.bootstrap import sum_patients
+from osteo_models.evaluation.bootstrap import draw_weights, sum_patients
 from osteo_models.evaluation.cases import Cases, check_cases
 from osteo_models.evaluation.predictions import read_predictions
 from osteo_models.evaluation.weighted import GRID, weigh_areas, weigh_curves
@@ -68,3 +68,29 @@ def test_one_class_has_no_band_and_its_bins_are_all_of_it(tested):
     bins = list(calibration_rows(half, sums, seed=1, resamples=100))
     assert {row["observed"] for row in bins} == {1.0}
     assert {row["low"] for row in bins} == {None}
+
+
+@pytest.mark.parametrize(("ill", "well", "there"), [(2, 2, True), (1, 2, False), (2, 1, False)])
+def test_a_band_needs_two_patients_of_each_class(tested, ill, well, there):
+    one, _ = tested
+    first = np.unique(one.patient_id, return_index=True)[1]  # an image of each patient
+    rows = [*first[one.target[first] == 1][:ill], *first[one.target[first] == 0][:well]]
+    few = one.select(np.isin(np.arange(one.target.size), rows))
+    sums = sum_patients(Cases(few.target, few.score, few.patient_id, has_patients=True), 0.5)
+    assert bool(list(band_rows(few, sums, seed=1, resamples=100))) is there
+
+
+def test_the_band_is_the_percentiles_of_the_resampled_curves(tested):
+    one, sums = tested
+    rows = list(band_rows(one, sums, seed=1, resamples=200))
+    curves = weigh_curves(one.cases, sums.owner, draw_weights(sums.stratum, 200, 1))
+    expected = np.percentile(curves, [2.5, 97.5], axis=0)
+    assert [[row["low"] for row in rows], [row["high"] for row in rows]] == expected.tolist()
+
+
+def test_bins_are_numbered_and_counted(tested):
+    one, sums = tested
+    bins = list(calibration_rows(one, sums, seed=1, resamples=100))
+    assert [row["bin"] for row in bins] == list(range(1, 11)) and sum(row["n"] for row in bins) == one.target.size
+    assert all(row["low"] < row["observed"] < row["high"] and row["n_patients"] > 1 for row in bins[3:7])
+    assert [row["mean_score"] for row in bins] == sorted(row["mean_score"] for row in bins)

@@ -223,7 +223,10 @@ def test_a_broken_file_is_refused(make_model, tmp_path: Path, fault: str, found:
 
 
 def test_the_file_gives_the_same_distances(loaded: LoadedNetwork, tmp_path: Path) -> None:
-    space, path = loaded.features, tmp_path / "again.safetensors"
+    images, path = np.concatenate([images[:20] for images, _ in PARTS.values()]), tmp_path / "again.safetensors"
+    kinds, patients = np.array(["mri"] * 20 + ["ct"] * 20), np.array([str(row // 2) for row in range(40)])
+    folds = np.arange(40) // 2 % loaded.record.members if loaded.record.members > 1 else None
+    space = fit_features(loaded, images, np.arange(40), kinds, patients, folds)
     assert isinstance(space, FeatureSpace)
     save_features(path, space)
     again = load_features(path, {name: [len(each.mean) for each in members] for name, members in space.members.items()})

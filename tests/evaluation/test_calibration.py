@@ -6,7 +6,7 @@ import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osteo_models.evaluation import summarize
+from osteo_models.evaluation import calibration, summarize
 from osteo_models.evaluation.bootstrap import draw_weights
 from osteo_models.evaluation.calibration import bin_scores, recalibrate, take_logit
 from osteo_models.evaluation.cases import check_cases
@@ -70,6 +70,29 @@ def test_no_fit_is_undefined(target, score):
     for one in (found.calibration_slope, found.calibration_intercept):
         assert (one.value, one.ci_low, one.ci_high, one.interval) == (None, None, None, "undefined")
     assert not any("calibration" in name for name in found.flatten())
+
+
+def test_resamples_that_do_not_settle_in_single_precision_are_fitted_in_double(monkeypatch):
+    target, score, owner = cohort()
+    weights = draw_weights(np.arange(30) % 2, 6, seed=4)
+    monkeypatch.setattr(calibration, "NEAR", 0.0)
+    found = recalibrate(target, take_logit(score), owner, weights)
+    expected = [fit(target, score, row[owner]) for row in weights]
+    assert np.stack([found.intercept, found.slope], axis=1) == pytest.approx(np.asarray(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("logit", "target", "slope", "intercept"),
+    [
+        ([1.0, 2, 3, 4], [0, 0, 1, 1], np.inf, -np.inf),  # the boundary lies at 2.5
+        ([-4.0, -3, -2, -1], [0, 0, 1, 1], np.inf, np.inf),
+        ([1.0, 2, 3, 4], [1, 1, 0, 0], -np.inf, np.inf),
+        ([-4.0, -3, -2, -1], [1, 1, 0, 0], -np.inf, -np.inf),
+    ],
+)
+def test_separated_classes_have_an_infinite_fit_of_the_right_sign(logit, target, slope, intercept):
+    found = recalibrate(np.asarray(target), np.asarray(logit), np.arange(4), np.ones((1, 4)))
+    assert (found.slope[0], found.intercept[0]) == (slope, intercept)
 
 
 def test_scores_of_exactly_zero_and_one_are_finite():

@@ -43,7 +43,9 @@ def test_roc_points_equal_scikit_learn():
     alarms, hits, _ = roc_curve(target, score, drop_intermediate=False)
     every = set(zip(alarms.round(9), hits.round(9), strict=True))
     ours = set(zip(curve.false_positive_rate.round(9), curve.true_positive_rate.round(9), strict=True))
-    assert ours < every  # corner points only
+    assert ours < every
+    across, up = np.diff(curve.false_positive_rate), np.diff(curve.true_positive_rate)
+    assert np.abs(across[:-1] * up[1:] - across[1:] * up[:-1]).min() > 1e-9  # corner points only
     area = np.trapezoid(curve.true_positive_rate, curve.false_positive_rate)
     assert area == pytest.approx(roc_auc_score(target, score), abs=1e-12)
     for alarm, hit, threshold in zip(curve.false_positive_rate, curve.true_positive_rate, curve.threshold, strict=True):

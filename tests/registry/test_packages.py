@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,15 +34,22 @@ from osteo_models.registry.verify import check_version
 from osteo_models.registry.versions import load_network
 from osteo_models.training.checkpoint import save_weights
 from tests.data.bodies import draw_bodies
+from tests.registry.conftest import copy_project
+from tests.registry.small_project import SmallProject
 from tests.registry.test_feature_space import make_tables
 
 PICTURE = base64.b64decode(encode_picture(np.tile(np.arange(60, dtype=np.uint8) * 4, (80, 1))))
 MINIMUM = GateRule(rule="minimum", stages=("stage-5",), metric="balanced_accuracy", value=0.5)
 
 
-@pytest.fixture
-def site(project, monkeypatch: pytest.MonkeyPatch):
-    """The small project with a version that has every kind of file, and the files of another version."""
+@pytest.fixture(scope="module")
+def built(made_project: SmallProject, tmp_path_factory: pytest.TempPathFactory):
+    """The small project with a version that has every kind of file, and another version."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield _build(copy_project(made_project, tmp_path_factory.mktemp("packages") / "project", patch))
+
+
+def _build(project: SmallProject):
     folder = project.settings.artifacts / "models" / "unimodal-mri"
     weights = (folder / "model.safetensors").read_bytes()
     save_weights(folder / "model.safetensors", build("unimodal", seed=9), {})
@@ -49,10 +57,21 @@ def site(project, monkeypatch: pytest.MonkeyPatch):
     (folder / "model.safetensors").write_bytes(weights)
     version = _register(project, folder, seed=1, threshold=0.5)
     (project.root / "a.png").write_bytes(PICTURE)
+    return project, version, other
+
+
+@pytest.fixture
+def site(built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Site]:
+    """Its files, which are put back after each test, and a journal of its own."""
+    project, version, other = built
     monkeypatch.chdir(project.root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", project.tracking.uri)
     monkeypatch.setattr("osteo_models.servers.serve_model", lambda *_: pytest.fail("it was served"))
-    return _Site(project, version, _files(project, version), _files(project, other))
+    found = _Site(project, version, _files(project, version), _files(project, other), tmp_path)
+    shutil.copytree(found.files, tmp_path / "sound")
+    yield found
+    shutil.rmtree(found.files)
+    shutil.copytree(tmp_path / "sound", found.files)
 
 
 def _register(project, folder: Path, seed: int, threshold: float):
@@ -67,10 +86,10 @@ def _register(project, folder: Path, seed: int, threshold: float):
 
 
 class _Site:
-    def __init__(self, project, version, files: Path, other: Path) -> None:
+    def __init__(self, project: SmallProject, version, files: Path, other: Path, place: Path) -> None:
         self.project, self.version, self.files, self.other = project, version, files, other
         self.tracking, self.reference = project.tracking, f"{version.name}/{version.version}"
-        self.journal = open_journal(project.tracking.uri)
+        self.journal = open_journal(f"sqlite:///{place / 'journal.db'}")
 
     def list_files(self) -> list[str]:
         return sorted(path.relative_to(self.files).as_posix() for path in self.files.rglob("*") if path.is_file())

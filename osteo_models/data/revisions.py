@@ -15,7 +15,6 @@ import yaml
 from osteo_models.errors import OsteoError, StaleDataError
 from osteo_models.settings import die_with_parent
 
-CODE = ("osteo_models", "pipelines", "params.yaml", "dvc.yaml")
 STOP_SECONDS = 10.0  # more than a stage takes to say farewell
 Command = subprocess.CompletedProcess[str]
 
@@ -34,12 +33,10 @@ def read_digest_at(root: Path, revision: str, data: str = "data") -> str | None:
     return None if shown.returncode else _parse_digest(shown.stdout)
 
 
-def find_data_commit(root: Path, data: str = "data") -> str:
-    """The commit that recorded the data set; empty where `data.dvc` is not committed as it stands."""
-    file = f"{data}.dvc"
-    if _run(["git", "status", "--porcelain", "--", file], root).stdout.strip():
-        return ""
-    return _run(["git", "log", "-1", "--format=%H", "--", file], root).stdout.strip()
+def find_data_commit(root: Path, digest: str, data: str = "data") -> str:
+    """The first commit on a branch that records this MD5 of the data set; empty where none does."""
+    command = ["git", "log", "--branches", "--remotes", "--reverse", "--format=%H", f"-S{digest}", "--", f"{data}.dvc"]
+    return _run(command, root).stdout.partition("\n")[0] if digest else ""
 
 
 def is_recorded(root: Path, digest: str, data: str = "data") -> bool:
@@ -56,18 +53,9 @@ def _parse_digest(text: str) -> str | None:
         return None
 
 
-def read_commit(root: Path) -> dict[str, str]:
-    """The git commit and whether tracked files differ from it; empty outside git.
-
-    `dvc.lock` does not count: every run of the stages writes it. Source files that git does not know yet do.
-    """
-    head = _run(["git", "rev-parse", "HEAD"], root)
-    if head.returncode:
-        return {}
-    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock"]
-    changed = _run(command, root).stdout.strip()
-    changed += _run(["git", "ls-files", "--others", "--exclude-standard", "--", *CODE], root).stdout.strip()
-    return {"git.commit": head.stdout.strip(), "git.dirty": str(bool(changed)).lower()}
+def read_commit(root: Path) -> str:
+    """The checked-out git commit; empty where there is none."""
+    return _run(["git", "rev-parse", "--verify", "--quiet", "HEAD"], root).stdout.strip()
 
 
 def read_user(root: Path) -> str:

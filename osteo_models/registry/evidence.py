@@ -15,6 +15,7 @@ import pandas as pd
 from mlflow import artifacts as mlflow_artifacts
 from mlflow.exceptions import MlflowException
 
+from osteo_models.data.code_tree import find_code
 from osteo_models.data.frames import read_frame
 from osteo_models.errors import InputError, StaleDataError, WeightsError
 from osteo_models.evaluation.predictions import Predictions, read_predictions
@@ -27,6 +28,7 @@ from osteo_models.registry.rules.provenance import RECORD_OF_FILES
 from osteo_models.registry.rules.splits import SPLITS
 from osteo_models.registry.rules.thresholds import GROUPS
 from osteo_models.registry.runs import PARENT_TAG
+from osteo_models.registry.statement import find_changes
 from osteo_models.registry.tracking import Tracking
 from osteo_models.terms import STAGES, Protocol, Stage
 
@@ -57,7 +59,9 @@ class Kept:
     images: str = ""
 
 
-def gather_evidence(tracking: Tracking, version: VersionInfo, kept: Kept, rival: Rival | None = None) -> Evidence:
+def gather_evidence(
+    tracking: Tracking, version: VersionInfo, kept: Kept, rival: Rival | None = None, root: Path | None = None
+) -> Evidence:
     """Everything that the rules look at.
 
     Args:
@@ -65,6 +69,10 @@ def gather_evidence(tracking: Tracking, version: VersionInfo, kept: Kept, rival:
         version: The version to judge.
         kept: Its files, from `read_kept`.
         rival: The champion beside it.
+        root: The project's folder, whose repository may hold the version's code.
+
+    Raises:
+        OsteoError: Git, or the store, cannot be used.
     """
     with tracking.reading():
         card = tracking.client.get_model_version(version.name, str(version.version)).description or ""
@@ -84,6 +92,8 @@ def gather_evidence(tracking: Tracking, version: VersionInfo, kept: Kept, rival:
         shortcuts=kept.tables.get(SHORTCUTS),
         groups=kept.tables.get(GROUPS),
         faults=kept.faults,
+        changes=_find_changes(tracking, version, kept),
+        code=find_code(root, version.tags) if root else None,
         rival=rival,
     )
 
@@ -194,6 +204,15 @@ def _read_predictions(
     except InputError as error:
         faults[PREDICTIONS] = error.found
         return {}
+
+
+def _find_changes(tracking: Tracking, version: VersionInfo, kept: Kept) -> list[str]:
+    if not kept.recorded:  # which a rule says
+        return []
+    try:
+        return list(find_changes(tracking, version))
+    except StaleDataError as error:
+        return [error.found]
 
 
 def _job_tags(tracking: Tracking, version: VersionInfo) -> dict[str, str]:

@@ -20,7 +20,7 @@ from osteo_models.registry.tracking import Tracking
 
 MANIFEST: Final = "manifest.json"
 MANIFEST_TAG: Final = "osteo.manifest"
-REMEDY: Final = "restore the file from a backup, or register the version anew with `dvc repro -f register`"
+REMEDY: Final = "restore the file from a backup, or register a new version with `dvc repro -f register`"
 
 
 def hash_files(folder: Path) -> dict[str, str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from osteo_models.data.cache import FOLDER, compare_folder, find_damage
 from osteo_models.data.cache import read_listing as read_folder
 from osteo_models.data.revisions import hash_data, read_data_digest
 from osteo_models.errors import StaleDataError, StoreError, WeightsError
 from osteo_models.registry.inspection import BYTECODE, BYTECODE_NOTE
+from osteo_models.registry.journal import Journal
+from osteo_models.registry.judged import find_unjudged, judge_again
 from osteo_models.registry.lookup import VersionInfo, get_version, list_versions
 from osteo_models.registry.manifest import (
     MANIFEST,
@@ -22,7 +25,11 @@ from osteo_models.registry.manifest import (
     read_manifest,
 )
 from osteo_models.registry.needs import Runs, find_needs, list_jobs
+from osteo_models.registry.statement import find_changes
 from osteo_models.registry.tracking import Tracking
+
+EVIDENCE: Final = "evidence"
+REMEDY_OF_TAGS: Final = "set it back in MLflow, or register a new version with `dvc repro -f register`"
 
 
 @dataclass(frozen=True)
@@ -55,20 +62,21 @@ def choose_versions(tracking: Tracking, reference: str | None) -> list[VersionIn
 def check_version(
     tracking: Tracking, version: VersionInfo, runs: Runs, *, every_byte: bool = True
 ) -> Iterator[Finding]:
-    """Every file of a version against its manifest, and the runs that it needs.
+    """Every file of a version against its manifest, its tags and metrics, and the runs that it needs.
 
     Args:
         tracking: The store.
         version: The version.
         runs: From `read_runs`.
-        every_byte: Whether to read all files; else the manifest alone, which takes no time.
+        every_byte: Whether to read all files; else those alone that state tags and metrics, which takes no time.
     """
     where = f"{version.name} version {version.version}"
     try:
-        if every_byte:
-            yield from _check_files(tracking, version, where)
-        else:
-            read_listing(tracking, version)
+        damaged = list(_check_files(tracking, version, where)) if every_byte else []
+        yield from damaged
+        if not damaged:
+            for change in find_changes(tracking, version):
+                yield Finding(where, change, REMEDY_OF_TAGS)
     except (StaleDataError, WeightsError) as error:
         yield Finding(where, error.found, error.remedy)
     except StoreError as error:
@@ -81,6 +89,29 @@ def check_version(
         elif runs.is_deleted(need.run_id):
             remedy = f"restore it with `mlflow runs restore --run-id {need.run_id}` in this store"
             yield Finding(where, f"{need.role} was deleted", remedy)
+
+
+def check_judged(journal: Journal, version: VersionInfo) -> Iterator[Finding]:
+    """Whether a version's manifest is still the one that it was promoted on."""
+    if fault := find_unjudged(journal, version):
+        yield Finding(f"{version.name} version {version.version}", fault, judge_again(version))
+
+
+def check_evidence(tracking: Tracking, version: VersionInfo) -> Iterator[Finding]:
+    """The files of evidence against the manifest, and no others, which may be large.
+
+    Raises:
+        OsteoError: The manifest was changed, or the store cannot be used.
+    """
+    head = f"{EVIDENCE}/"
+    listed = {name: digest for name, digest in read_listing(tracking, version).items() if name.startswith(head)}
+    if not listed:
+        return
+    with open_files(tracking, version, EVIDENCE) as folder:
+        stored = {f"{head}{name}": digest for name, digest in hash_files(folder).items()}
+    for name in sorted({*listed, *stored}):
+        if listed.get(name) != stored.get(name):
+            yield Finding(f"{version.name} version {version.version}", f"{name} is not as it was judged", REMEDY)
 
 
 def check_data(root: Path, data: str, cache: Path | None, *, paths: bool = False) -> Iterator[Finding]:

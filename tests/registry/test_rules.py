@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from osteo_models.data.code_tree import CodeSearch
 from osteo_models.errors import InputError, ParamsError
 from osteo_models.params import GateRule
 from osteo_models.registry.rules import RULES, Evidence, Rival, Waiver, judge
@@ -75,8 +76,8 @@ EXAMPLES = [
     (
         GateRule(rule="code_pinned"),
         make_evidence(),
-        make_evidence(tags={"git.commit": "1f3a" * 10, "git.dirty": "true"}),
-        "the code differed from commit 1f3a1f3a1f3a",
+        make_evidence(code=CodeSearch(found="git tree 5e7d is in no branch")),
+        "git tree 5e7d is in no branch",
     ),
     (
         GateRule(rule="data_pinned"),
@@ -87,8 +88,8 @@ EXAMPLES = [
     (
         GateRule(rule="files_intact"),
         make_evidence(),
-        make_evidence(found={"splits/splits.csv": "1" * 64}),
-        "splits/splits.csv is changed",
+        make_evidence(found={"splits/splits.csv": "1" * 64}, changes=["tag profile is gone"]),
+        "splits/splits.csv is changed, tag profile is gone",
     ),
     (
         GateRule(rule="metrics_match", stages=("stage-1",)),

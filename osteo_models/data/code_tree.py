@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from osteo_models.data.revisions import read_commit
+from osteo_models.data.revisions import child_environment, read_commit
 from osteo_models.errors import OsteoError
 
 # What can influence a result. Documents, tests, dvc.lock and infra/ cannot.
@@ -56,8 +55,8 @@ class _Repository:
     algorithm: str
 
     def run(self, *arguments: str, given: bytes = b"", variables: Mapping[str, str] | None = None) -> bytes:
-        environment = {**os.environ, "GIT_LITERAL_PATHSPECS": "1", **(variables or {})}
-        command = ["git", "-c", "core.safecrlf=false", *arguments]
+        environment = {**child_environment(), **(variables or {})}
+        command = ["git", "--literal-pathspecs", "-c", "core.safecrlf=false", *arguments]
         done = subprocess.run(command, cwd=self.top, env=environment, input=given, check=False, capture_output=True)
         if done.returncode:
             raise _explain(self.top, done.stderr.decode(errors="replace"))
@@ -110,7 +109,7 @@ def _open(root: Path) -> _Repository | None:
     """
     asked = ["--show-toplevel", "--show-prefix", "--show-object-format", "--git-path", "objects"]
     command = ["git", "rev-parse", *asked]
-    environment = {**os.environ, "LC_ALL": "C"}
+    environment = {**child_environment(), "LC_ALL": "C"}
     done = subprocess.run(command, cwd=root, env=environment, check=False, capture_output=True, text=True)
     if OUTSIDE in done.stderr:
         return None

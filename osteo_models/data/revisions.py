@@ -127,7 +127,7 @@ def start_dvc(
         Its exit code, and DVC's own error lines: they are held back, for the caller tells what went wrong once.
     """
     command = [sys.executable, "-m", "dvc", *arguments]
-    environment = _environment() | {"OSTEO_DIE_WITH_PARENT": "1"} | dict(variables)
+    environment = child_environment() | {"OSTEO_DIE_WITH_PARENT": "1"} | dict(variables)
     errors: list[str] = []
     with subprocess.Popen(
         command,
@@ -160,10 +160,10 @@ def _await_end(process: subprocess.Popen[str]) -> None:
 
 
 def _run(command: Sequence[str], root: Path) -> Command:
-    return subprocess.run(command, cwd=root, env=_environment(), check=False, capture_output=True, text=True)
+    return subprocess.run(command, cwd=root, env=child_environment(), check=False, capture_output=True, text=True)
 
 
-def _environment() -> dict[str, str]:
-    # The stages say `python`, which must be the one that runs now.
+def child_environment() -> dict[str, str]:
+    """The environment of git and DVC: stages call `python`, which must be the one that runs now."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {**os.environ, "PATH": path}

@@ -26,6 +26,7 @@ CHAMPION: Final = "champion"
 WEIGHTS_TAG: Final = "osteo.weights"
 RECORD_TAG: Final = "osteo.record"
 MODEL_TAG: Final = "osteo.model_id"
+IDENTITY_TAG: Final = "osteo.identity"  # SHA-256 over weights, evidence, metrics, parameters and code
 PAGE: Final = 1000  # models or versions in one answer of the store
 CODE_TAG: Final = "osteo.code"  # of the logged model: the hash of the code in its folder
 

@@ -53,14 +53,17 @@ class SmallProject:
         place = self.tracking.client.get_logged_model(self.version.model_id).artifact_location
         return Path(place.removeprefix("file://"))
 
-    def register(self) -> VersionInfo:
-        """Register the network as the DVC stage does."""
+    def register(self, resamples: int = 1000) -> VersionInfo:
+        """Register the network as the DVC stage does, with an interval of so many resamples."""
         folder = self.settings.artifacts / "models" / "unimodal-mri"
         model = json.loads((folder / "model.json").read_text())
         return register_version(
             self.tracking,
             model_folder=folder,
-            metrics={"stage_5.patient.balanced_accuracy": 0.8},
+            metrics={
+                "stage_5.patient.balanced_accuracy": 0.8,
+                "stage_5.patient.balanced_accuracy.ci_low": 0.7 + 1 / resamples,
+            },
             tags={**read_code(self.root), "dvc.data": str(read_data_digest(self.root)), "synthetic": "true"},
             files=collect_files(self.settings, self.params, self.tracking, model),
             evidence=[

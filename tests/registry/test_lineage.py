@@ -101,6 +101,16 @@ def test_versions_that_saw_a_patient_are_found_when_the_data_is_gone(project) ->
     assert found.saw and as_dict(found)["saw"] is True
 
 
+def test_every_version_of_the_same_weights_says_what_it_saw(project) -> None:
+    train, _ = seen(project)
+    project.register(resamples=500)
+    found = find_patient(project.tracking, train["patient_id"].iloc[0])
+    assert [(each.version, each.aliases) for each in found] == [(2, ("challenger",)), (1, ())]
+    assert found[0].trained == found[1].trained > 0 and found[0].tested == found[1].tested
+    saw = find_data(project.tracking, project.root, read_data_digest(project.root), "data")[1]
+    assert [each.saw for each in saw] == [True, True]
+
+
 def test_patients_of_another_modality_and_strangers_were_not_seen(project) -> None:
     for patient in ("ct000", "nobody"):
         (found,) = find_patient(project.tracking, patient)

@@ -130,8 +130,10 @@ def test_a_damaged_version_stays_as_it_is_and_is_registered_anew(
     second = register(stage(1), folder=folder, job=job)
     assert second.version > first.version and path.read_text() == "{}"
     tracking.client.set_model_version_tag(second.name, str(second.version), "dvc.data", "e" * 32)
+    tracking.client.set_model_version_tag(second.name, str(second.version), "osteo.identity", "0" * 64)
     third = register(stage(1), folder=folder, job=job)
     assert third.version > second.version and third.tags["dvc.data"] == TAGS["dvc.data"]
+    assert len({first.run_id, second.run_id, third.run_id, first.model_id, second.model_id, third.model_id}) == 6
     assert register(stage(1), folder=folder, job=job) == third
 
 

@@ -103,7 +103,7 @@ def only_one(state: Path) -> Iterator[None]:
     with (state / "demo.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise OsteoError(
                 "another `osteo` command is at work here", where=str(state), remedy="wait for it"
             ) from None

@@ -115,20 +115,22 @@ def score(folder: Path, model: str, out: Path, modality: Any, accept_unlike: boo
 @click.argument("model")
 @click.option("--port", type=click.IntRange(1, 65535), default=5001, show_default=True)
 def serve(model: str, port: int) -> None:
-    """Serve a registered version over HTTP on loopback, after a look at its files.
+    """Serve a registered version over HTTP on loopback, after a check of all its files.
 
-    MODEL is NAME@alias or NAME/version. The same as `mlflow models serve --env-manager local`, which works too; here a
-    version whose files could run other code than ours is refused first.
+    MODEL is NAME@alias or NAME/version. The same as `mlflow models serve --env-manager local`, which works too; here
+    the files are compared with what was registered before any code of the version runs.
     """
     from osteo_models.errors import StoreError
-    from osteo_models.registry.versions import get_version, load_network
+    from osteo_models.registry.lookup import get_version
+    from osteo_models.registry.manifest import open_package
     from osteo_models.servers import serve_model
 
     tracking = _tracking()
     version = get_version(tracking, model)
-    load_network(tracking, version)
-    click.echo(f"{version.name} version {version.version}: POST http://127.0.0.1:{port}/invocations; Ctrl+C ends it")
-    code = serve_model(version.uri, tracking.uri, port)
+    with open_package(tracking, version) as folder:
+        name = f"{version.name} version {version.version}"
+        click.echo(f"{name}: POST http://127.0.0.1:{port}/invocations; Ctrl+C ends it")
+        code = serve_model(folder, port)
     if code:
         raise StoreError(f"the scoring server ended with exit code {code}", remedy="see its output above")
 

@@ -7,10 +7,10 @@ that runs a flow asks before, and so does `osteo doctor`: `python -m pipelines.r
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 from prefect import Flow, get_client, tags
@@ -29,6 +29,7 @@ PAGE: Final = 200  # Prefect's own limit
 FRESH: Final = {
     "timeout": 10.0
 }  # settings of its own make a client of its own: a flow's may be in use when it is stopped
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,8 @@ def mark_crashed(lost: Lost, why: str) -> None:
     with get_client(FRESH, sync_client=True) as client:
         of_run = FlowRunFilter(id=FlowRunFilterId(any_=[lost.id]))  # pyright: ignore[reportArgumentType]
         running = TaskRunFilter.model_validate({"state": {"type": {"any_": UNFINISHED}}})
-        for task in client.read_task_runs(
-            flow_run_filter=of_run, task_run_filter=running, sort=TaskRunSort.ID_DESC, limit=PAGE
-        ):
+        given = {"flow_run_filter": of_run, "task_run_filter": running, "sort": TaskRunSort.ID_DESC}
+        for task in list(_read_pages(client.read_task_runs, **given)):  # all of them, before a state changes
             client.set_task_run_state(task.id, state, force=True)
         client.set_flow_run_state(lost.id, state, force=True)
 
@@ -99,12 +99,15 @@ def reconcile() -> list[Lost]:
 def _read_unfinished() -> Iterator[FlowRun]:
     unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": UNFINISHED}}})
     with get_client(FRESH, sync_client=True) as client:
-        offset = 0
-        while page := client.read_flow_runs(
-            flow_run_filter=unfinished, sort=FlowRunSort.ID_DESC, limit=PAGE, offset=offset
-        ):
-            yield from page
-            offset += len(page)
+        yield from _read_pages(client.read_flow_runs, flow_run_filter=unfinished, sort=FlowRunSort.ID_DESC)
+
+
+def _read_pages(read: Callable[..., list[Found]], **given: Any) -> Iterator[Found]:
+    """Everything that a call of Prefect's client lists."""
+    offset = 0
+    while page := read(**given, limit=PAGE, offset=offset):
+        yield from page
+        offset += len(page)
 
 
 def _list_processes(run: FlowRun) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from osteo_models.data.revisions import hash_md5, run_dvc
+from osteo_models.errors import StoreError
 
 OBJECTS: Final = Path("files") / "md5"  # below DVC's cache
 FOLDER: Final = ".dir"  # ends the MD5 of a folder, whose object lists its files
@@ -59,5 +60,8 @@ def compare_folder(folder: Path, listing: Mapping[str, str]) -> Iterator[tuple[s
 def _holds(path: Path, digest: str) -> bool:
     try:
         return hash_md5(path) == digest.removesuffix(FOLDER)
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError as error:  # which says nothing about the content; the name may hold a pseudonym
+        remedy = "check the permissions and the disk, then run the same command again"
+        raise StoreError(f"a file cannot be read ({error.strerror})", where="data", remedy=remedy) from None

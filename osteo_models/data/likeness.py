@@ -184,7 +184,7 @@ def _resize(images: Grey) -> Grey:
 def measure(view: View, tones: Gaussian, structure: Gaussian, others: Sequence[Gaussian]) -> Numbers:
     """The values of `CHECKS`: (checks, n)."""
     upright, own = structure.distances(view.structure), structure.surprises(view.structure)
-    alone = np.full(len(own), -np.inf)
+    alone = np.zeros(len(own))  # there is no other modality that an image could look like
     modality = np.max([own - other.surprises(view.structure) for other in others] or [alone], axis=0)
     turned = [upright - structure.distances(view.turned[name]) for name in TURNS]
     return np.stack([tones.distances(view.tones), upright, modality, *turned])

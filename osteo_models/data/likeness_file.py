@@ -52,7 +52,7 @@ def _read_reference(tensors: Mapping[str, Numbers], name: Modality) -> Reference
     sizes = {"tones": len(PERCENTILES) + 2, "structure": IMAGE_ROWS * IMAGE_COLUMNS // BLOCK**2}
     found = {kind: read_gaussian(tensors, f"{name}.{kind}", size) for kind, size in sizes.items()}
     limits = tensors[f"{name}.limits"]
-    if limits.shape != (len(CHECKS),) or np.isnan(limits).any():
+    if limits.shape != (len(CHECKS),) or not np.isfinite(limits).all():
         raise ValueError(f"`{name}.limits` has other shapes or values than it should")
     return Reference(found["tones"], found["structure"], limits)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from osteo_models.errors import OsteoError, StaleDataError
+from osteo_models.errors import OsteoError, StaleDataError, StoreError
 from osteo_models.settings import die_with_parent
 
 STOP_SECONDS = 10.0  # more than a stage takes to say farewell
@@ -20,11 +20,18 @@ Command = subprocess.CompletedProcess[str]
 
 
 def read_data_digest(root: Path, data: str = "data") -> str | None:
-    """The MD5 of the data set as `data.dvc` records it; None where the data set is not under DVC."""
+    """The MD5 of the data set as `data.dvc` records it; None where the data set is not under DVC.
+
+    Raises:
+        StoreError: The file is there and cannot be read.
+    """
     try:
         return _parse_digest((root / f"{data}.dvc").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+    except (FileNotFoundError, UnicodeDecodeError):
         return None
+    except OSError as error:
+        remedy = "check the permissions and the disk, then run the same command again"
+        raise StoreError(f"cannot be read ({error.strerror})", where=f"{data}.dvc", remedy=remedy) from None
 
 
 def read_digest_at(root: Path, revision: str, data: str = "data") -> str | None:

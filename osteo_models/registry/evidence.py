@@ -6,22 +6,22 @@ import csv
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
-from mlflow import artifacts as mlflow_artifacts
 from mlflow.exceptions import MlflowException
 
 from osteo_models.data.code_tree import find_code
 from osteo_models.data.frames import read_frame
 from osteo_models.errors import InputError, StaleDataError, WeightsError
 from osteo_models.evaluation.predictions import Predictions, read_predictions
+from osteo_models.registry.checksums import MANIFEST, Damage, read_manifest
 from osteo_models.registry.lookup import VersionInfo
-from osteo_models.registry.manifest import MANIFEST, MANIFEST_TAG, read_manifest
-from osteo_models.registry.network import RECORD, hash_file, read_record
+from osteo_models.registry.manifest import open_files, read_damage
+from osteo_models.registry.network import RECORD, read_record
 from osteo_models.registry.rules.comparison import SHORTCUTS
 from osteo_models.registry.rules.evidence import Evidence, Rival, Row
 from osteo_models.registry.rules.provenance import RECORD_OF_FILES
@@ -29,6 +29,7 @@ from osteo_models.registry.rules.splits import SPLITS
 from osteo_models.registry.rules.thresholds import GROUPS
 from osteo_models.registry.runs import PARENT_TAG
 from osteo_models.registry.statement import find_changes
+from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
 from osteo_models.terms import STAGES, Protocol, Stage
 
@@ -45,10 +46,10 @@ SPLIT_COLUMNS: Final = frozenset(
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept with a version, read; what cannot be read is named in `faults`, and the rules say so."""
+    """What is kept with a version, read; what is not usable is named in `faults`, and the rules say so."""
 
     recorded: Mapping[str, str] = field(default_factory=dict)
-    found: Mapping[str, str] = field(default_factory=dict)
+    changes: Sequence[str] = ()
     predictions: Mapping[tuple[Stage, Protocol], Predictions] = field(default_factory=dict)
     splits: pd.DataFrame | None = None
     splits_digest: str = ""
@@ -72,17 +73,17 @@ def gather_evidence(
         root: The project's folder, whose repository may hold the version's code.
 
     Raises:
-        OsteoError: Git, or the store, cannot be used.
+        OsteoError: Git cannot be used, or the store does not answer.
     """
     with tracking.reading():
         card = tracking.client.get_model_version(version.name, str(version.version)).description or ""
+        job = _job_tags(tracking, version)
     return Evidence(
         metrics=version.metrics,
         tags=version.tags,
-        job=_job_tags(tracking, version),
+        job=job,
         card=card,
         recorded=kept.recorded,
-        found=kept.found,
         architecture=kept.architecture,
         images=kept.images,
         predictions=kept.predictions,
@@ -92,35 +93,42 @@ def gather_evidence(
         shortcuts=kept.tables.get(SHORTCUTS),
         groups=kept.tables.get(GROUPS),
         faults=kept.faults,
-        changes=_find_changes(tracking, version, kept),
+        changes=kept.changes or _find_changes(tracking, version, kept),
         code=find_code(root, version.tags) if root else None,
         rival=rival,
     )
 
 
 def read_kept(tracking: Tracking, version: VersionInfo) -> Kept:
-    """Read the files kept with a version; a version that something else registered keeps none of ours."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        faults: dict[str, str] = {}
-        for name in (EVIDENCE, MANIFEST, f"artifacts/{RECORD}"):
-            _download(tracking, version, name, folder)
-        recorded = _read_recorded(folder, version, faults)
-        evidence = folder / EVIDENCE
-        paths = [path for path in sorted(evidence.rglob("*")) if path.is_file()]
-        found = {path.relative_to(evidence).as_posix(): hash_file(path) for path in paths}
-        splits, digest = _read_splits(evidence / SPLITS, faults)
-        tables = {name: _read_table(evidence / name, name, faults) for name in TABLE_COLUMNS if name in found}
-        predictions = _read_predictions(evidence, folder, faults)
-        threshold, architecture, images = None, "", ""
-        try:
-            record = read_record(folder / RECORD)
-            threshold, architecture, images = record.threshold, record.architecture, record.images
-        except WeightsError as error:
-            faults["threshold"] = error.found
+    """Read the files kept with a version; a version that something else registered keeps none of ours.
+
+    Raises:
+        StoreError: The store does not answer, or a file that it lists cannot be read.
+    """
+    if not version.model_id:
+        return Kept()
+    try:
+        with open_files(tracking, version) as folder, tracking.reading():
+            return _read_files(folder, read_damage(tracking, version, folder))
+    except StaleDataError as error:  # MLflow lost the model, and with it the files
+        return Kept(faults={RECORD_OF_FILES: error.found})
+
+
+def _read_files(folder: Path, damage: Sequence[Damage]) -> Kept:
+    faults = {RECORD_OF_FILES: str(damage[0])} if damage and damage[0].name == MANIFEST else {}
+    evidence = folder / EVIDENCE
+    splits, digest = _read_splits(evidence / SPLITS, faults)
+    tables = {name: _read_table(evidence / name, name, faults) for name in TABLE_COLUMNS if (evidence / name).is_file()}
+    predictions = _read_predictions(evidence, faults)
+    threshold, architecture, images = None, "", ""
+    try:
+        record = read_record(folder / "artifacts" / RECORD)
+        threshold, architecture, images = record.threshold, record.architecture, record.images
+    except WeightsError as error:
+        faults["threshold"] = error.found
     return Kept(
-        recorded=recorded,
-        found=found,
+        recorded={} if RECORD_OF_FILES in faults else read_manifest(folder),
+        changes=tuple(map(str, damage)),
         predictions=predictions,
         splits=splits,
         splits_digest=digest,
@@ -130,33 +138,6 @@ def read_kept(tracking: Tracking, version: VersionInfo) -> Kept:
         architecture=architecture,
         images=images,
     )
-
-
-def _download(tracking: Tracking, version: VersionInfo, name: str, folder: Path) -> None:
-    """Fetch a file or folder of a version, if there is one."""
-    if not version.model_id:
-        return
-    try:
-        place = tracking.client.get_logged_model(version.model_id).artifact_location
-        mlflow_artifacts.download_artifacts(
-            artifact_uri=f"{place}/{name}", dst_path=str(folder), tracking_uri=tracking.uri
-        )
-    except (MlflowException, OSError):  # what is not there is missing evidence, which the rules tell
-        return
-
-
-def _read_recorded(folder: Path, version: VersionInfo, faults: dict[str, str]) -> dict[str, str]:
-    """SHA-256 of the files of evidence as registered, by their names below `evidence/`; none where it is not known."""
-    path, digest = folder / MANIFEST, version.tags.get(MANIFEST_TAG, "")
-    if not path.is_file() and not digest:  # something else registered it
-        return {}
-    try:
-        whole = read_manifest(path, digest, version.uri)
-    except StaleDataError as error:
-        faults[RECORD_OF_FILES] = error.found
-        return {}
-    head = f"{EVIDENCE}/"
-    return {name.removeprefix(head): digest for name, digest in whole.items() if name.startswith(head)}
 
 
 def _read_splits(path: Path, faults: dict[str, str]) -> tuple[pd.DataFrame | None, str]:
@@ -191,19 +172,18 @@ def _read_table(path: Path, name: str, faults: dict[str, str]) -> list[Row] | No
     return found
 
 
-def _read_predictions(
-    evidence: Path, folder: Path, faults: dict[str, str]
-) -> dict[tuple[Stage, Protocol], Predictions]:
-    for stage in STAGES:  # laid out as in the artifacts, where one function reads and checks them
-        if (evidence / stage).is_dir():
-            shutil.move(evidence / stage, folder / PREDICTIONS / stage)
-    if not (folder / PREDICTIONS).is_dir():
+def _read_predictions(evidence: Path, faults: dict[str, str]) -> dict[tuple[Stage, Protocol], Predictions]:
+    stages = [stage for stage in STAGES if (evidence / stage).is_dir()]
+    if not stages:
         return {}
-    try:
-        return {(table.stage, table.protocol): table for table in read_predictions(folder)}
-    except InputError as error:
-        faults[PREDICTIONS] = error.found
-        return {}
+    with tempfile.TemporaryDirectory() as place:
+        for stage in stages:  # laid out as in the artifacts, where one function reads and checks them
+            shutil.copytree(evidence / stage, Path(place) / PREDICTIONS / stage)
+        try:
+            return {(table.stage, table.protocol): table for table in read_predictions(Path(place))}
+        except InputError as error:
+            faults[PREDICTIONS] = error.found
+            return {}
 
 
 def _find_changes(tracking: Tracking, version: VersionInfo, kept: Kept) -> list[str]:
@@ -216,9 +196,12 @@ def _find_changes(tracking: Tracking, version: VersionInfo, kept: Kept) -> list[
 
 
 def _job_tags(tracking: Tracking, version: VersionInfo) -> dict[str, str]:
-    """Tags of the run that trained the weights; none where it is gone."""
+    """Tags of the run that trained the weights; none where the store no longer has it."""
     try:
         run = tracking.client.get_run(version.run_id)
-        return dict(tracking.client.get_run(run.data.tags[PARENT_TAG]).data.tags)
-    except (MlflowException, KeyError):
+        parent = run.data.tags.get(PARENT_TAG)
+        return dict(tracking.client.get_run(parent).data.tags) if parent else {}
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
         return {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from osteo_models.data.frames import read_frame
+from osteo_models.registry.checksums import read_manifest
 from osteo_models.registry.lookup import VersionInfo
-from osteo_models.registry.manifest import read_kept, read_listing
+from osteo_models.registry.manifest import open_package, read_part
 from osteo_models.registry.origin import SPLITS
 from osteo_models.registry.tracking import Tracking
 from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS
@@ -24,6 +24,7 @@ from osteo_models.training.outputs import read_job
 from osteo_models.training.tables import Tables, select_rows
 
 MODEL: Final = "artifacts/model.json"
+EVIDENCE: Final = "evidence"
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,9 @@ class Exposure:
     files: Sequence[Mapping[str, str]]
 
 
-def read_tables(tracking: Tracking, version: VersionInfo) -> Tables:
-    """The split tables that a version keeps, without images.
-
-    Raises:
-        StaleDataError: It keeps none, or they were changed.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        frames: list[pd.DataFrame] = []
-        for name in SPLITS:
-            path = Path(folder) / name
-            path.write_bytes(read_kept(tracking, version, f"evidence/splits/{name}"))
-            frames.append(read_frame(path))
-    splits, pairs = frames
+def _read_tables(folder: Path, where: str) -> Tables:
+    """The split tables in a package, without images."""
+    splits, pairs = (read_frame(io.BytesIO(read_part(folder, f"{EVIDENCE}/splits/{name}", where))) for name in SPLITS)
     return Tables(splits, pairs, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8), {})
 
 
@@ -63,15 +54,22 @@ def read_exposure(tracking: Tracking, version: VersionInfo) -> Exposure:
 
     Raises:
         StaleDataError: What it keeps cannot say it, or was changed.
+        WeightsError: Something else registered the version.
+        StoreError: The store cannot be used.
     """
-    tables, job = read_tables(tracking, version), read_job(json.loads(read_kept(tracking, version, MODEL)))
+    with open_package(tracking, version, MODEL, EVIDENCE) as folder:
+        return _read_exposure(folder, version.uri)
+
+
+def _read_exposure(folder: Path, where: str) -> Exposure:
+    tables, job = _read_tables(folder, where), read_job(json.loads(read_part(folder, MODEL, where)))
     rows = np.unique(np.concatenate([select_rows(job, fold, tables).train.ravel() for fold in range(job.folds)]))
     trained = Counter(tables.splits["patient_id"].iloc[rows])
     tested: dict[str, Counter[str]] = {}
     files: list[dict[str, str]] = []
-    for name, digest in read_listing(tracking, version).items():
-        if name.startswith("evidence/") and name.endswith(".parquet"):
-            frame = pd.read_parquet(io.BytesIO(read_kept(tracking, version, name)))
+    for name, digest in read_manifest(folder).items():
+        if name.startswith(f"{EVIDENCE}/") and name.endswith(".parquet"):
+            frame = pd.read_parquet(folder / name)
             stage, protocol = str(frame["stage"].iloc[0]), str(frame["protocol"].iloc[0])
             files.append({"stage": stage, "protocol": protocol, "file": name, "sha256": digest})
             seen = frame.drop_duplicates("image_id")["patient_id"]

@@ -89,6 +89,8 @@ def fit_features(
     Raises:
         InputError: A modality has images of fewer than two patients.
     """
+    if loaded.record.takes_pairs:
+        return None
     members: dict[Modality, list[Gaussian]] = {}
     limits: dict[Modality, float] = {}
     for name in modalities_of(loaded.record.images):
@@ -96,10 +98,7 @@ def fit_features(
         rows = rows[choose_rows(patients[rows], SAMPLE if folds is None else MEMBER_SAMPLE)]
         if len(np.unique(patients[rows])) < 2:
             raise InputError("images of one patient", where=f"features of {name}", allowed="two patients or more")
-        try:
-            features = _look(loaded, np.asarray(images[known[rows]]), name)
-        except InputError:
-            return None
+        features = _look(loaded, np.asarray(images[known[rows]]), name)
         out = deal_patients(patients[rows]) if folds is None else folds[rows]
         members[name], limits[name] = _fit_members(features, out, alone=folds is None)
     return FeatureSpace(members, limits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
@@ -16,9 +15,10 @@ from mlflow.entities import LoggedModel
 
 from osteo_models.errors import InputError, OsteoError
 from osteo_models.registry.exposure import MODEL
+from osteo_models.registry.listing import list_all
 from osteo_models.registry.lookup import MODEL_TAG, list_versions
 from osteo_models.registry.manifest import local_path, read_kept
-from osteo_models.registry.needs import PAGE, Runs, all_experiments, find_needs, list_jobs, read_runs
+from osteo_models.registry.needs import Runs, all_experiments, find_needs, list_jobs, read_runs
 from osteo_models.registry.runs import JOB_TAG
 from osteo_models.registry.tracking import Tracking
 from osteo_models.settings import Settings
@@ -67,6 +67,7 @@ def find_garbage(tracking: Tracking, settings: Settings, data: str, *, older_tha
         older_than_seconds: What was written to since is left: somebody may be at work on it.
 
     Raises:
+        StaleDataError: The record of a version is missing or was changed, so it is not known what it needs.
         StoreError: The store cannot be used.
     """
     runs = read_runs(tracking)
@@ -130,19 +131,15 @@ def _draw_graph(tracking: Tracking, settings: Settings, runs: Runs) -> tuple[dic
         jobs = list_jobs(tracking, version)
         needs = {f"run {need.run_id}" for need in find_needs(runs, version, jobs)}
         made = {f"job {key}" for key in [*jobs, version.job]} | {f"model {version.model_id}"}
-        with contextlib.suppress(OsteoError):
+        if version.model_id:  # of ours
             made |= set(_name_features(json.loads(read_kept(tracking, version, MODEL))))
         edges[version.uri] = needs | made
     with tracking.reading():
-        token: str | None = None
-        while True:
-            page = tracking.client.search_model_versions(max_results=PAGE, page_token=token)
-            for found in page:  # versions that others registered say in their source where their files are
-                held = [*IDENTITY.findall(found.source or ""), found.model_id or "", found.tags.get(MODEL_TAG, "")]
-                reached = {f"{'model' if each.startswith('m-') else 'run'} {each}" for each in held}
-                edges.setdefault(f"models:/{found.name}/{found.version}", set()).update(reached)
-            if not (token := page.token):
-                break
+        # Versions that others registered say in their source where their files are.
+        for found in list_all(tracking.client.search_model_versions):
+            held = [*IDENTITY.findall(found.source or ""), found.model_id or "", found.tags.get(MODEL_TAG, "")]
+            reached = {f"{'model' if each.startswith('m-') else 'run'} {each}" for each in held}
+            edges.setdefault(f"models:/{found.name}/{found.version}", set()).update(reached)
     roots = set(edges)
     for run_id, run in runs.by_id.items():
         if not runs.is_deleted(run_id):
@@ -219,12 +216,8 @@ def _find_scratch(settings: Settings, data: str) -> Iterator[Garbage]:
 def _read_models(tracking: Tracking) -> Iterator[LoggedModel]:
     with tracking.reading():
         experiments = [found.experiment_id for found in all_experiments(tracking)]
-        token: str | None = None
-        while experiments:
-            page = tracking.client.search_logged_models(experiments, page_token=token)
-            yield from page
-            if not (token := page.token):
-                return
+        if experiments:
+            yield from list_all(tracking.client.search_logged_models, experiments)
 
 
 def _newest(path: Path | None) -> float:

@@ -20,7 +20,7 @@ from osteo_models.registry.evidence import gather_evidence, read_kept
 from osteo_models.registry.journal import Journal
 from osteo_models.registry.judged import find_unjudged, judge_again
 from osteo_models.registry.lookup import find_alias
-from osteo_models.registry.manifest import MANIFEST_TAG
+from osteo_models.registry.manifest import MANIFEST_TAG, REMEDY
 from osteo_models.registry.rivals import find_rival
 from osteo_models.registry.rules import (
     Evidence,
@@ -114,6 +114,8 @@ def promote(
     Raises:
         InputError: No such model or version, or a waiver without reason or name.
         ParamsError: Unknown rule.
+        StaleDataError: A file of the version is not as it was registered, and no rule in force says so.
+        StoreError: The store does not answer; nothing was changed, the journal included.
         GateRefused: A rule failed; nothing was changed but the journal, which has the refusal.
         ConflictError: Somebody else changed the champion meanwhile; nothing was changed.
     """
@@ -158,7 +160,12 @@ def assess(
     settings: Settings | None = None,
     data: str = "data",
 ) -> Verdict:
-    """Gather the evidence of a version, beside that of the champion, and judge it; nothing is changed."""
+    """Gather the evidence of a version, beside that of the champion, and judge it; nothing is changed.
+
+    Raises:
+        StaleDataError: A file of the version is not as it was registered, and no rule in force says so.
+        StoreError: The store does not answer, which is no verdict.
+    """
     kept = read_kept(tracking, candidate)
     rival: Rival | None = None
     if champion is not None and champion != candidate.version:
@@ -169,8 +176,11 @@ def assess(
         else:
             other = read_kept(tracking, present)
             rival = find_rival(tracking, candidate, kept, present, other, settings=settings, data=data)
-    root = settings.root if settings else None
-    return judge(gather_evidence(tracking, candidate, kept, rival, root), rules, waivers)
+    evidence = gather_evidence(tracking, candidate, kept, rival, settings.root if settings else None)
+    verdict = judge(evidence, rules, waivers)
+    if evidence.changes and verdict.verdict == "PROMOTE":  # files_intact is not in params.yaml, or was waived
+        raise StaleDataError(", ".join(evidence.changes), where=candidate.uri, remedy=REMEDY)
+    return verdict
 
 
 def rollback(tracking: Tracking, name: str, *, journal: Journal, author: Author, reason: str = "") -> Rollback:

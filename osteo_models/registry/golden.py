@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from osteo_models.errors import InputError, WeightsError
-from osteo_models.registry.network import LoadedNetwork
+from osteo_models.registry.network import LoadedNetwork, parse_json
 from osteo_models.registry.scoring import encode_picture, score_table
 from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality, modalities_of
 
@@ -45,7 +44,7 @@ def check_golden(loaded: LoadedNetwork, path: Path) -> None:
         WeightsError: The file is damaged, or a score differs by more than its tolerance.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         table, tolerance = pd.DataFrame(content["cases"]), float(content["tolerance"])
         wanted = table.pop("score").to_numpy(np.float64)
         found = score_table(loaded, table, accept_unlike=True)["score"].to_numpy()

@@ -16,7 +16,7 @@ from typing import Any, Final
 from osteo_models.data.cache import FOLDER
 from osteo_models.data.code_tree import COMMIT, TREE, find_code
 from osteo_models.data.revisions import find_data_commit, is_recorded, read_digest_at
-from osteo_models.errors import InputError, OsteoError
+from osteo_models.errors import InputError, StaleDataError, WeightsError
 from osteo_models.registry.exposure import read_exposure
 from osteo_models.registry.lookup import VersionInfo, list_versions
 from osteo_models.registry.manifest import read_kept
@@ -112,7 +112,7 @@ def find_patient(tracking: Tracking, patient: str) -> list[Sighting]:
         place = (version.name, version.version, version.aliases)
         try:
             exposure = read_exposure(tracking, version)
-        except OsteoError as error:
+        except (StaleDataError, WeightsError) as error:
             found.append(Sighting(*place, unknown=error.found))
         else:
             tested = {stage: seen.get(patient, 0) for stage, seen in exposure.tested.items()}
@@ -146,7 +146,7 @@ def find_data(tracking: Tracking, root: Path, revision: str, data: str) -> tuple
             continue
         try:
             exposure = read_exposure(tracking, version)
-        except OsteoError as error:
+        except (StaleDataError, WeightsError) as error:
             found.append(Sighting(*place, unknown=f"it was made from this revision, and {error.found}"))
         else:
             tested = {stage: sum(seen.values()) for stage, seen in exposure.tested.items()}

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from mlflow import artifacts as mlflow_artifacts
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 
-from osteo_models.errors import InputError, WeightsError
-from osteo_models.registry.inspection import check_package
-from osteo_models.registry.network import FEATURES, LIKENESS, RECORD, WEIGHTS, LoadedNetwork, hash_file, read_network
+from osteo_models.errors import InputError
+from osteo_models.registry.listing import list_all
 from osteo_models.registry.runs import JOB_TAG
+from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
 
 CHALLENGER: Final = "challenger"
@@ -27,8 +22,6 @@ WEIGHTS_TAG: Final = "osteo.weights"
 RECORD_TAG: Final = "osteo.record"
 MODEL_TAG: Final = "osteo.model_id"
 IDENTITY_TAG: Final = "osteo.identity"  # SHA-256 over weights, evidence, metrics, parameters and code
-PAGE: Final = 1000  # models or versions in one answer of the store
-CODE_TAG: Final = "osteo.code"  # of the logged model: the hash of the code in its folder
 
 
 @dataclass(frozen=True)
@@ -67,14 +60,15 @@ def list_versions(tracking: Tracking, name: str | None = None) -> list[VersionIn
         InputError: There is no model of this name.
     """
     with tracking.reading():
-        models = {model.name: model for model in _list_models(tracking)}
+        models = {model.name: model for model in list_all(tracking.client.search_registered_models)}
         if name is not None and name not in models:
             raise _unknown(f"no registered model {name!r}", models)
         found: list[VersionInfo] = []
         for model in [models[name]] if name else [models[key] for key in sorted(models)]:
             clause = f"name='{model.name}'"
-            versions = _turn_pages(partial(tracking.client.search_model_versions, clause, PAGE, None))
-            for version in sorted(versions, key=lambda each: -int(each.version)):
+            for version in sorted(
+                list_all(tracking.client.search_model_versions, clause), key=lambda each: -int(each.version)
+            ):
                 aliases = [alias for alias, number in model.aliases.items() if int(number) == int(version.version)]
                 found.append(_describe(tracking.client, version, aliases))
         return found
@@ -92,8 +86,9 @@ def get_version(tracking: Tracking, reference: str) -> VersionInfo:
     """
     name, _, alias = reference.partition("@")
     name, _, number = name.partition("/")
-    if found := _fetch(tracking, name, alias, number):
-        return found
+    with tracking.reading():
+        if found := _fetch(tracking, name, alias, number):
+            return found
     versions = list_versions(tracking, name)
     for version in versions:
         if alias in version.aliases if alias else number in ("", str(version.version)):
@@ -111,7 +106,9 @@ def _fetch(tracking: Tracking, name: str, alias: str, number: str) -> VersionInf
         if not asked:
             return None
         version = tracking.client.get_model_version(name, str(asked))
-    except MlflowException:
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
         return None
     aliases = [found for found, of in model.aliases.items() if int(of) == int(version.version)]
     return _describe(tracking.client, version, aliases)
@@ -120,7 +117,8 @@ def _fetch(tracking: Tracking, name: str, alias: str, number: str) -> VersionInf
 def list_aliases(tracking: Tracking, alias: str) -> dict[str, int]:
     """The version that carries an alias, for each registered model where one does."""
     with tracking.reading():
-        return {model.name: int(model.aliases[alias]) for model in _list_models(tracking) if alias in model.aliases}
+        models = list_all(tracking.client.search_registered_models)
+        return {model.name: int(model.aliases[alias]) for model in models if alias in model.aliases}
 
 
 def find_alias(tracking: Tracking, name: str, alias: str) -> int | None:
@@ -134,65 +132,6 @@ def set_alias(tracking: Tracking, name: str, alias: str, version: int) -> None:
     """Point an alias at a version; it leaves the version that it pointed at."""
     with tracking.writing():
         tracking.client.set_registered_model_alias(name, alias, str(version))
-
-
-def load_network(tracking: Tracking, version: VersionInfo | str, *, device: str = "cpu") -> LoadedNetwork:
-    """The network of a version, from its weights and record alone: no code of the version is run.
-
-    Args:
-        tracking: The store.
-        version: A version, or a reference as in `get_version`.
-        device: Where to compute.
-
-    Raises:
-        InputError: There is no such version.
-        WeightsError: It is no model of ours, or holds what could run code, or is not what was registered.
-    """
-    info = get_version(tracking, version) if isinstance(version, str) else version
-    if not (info.model_id and info.sha256):
-        remedy = "use a version that `dvc repro register` made"
-        raise WeightsError("not registered by this project, so nothing of it is loaded", where=info.uri, remedy=remedy)
-    with tracking.reading(), tempfile.TemporaryDirectory() as place:
-        model = tracking.client.get_logged_model(info.model_id)
-        folder = Path(
-            mlflow_artifacts.download_artifacts(
-                artifact_uri=model.artifact_location, dst_path=place, tracking_uri=tracking.uri
-            )
-        )
-        try:
-            check_package(folder, str(model.tags.get(CODE_TAG, "")))
-        except WeightsError as error:
-            raise WeightsError(error.found, where=info.uri, allowed=error.allowed, remedy=error.remedy) from None
-        return _read_files(info, folder / "artifacts", device)
-
-
-def _read_files(info: VersionInfo, folder: Path, device: str) -> LoadedNetwork:
-    known = {WEIGHTS: info.sha256, RECORD: info.tags.get(RECORD_TAG, "")}
-    faults = {WEIGHTS: "the weights are not those that were registered", RECORD: "the record is not the registered one"}
-    for name, fault in faults.items():
-        if hash_file(folder / name) != known[name]:
-            remedy = "the file was changed after it was registered: restore it from a backup, or register it anew"
-            raise WeightsError(fault, where=info.uri, remedy=remedy)
-    likeness, features = (path if path.is_file() else None for path in (folder / LIKENESS, folder / FEATURES))
-    return read_network(folder / WEIGHTS, folder / RECORD, likeness=likeness, features=features, device=device)
-
-
-Found = TypeVar("Found")
-
-
-def _turn_pages(search: Callable[[str | None], PagedList[Found]]) -> Iterator[Found]:
-    """All that a search finds: MLflow hands it out in pages."""
-    token: str | None = None
-    while True:
-        page = search(token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _list_models(tracking: Tracking) -> Iterator[RegisteredModel]:
-    return _turn_pages(partial(tracking.client.search_registered_models, None, PAGE, None))
 
 
 def _describe(client: MlflowClient, version: ModelVersion, aliases: Iterable[str]) -> VersionInfo:
@@ -218,8 +157,10 @@ def _read_metrics(client: MlflowClient, model_id: str) -> dict[str, float]:
         return {}
     try:
         points = client.get_logged_model(model_id).metrics or []
-    except MlflowException:  # deleted by hand: the version lost its evidence, and the gate will say so
-        return {}
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        return {}  # the model was deleted by hand: the gate reports that the version lost its evidence
     ordered = sorted(points, key=lambda point: (point.step, point.timestamp))
     return {point.key: float(point.value) for point in ordered}
 

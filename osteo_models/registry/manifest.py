@@ -1,138 +1,185 @@
-"""A version's manifest: the SHA-256 of every file that is kept with it. The manifest's own is a tag of the version."""
+"""The files of a version: fetched from the store, and checked against the manifest that its tag names."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from mlflow import artifacts as mlflow_artifacts
+from mlflow.entities import FileInfo
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from osteo_models.errors import StaleDataError, WeightsError
-from osteo_models.registry.lookup import VersionInfo
+from osteo_models.errors import OsteoError, StaleDataError, StoreError, WeightsError
+from osteo_models.registry.checksums import MANIFEST, Damage, find_damage, is_part
+from osteo_models.registry.lookup import VersionInfo, get_version
+from osteo_models.registry.network import LoadedNetwork, read_package
+from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
 
-MANIFEST: Final = "manifest.json"
 MANIFEST_TAG: Final = "osteo.manifest"
 REMEDY: Final = "restore the file from a backup, or register a new version with `dvc repro -f register`"
-
-
-def hash_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder, by its path there; the manifest is left out."""
-    found: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != MANIFEST:
-            with path.open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
-def write_manifest(folder: Path, files: Mapping[str, str]) -> str:
-    """Write the manifest into a folder and give its SHA-256."""
-    content = (json.dumps({"sha256": dict(files)}, indent=1, sort_keys=True) + "\n").encode()
-    (folder / MANIFEST).write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
-
-
-def read_manifest(path: Path, digest: str, where: str) -> dict[str, str]:
-    """Read a manifest that must have this SHA-256.
-
-    Args:
-        path: The file.
-        digest: From the version's tag; empty where it has none.
-        where: What to call the version in errors.
-
-    Raises:
-        StaleDataError: There is none, or it is another one.
-    """
-    if not digest:
-        found, remedy = "keeps no manifest", "register it again with `dvc repro -f register`"
-        raise StaleDataError(found, where=where, remedy=remedy)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StaleDataError(f"{MANIFEST} cannot be read ({error.strerror})", where=where, remedy=REMEDY) from None
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise StaleDataError(f"{MANIFEST} was changed after it was registered", where=where, remedy=REMEDY)
-    return json.loads(content)["sha256"]
+MOVED: Final = "if the project was moved, move its state folder with it; else restore the folder from a backup"
+LOST: Final = "restore the database, or register a new version with `dvc repro -f register`"
+FAULTS_SHOWN: Final = 5
 
 
 @contextmanager
-def open_files(tracking: Tracking, version: VersionInfo, name: str = "") -> Iterator[Path]:
-    """A version's files on this machine: where they lie, or a copy from a remote store for as long as it is wanted.
+def open_files(tracking: Tracking, version: VersionInfo, *parts: str) -> Iterator[Path]:
+    """The files of a version, unchecked: in place, or as a copy from a remote store while the context lasts.
+
+    A file that is not in the folder is one that the store does not list.
 
     Args:
         tracking: The store.
         version: The version.
-        name: One file or folder of it; all by default.
+        parts: Files and folders to fetch; all by default. The manifest always comes with them.
 
     Raises:
         WeightsError: Something else registered the version.
-        StoreError: The store cannot be used.
+        StaleDataError: MLflow has no model for it any more.
+        StoreError: The store cannot be used, lists no file, or sent less than it lists.
     """
     if not version.model_id:
-        remedy = "register models with `dvc repro register`"
-        raise WeightsError("something else registered this version", where=version.uri, remedy=remedy)
-    with tempfile.TemporaryDirectory() as folder:
+        remedy = "use a version that `dvc repro register` made"
+        raise WeightsError(
+            "not registered by this project, so nothing of it is loaded", where=version.uri, remedy=remedy
+        )
+    with tempfile.TemporaryDirectory() as place:
         with tracking.reading():
-            place = tracking.client.get_logged_model(version.model_id).artifact_location
-            here = local_path(place)
-            found = (
-                here / name
-                if here
-                else Path(
-                    mlflow_artifacts.download_artifacts(
-                        artifact_uri=f"{place}/{name}".rstrip("/"), dst_path=folder, tracking_uri=tracking.uri
-                    )
-                )
-            )
-        yield found
+            location = _find_location(tracking, version)
+            folder = local_path(location)
+            if folder is None:
+                folder = Path(place)
+                _download(tracking, location, folder, version.uri, [*parts, MANIFEST] if parts else [])
+            elif not folder.is_dir():
+                raise StoreError(f"its files are not at {folder}", where=version.uri, remedy=MOVED)
+        yield folder
+
+
+@contextmanager
+def open_package(tracking: Tracking, version: VersionInfo, *parts: str) -> Iterator[Path]:
+    """The files of a version, each as it was registered.
+
+    Args:
+        tracking: The store.
+        version: The version.
+        parts: Files and folders that are wanted; all by default. Others are not checked.
+
+    Raises:
+        StaleDataError: Files are missing, changed or were added; the message names them.
+        WeightsError: Something else registered the version.
+        StoreError: The store cannot be used.
+    """
+    with open_files(tracking, version, *parts) as folder:
+        if damage := read_damage(tracking, version, folder, *parts):
+            more = f", and {len(damage) - FAULTS_SHOWN} more" if len(damage) > FAULTS_SHOWN else ""
+            found = ", ".join(map(str, damage[:FAULTS_SHOWN])) + more
+            raise StaleDataError(found, where=version.uri, remedy=REMEDY)
+        yield folder
+
+
+def read_damage(tracking: Tracking, version: VersionInfo, folder: Path, *parts: str) -> list[Damage]:
+    """What differs in an open version from what was registered; the tag of the version proves the manifest.
+
+    Raises:
+        StoreError: A file cannot be read.
+    """
+    with tracking.reading():
+        return find_damage(folder, version.tags.get(MANIFEST_TAG, ""), parts)
 
 
 def read_kept(tracking: Tracking, version: VersionInfo, name: str) -> bytes:
-    """A file of a version, proven to be the one that was registered.
+    """One file of a version, as it was registered.
 
     Raises:
         StaleDataError: The version keeps no such file, or it was changed.
-        StoreError: The store cannot be used.
         WeightsError: Something else registered the version.
+        StoreError: The store cannot be used.
     """
-    listed = read_listing(tracking, version)
-    if name not in listed:
-        remedy = "register it again with `dvc repro -f register`"
-        raise StaleDataError(f"keeps no {name}", where=version.uri, remedy=remedy)
-    with open_files(tracking, version, name) as path:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise StaleDataError(
-                f"{name} cannot be read ({error.strerror})", where=version.uri, remedy=REMEDY
-            ) from None
-    if hashlib.sha256(content).hexdigest() != listed[name]:
-        raise StaleDataError(f"{name} was changed after it was registered", where=version.uri, remedy=REMEDY)
-    return content
+    with open_package(tracking, version, name) as folder:
+        return read_part(folder, name, version.uri)
 
 
-def read_listing(tracking: Tracking, version: VersionInfo) -> dict[str, str]:
-    """What the version keeps: SHA-256 by name.
+def read_part(folder: Path, name: str, where: str) -> bytes:
+    """One file of an open package.
 
     Raises:
-        StaleDataError: It keeps no manifest, or it was changed.
-        StoreError: The store cannot be used.
-        WeightsError: Something else registered the version.
+        StaleDataError: It has no such file.
     """
-    with open_files(tracking, version, MANIFEST) as path:
-        return read_manifest(path, version.tags.get(MANIFEST_TAG, ""), version.uri)
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError:
+        remedy = "register it again with `dvc repro -f register`"
+        raise StaleDataError(f"keeps no {name}", where=where, remedy=remedy) from None
+
+
+def load_network(tracking: Tracking, version: VersionInfo | str, *, device: str = "cpu") -> LoadedNetwork:
+    """The network of a version, after a check of all its files; no code of the version is run.
+
+    Args:
+        tracking: The store.
+        version: A version, or a reference as in `get_version`.
+        device: Where to compute.
+
+    Raises:
+        InputError: There is no such version.
+        StaleDataError: A file of the version is not as it was registered.
+        WeightsError: Something else registered the version, or it holds no network.
+        StoreError: The store cannot be used.
+    """
+    info = get_version(tracking, version) if isinstance(version, str) else version
+    with open_package(tracking, info) as folder:
+        return read_package(folder, device=device)
 
 
 def local_path(uri: str) -> Path | None:
     """The path of a `file:` address; None for any other."""
     parts = urlsplit(uri)
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+def _find_location(tracking: Tracking, version: VersionInfo) -> str:
+    try:
+        return tracking.client.get_logged_model(version.model_id).artifact_location
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        raise StaleDataError("MLflow has lost its model", where=version.uri, remedy=LOST) from None
+
+
+def _download(tracking: Tracking, location: str, folder: Path, where: str, parts: Sequence[str]) -> None:
+    """Fetch what a remote store lists, and check that all of it came."""
+    try:
+        repository = get_artifact_repository(location, tracking_uri=tracking.uri)
+        listed = list(_list_files(repository, parts))
+        for part in parts or [""]:
+            if any(is_part(info.path, [part] if part else []) for info in listed):
+                repository.download_artifacts(part, str(folder))
+    except (OsteoError, MlflowException, OSError):
+        raise
+    except Exception as error:  # MLflow passes on what the client of the artifacts' store raises
+        remedy = "check that the store of artifacts is up, and its credentials"
+        raise StoreError(f"its files cannot be fetched ({error})", where=where, remedy=remedy) from error
+    if not listed:
+        raise StoreError("the store lists none of its files", where=where, remedy=MOVED)
+    for info in listed:
+        size = (folder / info.path).stat().st_size
+        if info.file_size is not None and size != info.file_size:
+            found = f"the store sent {size:,} of {info.file_size:,} bytes of {info.path}"
+            raise StoreError(found, where=where, remedy="run the command again; if it stays, look at the server's log")
+
+
+def _list_files(repository: ArtifactRepository, parts: Sequence[str], path: str | None = None) -> Iterator[FileInfo]:
+    """Every file that a store lists of a package, or of some parts of it."""
+    for info in repository.list_artifacts(path):
+        inside = is_part(info.path, parts)
+        if info.is_dir and (inside or any(part.startswith(f"{info.path}/") for part in parts)):
+            yield from _list_files(repository, parts, info.path)
+        elif inside and not info.is_dir:
+            yield info

@@ -6,18 +6,15 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
 
-from osteo_models.errors import OsteoError
+from osteo_models.registry.listing import list_all
 from osteo_models.registry.lookup import VersionInfo
 from osteo_models.registry.manifest import read_kept
 from osteo_models.registry.origin import ORIGIN, RECORDS
 from osteo_models.registry.runs import FOLD_TAG, JOB_TAG, PARENT_TAG
 from osteo_models.registry.tracking import Tracking
-
-PAGE: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -57,17 +54,10 @@ def read_runs(tracking: Tracking) -> Runs:
     Raises:
         StoreError: The store cannot be used.
     """
-    by_id: dict[str, Run] = {}
     with tracking.reading():
         experiments = [found.experiment_id for found in all_experiments(tracking)]
-        token: str | None = None
-        while experiments:
-            page = tracking.client.search_runs(
-                experiments, run_view_type=ViewType.ALL, max_results=PAGE, page_token=token
-            )
-            by_id |= {run.info.run_id: run for run in page}
-            if not (token := page.token):
-                break
+        runs = list_all(tracking.client.search_runs, experiments, run_view_type=ViewType.ALL) if experiments else ()
+        by_id = {run.info.run_id: run for run in runs}
     of_job: dict[str, list[str]] = defaultdict(list)
     folds: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for run_id, run in by_id.items():
@@ -105,19 +95,18 @@ def find_needs(runs: Runs, version: VersionInfo, jobs: Iterable[str]) -> Iterato
 
 
 def list_jobs(tracking: Tracking, version: VersionInfo) -> list[str]:
-    """Keys of the jobs behind a version's metrics; its own alone where its record cannot be read."""
-    try:
-        origin = json.loads(read_kept(tracking, version, f"{RECORDS}/{ORIGIN}"))
-    except OsteoError:
-        return [version.job] if version.job else []
+    """Keys of the jobs behind a version's metrics; none of a version that something else registered.
+
+    Raises:
+        StaleDataError: The record of the version is missing or was changed, so its jobs are not known.
+        StoreError: The store cannot be used.
+    """
+    if not version.model_id:
+        return []
+    origin = json.loads(read_kept(tracking, version, f"{RECORDS}/{ORIGIN}"))
     return [entry["key"] for entry in origin["jobs"]]
 
 
 def all_experiments(tracking: Tracking) -> Iterator[Experiment]:
     """Every experiment, deleted ones included."""
-    token: str | None = None
-    while True:
-        page = tracking.client.search_experiments(ViewType.ALL, max_results=PAGE, page_token=token)
-        yield from page
-        if not (token := page.token):
-            return
+    return list_all(tracking.client.search_experiments, ViewType.ALL)

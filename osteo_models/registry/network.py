@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +66,11 @@ class ModelRecord:
     threshold: float
     precision: Arithmetic
     members: int = 1
+
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether an MRI and a CT image are scored together, and none by itself."""
+        return self.spec.get("fusion") == "feature"
 
     @property
     def name(self) -> str:
@@ -160,20 +166,22 @@ def read_record(path: Path) -> ModelRecord:
     """
     remedy = "make it again with `dvc repro experiments`"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         missing = [name for name in NEEDED if name not in content]
         if missing:
             raise WeightsError(f"without {', '.join(missing)}", where=str(path), remedy=remedy)
         if content["images"] not in IMAGE_SETS:
             raise WeightsError(f"images {content['images']!r}", where=str(path), allowed=", ".join(IMAGE_SETS))
-        precision = content["recipe"].get("precision", "float32")
+        threshold, precision = float(content["threshold"]), content["recipe"].get("precision", "float32")
+        if not 0 <= threshold <= 1:
+            raise WeightsError(f"threshold {threshold}", where=str(path), allowed="0 to 1", remedy=remedy)
         return ModelRecord(
             architecture=content["architecture"],
             spec=content["spec"],
             images=content["images"],
             key=content["key"],
             prepare=Prepare.model_validate(content["prepare"]),
-            threshold=float(content["threshold"]),
+            threshold=threshold,
             precision=precision if precision in get_args(Arithmetic) else "float32",
             members=_read_count(content.get("members", 1)),
         )
@@ -181,6 +189,21 @@ def read_record(path: Path) -> ModelRecord:
         raise WeightsError("file not found", where=str(path), remedy=remedy) from None
     except (OSError, ValueError, TypeError, AttributeError, ValidationError) as error:
         raise WeightsError(f"cannot be read ({error})", where=str(path), remedy=remedy) from None
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON in which every number must be finite.
+
+    Raises:
+        ValueError: It is no JSON, or holds NaN, an infinity, or a number that is too large for a float.
+    """
+    return json.loads(text, parse_float=_read_finite, parse_constant=_read_finite)
+
+
+def _read_finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"the number {text} is not finite")
+    return value
 
 
 def _read_count(value: object) -> int:
@@ -214,6 +237,17 @@ def read_network(
     reference = load_likeness(likeness) if likeness else None
     loaded = LoadedNetwork(network.to(device).eval(), known, device, reference)
     return replace(loaded, features=load_features(features, _count_features(loaded))) if features else loaded
+
+
+def read_package(folder: Path, *, device: str = "cpu") -> LoadedNetwork:
+    """The network of a package whose files were checked (`checksums.find_damage`): what it lacks it never had.
+
+    Raises:
+        WeightsError: It holds no network.
+    """
+    place = folder / "artifacts"
+    likeness, features = (path if path.is_file() else None for path in (place / LIKENESS, place / FEATURES))
+    return read_network(place / WEIGHTS, place / RECORD, likeness=likeness, features=features, device=device)
 
 
 def _count_features(loaded: LoadedNetwork) -> dict[Modality, list[int]]:

@@ -6,7 +6,8 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from osteo_models.processes import is_gone
-from osteo_models.registry.runs import EXPERIMENTS, PROCESS_TAG
+from osteo_models.registry.listing import list_all
+from osteo_models.registry.runs import PROCESS_TAG
 from osteo_models.registry.tracking import Tracking
 
 
@@ -22,9 +23,8 @@ class Orphan:
 def find_running(tracking: Tracking) -> list[Orphan]:
     """The unfinished runs of jobs, folds and searches, with the process that works on each."""
     with tracking.reading():
-        experiments = tracking.client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
-        places = [found.experiment_id for found in experiments]
-        runs = tracking.client.search_runs(places, "attributes.status = 'RUNNING'") if places else []
+        experiments, running = tracking.list_experiments(), "attributes.status = 'RUNNING'"
+        runs = list(list_all(tracking.client.search_runs, experiments, running)) if experiments else []
     return [Orphan(run.info.run_id, run.info.run_name or "", run.data.tags.get(PROCESS_TAG, "")) for run in runs]
 
 

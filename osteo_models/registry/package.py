@@ -12,9 +12,9 @@ from mlflow import pyfunc
 from mlflow.models import Model
 
 import osteo_models
-from osteo_models.errors import InputError
 from osteo_models.models import find_entry
 from osteo_models.registry import serving
+from osteo_models.registry.checksums import hash_files, write_manifest
 from osteo_models.registry.golden import GOLDEN, make_golden
 from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, read_network
 
@@ -38,7 +38,8 @@ MODEL_CODE: Final = Path(serving.__file__).with_name("model_code.py")
 def write_package(target: Path, model_folder: Path, record: ModelRecord, *, model_id: str, run_id: str) -> None:
     """Write the folder of a version.
 
-    The library travels with it, so that a served version is scored by the code that it was registered with.
+    The library travels with it, so that a served version is scored by the code that it was registered with; and a
+    manifest, so that MLflow loads it only as it was written.
 
     Args:
         target: Folder to make.
@@ -59,16 +60,15 @@ def write_package(target: Path, model_folder: Path, record: ModelRecord, *, mode
             signature=serving.make_signature(),
             input_example=serving.make_example(record),
         )
+    write_manifest(target, hash_files(target))
 
 
 def _write_golden(place: Path, model_folder: Path) -> dict[str, str]:
     loaded = read_network(model_folder / WEIGHTS, model_folder / RECORD)
-    try:
-        cases = make_golden(loaded)
-    except InputError:  # a network that scores an MRI and a CT image together has no case of one image
+    if loaded.record.takes_pairs:  # there is no case of one image
         return {}
     path = place / GOLDEN
-    path.write_text(json.dumps(cases, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(make_golden(loaded), indent=1) + "\n", encoding="utf-8")
     return {"golden": str(path)}
 
 

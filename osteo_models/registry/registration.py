@@ -5,7 +5,6 @@ A killed call leaves some of them: the next one finds them, and goes on. What is
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 import time
@@ -19,14 +18,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from osteo_models.registry.card import link_pages, write_card
-from osteo_models.registry.inspection import hash_code
-from osteo_models.registry.lookup import CODE_TAG, IDENTITY_TAG, MODEL_TAG, WEIGHTS_TAG
-from osteo_models.registry.manifest import MANIFEST_TAG, hash_files, write_manifest
+from osteo_models.registry.checksums import hash_files, write_manifest
+from osteo_models.registry.lookup import IDENTITY_TAG, MODEL_TAG, WEIGHTS_TAG
+from osteo_models.registry.manifest import MANIFEST_TAG
 from osteo_models.registry.network import ModelRecord
 from osteo_models.registry.origin import RECORDS
 from osteo_models.registry.package import write_package
 from osteo_models.registry.runs import JOB_TAG, NOTE_TAG, PARENT_TAG
 from osteo_models.registry.statement import CARD, STATEMENT, write_statement
+from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
 
 EVIDENCE: Final = "evidence"
@@ -103,8 +103,11 @@ def _find_model(client: MlflowClient, run: Run, draft: Draft) -> str:
     run_id, record = run.info.run_id, draft.record
     outputs = client.get_run(run_id).outputs
     for output in outputs.model_outputs if outputs else ():
-        with contextlib.suppress(MlflowException):  # one that `osteo gc` took
+        try:
             return client.get_logged_model(output.model_id).model_id
+        except MlflowException as error:
+            if not is_missing(error):  # one that `osteo gc` took is made again
+                raise
     tags = {JOB_TAG: record.key, IDENTITY_TAG: draft.tags[IDENTITY_TAG]}
     model = client.create_logged_model(run.info.experiment_id, record.name, run_id, tags, _list_params(record))
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
@@ -116,7 +119,6 @@ def _log_files(client: MlflowClient, draft: Draft, run_id: str, model_id: str, r
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "version"
         write_package(folder, draft.model_folder, draft.record, model_id=model_id, run_id=run_id)
-        client.set_logged_model_tags(model_id, {CODE_TAG: hash_code(folder)})
         for path in draft.evidence:  # under the name of its folder
             target = folder / EVIDENCE / path.parent.name / path.name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +24,9 @@ from osteo_models.evaluation import summarize
 from osteo_models.params import Prepare
 from osteo_models.registry.exposure import MODEL
 from osteo_models.registry.lookup import VersionInfo
-from osteo_models.registry.manifest import read_kept
+from osteo_models.registry.manifest import open_package, read_part
 from osteo_models.registry.network import WEIGHTS
+from osteo_models.registry.network import read_record as read_model
 from osteo_models.registry.origin import ORIGIN, RECORDS
 from osteo_models.registry.tracking import Tracking
 from osteo_models.settings import Settings
@@ -110,19 +112,19 @@ def read_record(tracking: Tracking, version: VersionInfo) -> Record:
     """What the version keeps of how it was made.
 
     Raises:
-        StaleDataError: It keeps no such record, or it was changed.
+        StaleDataError: It keeps no such record, or one of its files was changed.
     """
-    model = json.loads(read_kept(tracking, version, MODEL))
-    job = read_job(model)
-    predictions = read_kept(tracking, version, f"evidence/{job.stage}/{predictions_file(job).name}")
-    return Record(
-        job,
-        json.loads(read_kept(tracking, version, f"{RECORDS}/{ORIGIN}")),
-        read_kept(tracking, version, f"artifacts/{WEIGHTS}"),
-        pd.read_parquet(io.BytesIO(predictions)),
-        Prepare.model_validate(model["prepare"]),
-        float(model["threshold"]),
-    )
+    with open_package(tracking, version) as folder:
+        read = partial(read_part, folder, where=version.uri)
+        model, job = read_model(folder / MODEL), read_job(json.loads(read(MODEL)))
+        return Record(
+            job,
+            json.loads(read(f"{RECORDS}/{ORIGIN}")),
+            read(f"artifacts/{WEIGHTS}"),
+            pd.read_parquet(io.BytesIO(read(f"evidence/{job.stage}/{predictions_file(job).name}"))),
+            model.prepare,
+            model.threshold,
+        )
 
 
 def find_differences(record: Record, settings: Settings, tables: Tables) -> list[str]:

@@ -14,11 +14,12 @@ import numpy as np
 from osteo_models.data.frames import read_frame
 from osteo_models.data.prepare import prepare_bytes
 from osteo_models.data.revisions import read_data_digest
-from osteo_models.errors import OsteoError
+from osteo_models.errors import ImageError, StoreError, WeightsError
 from osteo_models.evaluation.contest import PairedScores
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.registry.evidence import Kept
-from osteo_models.registry.lookup import VersionInfo, load_network
+from osteo_models.registry.lookup import VersionInfo
+from osteo_models.registry.manifest import load_network
 from osteo_models.registry.rules.evidence import Rival
 from osteo_models.registry.tracking import Tracking
 from osteo_models.settings import Settings
@@ -48,7 +49,12 @@ def find_rival(
         champion_kept: Its files.
         settings: Where the images are, should the champion have to score them.
         data: The data set's path, as in params.yaml.
+
+    Raises:
+        StoreError: The store does not answer, or an image that is here cannot be read.
     """
+    if champion_kept.changes:
+        return Rival(champion.version, lacking=f"it is not as it was registered: {champion_kept.changes[0]}")
     if version.tags.get(DATA) and version.tags.get(DATA) == champion.tags.get(DATA):
         return _match(kept, champion_kept, champion.version)
     tested = kept.predictions.get((HOLDOUT, "patient"))
@@ -62,7 +68,7 @@ def find_rival(
         return Rival(champion.version, lacking=why)
     try:
         return _score_again(tracking, tested, champion, champion_kept, settings, data)
-    except (OsteoError, OSError, KeyError) as error:
+    except (ImageError, WeightsError) as error:
         return Rival(champion.version, lacking=f"it could not be scored again ({error})")
 
 
@@ -96,13 +102,31 @@ def _score_again(
         why = "its predictions are of other data, and it was trained on every patient of this hold-out"
         return Rival(champion.version, rescored=True, lacking=why)
     loaded = load_network(tracking, champion)
-    table = read_frame(settings.artifacts / "cohort" / "images.csv").set_index("image_id")["path"]
+    paths = _find_images(settings, data)
+    if any(not paths.get(name, Path()).is_file() for name in mine.image_id.tolist()):
+        return Rival(champion.version, lacking="it could not be scored again (images of the hold-out are not here)")
     pixels = np.zeros((mine.image_id.size, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8)
     modalities: list[Modality | None] = []
     for position, (name, modality) in enumerate(zip(mine.image_id.tolist(), mine.modality.tolist(), strict=True)):
-        path = settings.root / data / "dicom" / str(table[name])
-        image = prepare_bytes(Path(path).read_bytes(), prepare=loaded.record.prepare, modality=modality, where=name)
+        image = prepare_bytes(_read(paths[name]), prepare=loaded.record.prepare, modality=modality, where=name)
         pixels[position] = image.pixels
         modalities.append(image.modality)
     scores = PairedScores(mine.target, mine.patient_id, mine.score, loaded.score(pixels, modalities))
     return Rival(champion.version, {HOLDOUT: scores}, rival.images, rescored=True)
+
+
+def _find_images(settings: Settings, data: str) -> dict[str, Path]:
+    """Where the image files of the cohort are, by their ids; none where the table of the cohort is not here."""
+    listed = settings.artifacts / "cohort" / "images.csv"
+    if not listed.is_file():
+        return {}
+    table = read_frame(listed).set_index("image_id")["path"]
+    return {str(name): settings.root / data / "dicom" / str(path) for name, path in table.items()}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:  # its text names the file, and so a patient's pseudonym
+        remedy = "check the permissions and the disk of the data set"
+        raise StoreError(f"an image cannot be read ({error.strerror})", where="data set", remedy=remedy) from None

@@ -12,9 +12,9 @@ from mlflow.models import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from osteo_models.errors import OsteoError
-from osteo_models.registry.golden import check_golden
-from osteo_models.registry.network import FEATURES, LIKENESS, RECORD, WEIGHTS, ModelRecord, read_network
+from osteo_models.errors import InputError
+from osteo_models.registry.golden import GOLDEN, check_golden
+from osteo_models.registry.network import FEATURES, LIKENESS, RECORD, WEIGHTS, ModelRecord, read_package
 from osteo_models.registry.scoring import ACCEPT, check_table, encode_picture, score_table
 from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, modalities_of
 
@@ -24,16 +24,17 @@ OPTIONAL: Final = {"likeness": LIKENESS, "features": FEATURES}  # references of 
 
 
 class NetworkModel(PythonModel):
-    """The pyfunc around a saved network; its artifacts are `weights`, `record`, perhaps `golden` and `OPTIONAL`."""
+    """The pyfunc around a package, whose files `model_code` has checked before it imports this."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Read the weights, and see that golden cases come out as where it was registered; no pickle is involved."""
-        paths = {name: Path(path) for name, path in context.artifacts.items()}
-        self._loaded = read_network(
-            paths["weights"], paths["record"], likeness=paths.get("likeness"), features=paths.get("features")
-        )
-        if "golden" in paths:
-            check_golden(self._loaded, paths["golden"])
+        """Read the network, and see that golden cases come out as where it was registered; no pickle is involved."""
+        self._loaded = read_package(self._folder)
+        golden = self._folder / "artifacts" / GOLDEN
+        if golden.is_file():
+            check_golden(self._loaded, golden)
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  # MLflow types its own as returning None
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -43,7 +44,7 @@ class NetworkModel(PythonModel):
             table = check_table(model_input)
             scored = score_table(self._loaded, table, accept_unlike=bool((params or {}).get(ACCEPT)))
             return scored.drop(columns="members")
-        except OsteoError as error:
+        except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
 
 
@@ -84,7 +85,7 @@ def make_example(record: ModelRecord) -> pd.DataFrame:
 
 
 def artifact_paths(folder: Path) -> dict[str, str]:
-    """The files of a model folder under the names that `NetworkModel` looks for."""
+    """The files of a model folder that belong into a package."""
     paths = {"weights": folder / WEIGHTS, "record": folder / RECORD}
     paths |= {name: folder / file for name, file in OPTIONAL.items() if (folder / file).is_file()}
     return {name: str(path) for name, path in paths.items()}

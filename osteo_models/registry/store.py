@@ -16,6 +16,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.telemetry import set_telemetry_client
 from mlflow.tracking import MlflowClient
@@ -34,6 +35,8 @@ SERVERS: Final = ("http", "https")
 ALLOWED: Final = "sqlite:///FILE, postgresql://..., http://... or https://..."
 SERVER_TIMEOUT_SECONDS: Final = 10.0
 REFUSED: Final = (401, 403)
+RESOURCE_MISSING: Final = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+VALUE_REFUSED: Final = ErrorCode.Name(INVALID_PARAMETER_VALUE)
 SIGN_IN: Final = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account that may do this"
 STORE_LOCK: Final = 0x057E0DB5  # PostgreSQL's advisory locks are numbers; any will do that nobody else has
 COLLIDED: Final = ("UniqueViolation", "UNIQUE constraint failed")  # as PostgreSQL and SQLite say it
@@ -117,6 +120,12 @@ def explain_mlflow(where: str) -> Iterator[None]:
         if isinstance(error, MlflowException) and error.get_http_status_code() in REFUSED:
             found, remedy = "the server refuses these credentials", SIGN_IN
         raise StoreError(found, where=where, remedy=remedy) from error
+
+
+def is_missing(error: MlflowException) -> bool:
+    """Whether a store answered that it has no such thing; any other error says nothing about what is in the store."""
+    # An id or name that cannot be one is refused as a value before the store looks for it.
+    return error.error_code in (RESOURCE_MISSING, VALUE_REFUSED)
 
 
 def hide_password(uri: str) -> str:

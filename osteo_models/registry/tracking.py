@@ -20,6 +20,7 @@ from mlflow.tracking import MlflowClient
 
 from osteo_models.errors import InputError, StoreError
 from osteo_models.processes import name_process
+from osteo_models.registry.listing import list_all
 from osteo_models.registry.runs import (
     EXPERIMENTS,
     FAILURE_TAG,
@@ -171,6 +172,11 @@ class Tracking:
             raise StoreError(f"experiment {name} was deleted", where=SETTING, remedy=remedy)
         return found.experiment_id
 
+    def list_experiments(self) -> list[str]:
+        """Ids of our experiments, deleted ones left out."""
+        found = list_all(self.client.search_experiments, filter_string=f"name LIKE '{EXPERIMENTS}%'")
+        return [each.experiment_id for each in found]
+
     def log_texts(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
         """Log parameters and tags in one request."""
         self.client.log_batch(
@@ -198,7 +204,7 @@ class Tracking:
     def find_runs(self, experiments: Sequence[str], tags: Mapping[str, str]) -> list[Run]:
         """Runs that carry these tags, the oldest first."""
         clauses = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-        runs = self.client.search_runs(list(experiments), clauses) if experiments else []
+        runs = list_all(self.client.search_runs, list(experiments), clauses) if experiments else []
         return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
     def create_once(self, experiment: str, tags: Mapping[str, str], name: str, start: int | None = None) -> Run:
@@ -232,8 +238,7 @@ class Tracking:
         return run_id
 
     def _job_run(self, key: str) -> Run | None:
-        experiments = self.client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
-        runs = self.find_runs([found.experiment_id for found in experiments], {JOB_TAG: key})
+        runs = self.find_runs(self.list_experiments(), {JOB_TAG: key})
         return runs[0] if runs else None
 
     def _child(self, parent: Run, fold: int) -> Run | None:

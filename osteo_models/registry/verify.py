@@ -11,23 +11,15 @@ from osteo_models.data.cache import FOLDER, compare_folder, find_damage
 from osteo_models.data.cache import read_listing as read_folder
 from osteo_models.data.revisions import hash_data, read_data_digest
 from osteo_models.errors import StaleDataError, StoreError, WeightsError
-from osteo_models.registry.inspection import BYTECODE, BYTECODE_NOTE
 from osteo_models.registry.journal import Journal
 from osteo_models.registry.judged import find_unjudged, judge_again
 from osteo_models.registry.lookup import VersionInfo, get_version, list_versions
-from osteo_models.registry.manifest import (
-    MANIFEST,
-    MANIFEST_TAG,
-    REMEDY,
-    hash_files,
-    open_files,
-    read_listing,
-    read_manifest,
-)
+from osteo_models.registry.manifest import REMEDY, open_files, read_damage
 from osteo_models.registry.needs import Runs, find_needs, list_jobs
 from osteo_models.registry.statement import find_changes
 from osteo_models.registry.tracking import Tracking
 
+ADDED: Final = "delete it: it was put there after the version was registered"
 EVIDENCE: Final = "evidence"
 REMEDY_OF_TAGS: Final = "set it back in MLflow, or register a new version with `dvc repro -f register`"
 
@@ -62,27 +54,26 @@ def choose_versions(tracking: Tracking, reference: str | None) -> list[VersionIn
 def check_version(
     tracking: Tracking, version: VersionInfo, runs: Runs, *, every_byte: bool = True
 ) -> Iterator[Finding]:
-    """Every file of a version against its manifest, its tags and metrics, and the runs that it needs.
+    """Compare every file, tag and metric of a version with what was registered, and look for the runs that it needs.
 
     Args:
         tracking: The store.
         version: The version.
         runs: From `read_runs`.
-        every_byte: Whether to read all files; else those alone that state tags and metrics, which takes no time.
+        every_byte: Whether to read all files; else those alone that record tags, metrics and jobs.
     """
     where = f"{version.name} version {version.version}"
+    files, jobs = list[Finding](), list[str]()
     try:
-        damaged = list(_check_files(tracking, version, where)) if every_byte else []
-        yield from damaged
-        if not damaged:
-            for change in find_changes(tracking, version):
-                yield Finding(where, change, REMEDY_OF_TAGS)
-    except (StaleDataError, WeightsError) as error:
-        yield Finding(where, error.found, error.remedy)
-    except StoreError as error:
-        remedy = "restore the database, or delete the version and register it anew with `dvc repro -f register`"
-        yield Finding(where, f"MLflow has lost its model ({error.found})", remedy)
-    for need in find_needs(runs, version, list_jobs(tracking, version)):
+        files += _check_files(tracking, version, where) if every_byte else []
+        if not files:
+            files += [Finding(where, change, REMEDY_OF_TAGS) for change in find_changes(tracking, version)]
+        jobs = list_jobs(tracking, version)
+    except (StaleDataError, StoreError, WeightsError) as error:
+        if not files or isinstance(error, StoreError):  # else a finding names the file already
+            files.append(Finding(where, error.found, error.remedy))
+    yield from files
+    for need in find_needs(runs, version, jobs):
         if need.run_id not in runs.by_id:
             remedy = "restore the database from a backup, or make it again with `dvc repro -f experiments`"
             yield Finding(where, f"{need.role} is gone from MLflow", remedy)
@@ -98,20 +89,10 @@ def check_judged(journal: Journal, version: VersionInfo) -> Iterator[Finding]:
 
 
 def check_evidence(tracking: Tracking, version: VersionInfo) -> Iterator[Finding]:
-    """The files of evidence against the manifest, and no others, which may be large.
-
-    Raises:
-        OsteoError: The manifest was changed, or the store cannot be used.
-    """
-    head = f"{EVIDENCE}/"
-    listed = {name: digest for name, digest in read_listing(tracking, version).items() if name.startswith(head)}
-    if not listed:
-        return
+    """The files of evidence against the manifest, and no others, which may be large."""
     with open_files(tracking, version, EVIDENCE) as folder:
-        stored = {f"{head}{name}": digest for name, digest in hash_files(folder).items()}
-    for name in sorted({*listed, *stored}):
-        if listed.get(name) != stored.get(name):
-            yield Finding(f"{version.name} version {version.version}", f"{name} is not as it was judged", REMEDY)
+        for damage in read_damage(tracking, version, folder, EVIDENCE):
+            yield Finding(f"{version.name} version {version.version}", str(damage), REMEDY)
 
 
 def check_data(root: Path, data: str, cache: Path | None, *, paths: bool = False) -> Iterator[Finding]:
@@ -154,19 +135,5 @@ def _compare_data(folder: Path, data: str, listing: dict[str, str], *, paths: bo
 
 def _check_files(tracking: Tracking, version: VersionInfo, where: str) -> Iterator[Finding]:
     with open_files(tracking, version) as folder:
-        if not folder.is_dir():
-            remedy = "if the project was moved, move its state folder with it; else restore the folder from a backup"
-            yield Finding(where, f"its files are not at {folder}", remedy)
-            return
-        listed = read_manifest(folder / MANIFEST, version.tags.get(MANIFEST_TAG, ""), where)
-        stored = hash_files(folder)
-    for name in sorted(listed.keys() | stored.keys()):
-        if name not in stored:
-            yield Finding(where, f"{name} is missing", REMEDY)
-        elif name not in listed:
-            compiled = f": {BYTECODE_NOTE}" if name.endswith(BYTECODE) else ""
-            yield Finding(
-                where, f"{name} is not in the manifest", f"delete it{compiled or ': it was put there afterwards'}"
-            )
-        elif stored[name] != listed[name]:
-            yield Finding(where, f"{name} is changed", REMEDY)
+        for damage in read_damage(tracking, version, folder):
+            yield Finding(where, str(damage), ADDED if damage.added else REMEDY)

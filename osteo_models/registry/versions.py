@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from osteo_models.data.code_tree import COMMIT
 from osteo_models.errors import StaleDataError
 from osteo_models.registry.card import format_metric
+from osteo_models.registry.listing import list_all
 from osteo_models.registry.lookup import (
     CHALLENGER,
     CHAMPION,
@@ -27,10 +28,9 @@ from osteo_models.registry.lookup import (
     find_alias,
     get_version,
     list_versions,
-    load_network,
     set_alias,
 )
-from osteo_models.registry.manifest import hash_files, open_files, read_listing
+from osteo_models.registry.manifest import load_network, open_package
 from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, hash_file, read_network
 from osteo_models.registry.registration import Draft, make_version
 from osteo_models.registry.runs import JOB_TAG
@@ -125,19 +125,16 @@ def _ensure_model(client: MlflowClient, record: ModelRecord) -> None:
 
 def _find_identical(tracking: Tracking, name: str, identity: str) -> list[VersionInfo]:
     """The versions of an identity, the oldest first: more than one where the first was damaged."""
-    found = tracking.client.search_model_versions(f"name='{name}' and tags.`{IDENTITY_TAG}`='{identity}'")
+    clause = f"name='{name}' and tags.`{IDENTITY_TAG}`='{identity}'"
+    found = list_all(tracking.client.search_model_versions, clause)
     return [get_version(tracking, f"{name}/{number}") for number in sorted(int(each.version) for each in found)]
 
 
 def _is_whole(tracking: Tracking, version: VersionInfo) -> bool:
     """Whether every file, tag and metric of a version is as it was registered."""
     try:
-        listed = read_listing(tracking, version)
-        with open_files(tracking, version) as folder:
-            stored = hash_files(folder)
-        return all(stored.get(name) == digest for name, digest in listed.items()) and not any(
-            find_changes(tracking, version)
-        )
+        with open_package(tracking, version):
+            return not any(find_changes(tracking, version))
     except StaleDataError:
         return False
 

@@ -14,19 +14,19 @@ from osteo_models.processes import HOST
 from osteo_models.settings import silence_telemetry
 
 
-def serve_model(model_uri: str, tracking_uri: str, port: int) -> int:
-    """Serve a registered version by MLflow's scoring server on loopback, in the foreground, with pickles switched off.
+def serve_model(package: Path, port: int) -> int:
+    """Serve the package of a version by MLflow's scoring server on loopback, in the foreground, without pickles.
 
     Returns:
         The server's exit code.
     """
     environment = dict(os.environ)
     silence_telemetry(environment)
-    environment |= {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # versions of earlier releases left it beside their code
+    environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # bytecode beside the code would be no file of the package
     # MLflow starts `uvicorn` by its name, which only an activated environment has on its path.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
-    command = ["mlflow", "models", "serve", "--model-uri", model_uri, "--env-manager", "local"]
+    command = ["mlflow", "models", "serve", "--model-uri", str(package), "--env-manager", "local"]
     command += ["--host", HOST, "--port", str(port)]
     with subprocess.Popen([sys.executable, "-m", *command], env=environment, start_new_session=True) as server:
         before = signal.signal(signal.SIGTERM, _leave)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from osteo_models.errors import StaleDataError
+from osteo_models.errors import OsteoError, StaleDataError
 from osteo_models.models.pretrained import PretrainedNetwork
 from osteo_models.training.recipe import Arithmetic
 from osteo_models.training.results import write_atomically
@@ -69,7 +69,11 @@ def feature_files(name: str) -> tuple[str, str]:
 
 
 def read_features(folder: Path, name: str) -> Features | None:
-    """Stored features; None where they are not finished, or damaged."""
+    """Stored features; None where they are not finished, or damaged.
+
+    Raises:
+        OsteoError: A file is there and cannot be read, which says nothing about the features.
+    """
     try:
         values, facts_file = feature_files(name)
         facts = json.loads((folder / facts_file).read_bytes())
@@ -77,8 +81,10 @@ def read_features(folder: Path, name: str) -> Features | None:
         if hashlib.sha256(content).hexdigest() != facts["sha256"]:
             return None
         return Features(np.load(io.BytesIO(content)), float(facts["seconds"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
+    except OSError as error:
+        raise _unreadable(folder / name, error) from error
 
 
 def write_chunk(folder: Path, name: str, chunk: Chunk, values: npt.NDArray[np.float32], seconds: float) -> None:
@@ -124,8 +130,15 @@ def _read_chunk(folder: Path, name: str, chunk: Chunk) -> Features | None:
         with np.load(io.BytesIO(_chunk_file(folder, name, chunk).read_bytes())) as content:
             values = content["values"]
             return Features(values, float(content["seconds"])) if len(values) == chunk[1] - chunk[0] else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+    except OSError as error:
+        raise _unreadable(folder / name, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> OsteoError:
+    remedy = "check the permissions and the disk, then run the same command again"
+    return OsteoError(f"stored features cannot be read ({error.strerror})", where=str(path), remedy=remedy)
 
 
 def _chunk_file(folder: Path, name: str, chunk: Chunk) -> Path:

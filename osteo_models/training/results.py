@@ -72,14 +72,21 @@ def write_result(folder: Path, result: FoldResult) -> None:
 
 
 def read_result(folder: Path) -> FoldResult | None:
-    """The result of a finished trial; None where it is unfinished or its files do not match their checksums."""
+    """The result of a finished trial; None where it is unfinished or its files do not match their checksums.
+
+    Raises:
+        OsteoError: A file is there and cannot be read, which says nothing about the trial.
+    """
     try:
         content = json.loads((folder / RESULT).read_bytes())
         if any(_sha256(folder / name) != digest for name, digest in content.pop("sha256").items()):
             return None
         return FoldResult(**content, scores=np.load(folder / SCORES), weights=folder / WEIGHTS)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
+    except OSError as error:
+        remedy = "check the permissions and the disk, then run the same command again"
+        raise OsteoError(f"cannot be read ({error.strerror})", where=str(folder), remedy=remedy) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

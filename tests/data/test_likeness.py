@@ -91,7 +91,7 @@ def test_the_limits_come_from_patients_left_out(likeness) -> None:
     reference = likeness.references["mri"]
     assert len(reference.limits) == len(CHECKS) == 3 + len(TURNS)
     alone = fit_likeness(images, ["mri"] * 300, patients)
-    assert alone.references["mri"].limits[CHECKS.index("modality")] == -np.inf
+    assert alone.references["mri"].limits[CHECKS.index("modality")] == 0
     assert np.allclose(alone.references["mri"].limits[:2], reference.limits[:2])
     assert alone.find_fault(draw_bodies("ct", patients=2, each=1, seed=3)[0][0], "mri") is not None
 
@@ -121,6 +121,15 @@ def test_the_file_gives_the_same_answers_and_holds_no_code(likeness, new, tmp_pa
             assert again.find_fault(image, modality) == likeness.find_fault(image, modality)
 
 
+def test_the_limits_of_a_single_modality_are_finite(tmp_path: Path) -> None:
+    images, patients = draw_bodies("mri", patients=20, each=3, seed=1)
+    alone = fit_likeness(images, ["mri"] * len(images), patients)
+    save_likeness(tmp_path / "likeness.safetensors", alone)
+    again = load_likeness(tmp_path / "likeness.safetensors")
+    assert np.isfinite(again.references["mri"].limits).all()
+    assert sum(again.find_fault(image, "mri") is None for image in images) > 0.9 * len(images)
+
+
 @pytest.mark.parametrize(
     ("fault", "found"),
     [
@@ -130,6 +139,7 @@ def test_the_file_gives_the_same_answers_and_holds_no_code(likeness, new, tmp_pa
         ("shape", "`ct.tones` has other shapes or values"),
         ("nan", "`mri.structure` has other shapes or values"),
         ("limits", "`mri.limits` has other shapes or values"),
+        ("infinite", "`mri.limits` has other shapes or values"),
         ("large", "bytes; allowed: up to 4,000,000"),
     ],
 )
@@ -148,6 +158,8 @@ def test_a_broken_file_is_refused(likeness, tmp_path: Path, fault, found) -> Non
             tensors["ct.tones.axes"] = np.ascontiguousarray(tensors["ct.tones.axes"].T)
         tensors["mri.structure.mean"][0] = np.nan if fault == "nan" else 0
         tensors["mri.limits"] = tensors["mri.limits"][:2] if fault == "limits" else tensors["mri.limits"]
+        if fault == "infinite":
+            tensors["mri.limits"][0] = np.inf
         save_file({} if fault == "empty" else tensors, path)
     with pytest.raises(WeightsError, match=found):
         load_likeness(path)

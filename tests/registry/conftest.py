@@ -181,9 +181,13 @@ def made_project(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) ->
 @pytest.fixture
 def project(made_project: SmallProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallProject:
     """A copy of it in another place, to be changed."""
+    return copy_project(made_project, tmp_path / "project", monkeypatch)
+
+
+def copy_project(made_project: SmallProject, root: Path, monkeypatch: pytest.MonkeyPatch) -> SmallProject:
+    """A copy of a project."""
     # MLflow remembers in the process where the files of a run or model lie; the copy has the same ids elsewhere.
     monkeypatch.setattr(service_utils, "_artifact_repos_cache", OrderedDict())
-    root = tmp_path / "project"
     shutil.copytree(made_project.root, root)
     uri = f"sqlite:///{root / '.osteo' / 'mlflow.db'}"
     settings = dataclasses.replace(load_settings(root), state=root / ".osteo", tracking_uri=uri, journal_uri=uri)

@@ -137,7 +137,6 @@ def make_evidence(case: Case | None = None, **changes: Any) -> Evidence:
         "job": {"dvc.data": DATA, "dvc.splits": digest},
         "card": "\n".join(["Synthetic cohort", *lines, "No medical device"]),
         "recorded": {"splits/splits.csv": "0" * 64},
-        "found": {"splits/splits.csv": "0" * 64},
         "architecture": "unimodal",
         "images": "mri",
         "predictions": tables,

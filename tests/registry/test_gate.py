@@ -14,11 +14,11 @@ from osteo_models.errors import ConflictError, GateRefused, InputError, ParamsEr
 from osteo_models.params import GateRule
 from osteo_models.registry import gate
 from osteo_models.registry.author import Author
+from osteo_models.registry.checksums import hash_files, write_manifest
 from osteo_models.registry.gate import Waiver, promote, rollback, settle_alias
 from osteo_models.registry.history import show_history
 from osteo_models.registry.journal import open_journal
 from osteo_models.registry.lookup import get_version, list_aliases, list_versions, set_alias
-from osteo_models.registry.manifest import hash_files, write_manifest
 from osteo_models.registry.needs import read_runs
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.verify import check_judged, check_version
@@ -235,7 +235,7 @@ def test_evidence_that_is_not_what_was_judged_is_told_by_the_journal(desk: Desk,
     original = groups.read_bytes()
     groups.write_bytes(original.replace(b"0.7", b"0.9"))
     (ailment,) = examine(settings)
-    assert "evidence/evaluation/groups.csv is not as it was judged; restore" in str(ailment)
+    assert "evidence/evaluation/groups.csv is changed; restore" in str(ailment)
     digest = write_manifest(folder, hash_files(folder))
     client.set_model_version_tag(NAME, str(first.version), "osteo.manifest", digest)
     shown = f"manifest {judged[:12]} was judged, {digest[:12]} is here"
@@ -259,7 +259,12 @@ def test_evidence_that_is_not_what_was_judged_is_told_by_the_journal(desk: Desk,
 def test_a_champion_whose_evidence_changed_is_judged_again(desk: Desk) -> None:
     number = desk.version(0.8)
     desk.promote(number)
-    desk.tracking.client.set_model_version_tag(NAME, str(number), "osteo.manifest", "f" * 64)
+    version = get_version(desk.tracking, f"{NAME}/{number}")
+    folder = files_of(desk.tracking, version)
+    (folder / "evidence").mkdir()
+    (folder / "evidence" / "notes.csv").write_text("better")
+    digest = write_manifest(folder, hash_files(folder))
+    desk.tracking.client.set_model_version_tag(NAME, str(number), "osteo.manifest", digest)
     assert desk.promote(number, dry_run=True).would_change
     assert desk.promote(number).changed and not desk.promote(number).changed
     assert desk.events() == [("promotion", None, number), ("promotion", number, number)]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +20,11 @@ import yaml
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file, save_file
 
-from osteo_models.errors import WeightsError
+from osteo_models.errors import StaleDataError, WeightsError
 from osteo_models.models import build
 from osteo_models.predict import predict_path
-from osteo_models.registry.inspection import check_package, check_weights, hash_code
+from osteo_models.registry.checksums import MANIFEST, find_damage
+from osteo_models.registry.inspection import check_weights
 from osteo_models.registry.network import read_network
 from osteo_models.registry.package import write_package
 from osteo_models.registry.versions import load_network
@@ -135,54 +140,89 @@ def _link(folder: Path, _canary: Path) -> None:
     (folder / "artifacts" / "other.json").symlink_to("/etc/hostname")
 
 
+def _link_folder(folder: Path, canary: Path) -> None:
+    elsewhere = canary.with_name("elsewhere")
+    elsewhere.mkdir()
+    (elsewhere / "__init__.py").write_text(f"open({str(canary)!r}, 'w')\n", encoding="utf-8")
+    (folder / "code" / "sklearn").symlink_to(elsewhere, target_is_directory=True)
+
+
+def _link_same(folder: Path, canary: Path) -> None:
+    (folder / "model_code.py").rename(canary.with_name("elsewhere.py"))
+    (folder / "model_code.py").symlink_to(canary.with_name("elsewhere.py"))
+
+
+def _empty_manifest(folder: Path, _canary: Path) -> None:
+    (folder / MANIFEST).write_text('{"sha256": {}}', encoding="utf-8")
+
+
 HOSTILE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
-    "cloudpickle": (_pickled_model, "python_model.pkl is a pickle, which can run code when it is loaded"),
-    "disguised pickle": (_disguised_pickle, "artifacts/notes.txt is a pickle, which can run code"),
-    "nested archive": (_nested_archive, "artifacts/extra.dat is a zip archive"),
-    "pt2": (_torch_file, "artifacts/model.pt2 is a zip archive, such as PyTorch's, which can run code"),
-    "loader module": (_own_loader, "loader_module is 'loader', not 'mlflow.pyfunc.loaders.code_model'"),
-    "standard loader": (_change(loader_module="mlflow.sklearn"), "loader_module is 'mlflow.sklearn', not"),
-    "other code folder": (_change(code="../elsewhere"), "code is '../elsewhere', not 'code'"),
-    "other model code": (_change(model_code_path="evil.py"), "model_code_path is 'evil.py', not model_code.py"),
-    "model config": (_change(config={"a": 1}), "config in MLmodel, which a model of ours has not"),
+    "cloudpickle": (_pickled_model, "python_model.pkl is not in the manifest"),
+    "disguised pickle": (_disguised_pickle, "artifacts/notes.txt is not in the manifest"),
+    "nested archive": (_nested_archive, "artifacts/extra.dat is not in the manifest"),
+    "pt2": (_torch_file, "artifacts/model.pt2 is not in the manifest"),
+    "loader module": (_own_loader, "MLmodel is changed, code/loader.py is not in the manifest"),
+    "standard loader": (_change(loader_module="mlflow.sklearn"), "MLmodel is changed"),
+    "other code folder": (_change(code="../elsewhere"), "MLmodel is changed"),
+    "other model code": (_change(model_code_path="evil.py"), "MLmodel is changed"),
+    "model config": (_change(config={"a": 1}), "MLmodel is changed"),
     "artifact outside": (
         _change(artifacts={"weights": {"path": "../weights"}}),
-        "artifacts outside its own folder: ../weights",
+        "MLmodel is changed",
     ),
-    "library changed": (_changed_library, "its code is not that which it was registered with"),
-    "model code changed": (_changed_model_code, "its code is not that which it was registered with"),
-    "module added": (_added_module, "its code is not that which it was registered with"),
-    "compiled": (_compiled, "__init__.cpython-311.pyc is bytecode, which Python may run in the place of the code"),
-    "second flavor": (_second_flavor, "flavors python_function, pytorch, not python_function alone"),
-    "YAML object": (_yaml_object, "MLmodel cannot be used (ConstructorError)"),
-    "link": (_link, "artifacts/other.json is a link"),
-    "no description": (lambda folder, _: (folder / "MLmodel").unlink(), "MLmodel cannot be used (FileNotFoundError)"),
+    "library changed": (_changed_library, "code/osteo_models/__init__.py is changed"),
+    "model code changed": (_changed_model_code, "model_code.py is changed"),
+    "module added": (_added_module, "code/torch.py is not in the manifest"),
+    "compiled": (_compiled, "code/osteo_models/__pycache__/__init__.cpython-311.pyc is not in the manifest"),
+    "second flavor": (_second_flavor, "MLmodel is changed"),
+    "YAML object": (_yaml_object, "MLmodel is changed"),
+    "link": (_link, "artifacts/other.json is not in the manifest"),
+    "link to a folder": (_link_folder, "code/sklearn is not in the manifest"),
+    "link to the same": (_link_same, "model_code.py is no regular file"),
+    "nothing but rubbish": (_empty_manifest, "manifest.json is not the one that was registered"),
+    "no description": (lambda folder, _: (folder / "MLmodel").unlink(), "MLmodel is missing"),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_package_is_refused_with_its_reason(package: Path, tmp_path: Path, canary: Path, name: str) -> None:
+def test_a_hostile_package_is_refused_with_the_file_named(
+    package: Path, tmp_path: Path, canary: Path, name: str
+) -> None:
     folder = Path(shutil.copytree(package, tmp_path / "model"))
-    code = hash_code(folder)
-    check_package(folder, code)
+    digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    assert find_damage(folder, digest) == []
     spoil, reason = HOSTILE[name]
     spoil(folder, canary)
-    with pytest.raises(WeightsError) as caught:
-        check_package(folder, code)
-    assert reason in str(caught.value)
-    remedy = "delete it (Python left it when" if name == "compiled" else "load none of it"
-    assert remedy in str(caught.value)
+    assert reason in ", ".join(map(str, find_damage(folder, digest)))
     assert not canary.exists()
 
 
-def test_all_reasons_are_told_at_once(package: Path, tmp_path: Path, canary: Path) -> None:
+LOAD = """
+import mlflow.pyfunc, sys
+try:
+    mlflow.pyfunc.load_model(sys.argv[1], suppress_warnings=True)
+except Exception as error:
+    print(f"refused: {error}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("library changed", "serving.py"), ("disguised pickle", "artifacts/notes.txt")]
+)
+def test_outside_the_project_mlflow_runs_no_library_that_was_changed(
+    package: Path, tmp_path: Path, canary: Path, name: str, file: str
+) -> None:
     folder = Path(shutil.copytree(package, tmp_path / "model"))
-    for spoil in (_pickled_model, _nested_archive, _second_flavor):
-        spoil(folder, canary)
-    with pytest.raises(WeightsError) as caught:
-        check_package(folder, "")
-    for reason in ("python_model.pkl is a pickle", "extra.dat is a zip", "pytorch", "without a record of its code"):
-        assert reason in str(caught.value)
+    if name == "library changed":
+        code = folder / "code" / "osteo_models" / "registry" / file
+        code.write_text(code.read_text(encoding="utf-8") + f"open({str(canary)!r}, 'w')\n", encoding="utf-8")
+    else:
+        HOSTILE[name][0](folder, canary)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-c", LOAD, str(folder)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "refused: " in done.stdout and file in done.stdout and "manifest.json" in done.stdout
+    assert not canary.exists()
 
 
 def test_a_registered_version_that_was_spoilt_is_refused_by_every_command(
@@ -197,14 +237,14 @@ def test_a_registered_version_that_was_spoilt_is_refused_by_every_command(
         spoil, reason = HOSTILE[name]
         spoil(folder, canary)
         reference = f"{version.name}/{version.version}"
-        with pytest.raises(WeightsError) as caught:
+        with pytest.raises(StaleDataError) as caught:
             predict_path(tracking, tmp_path / "a.png", reference, "mri")
         assert str(caught.value).startswith(f"models:/{reference}: ") and reason in str(caught.value)
         shutil.rmtree(folder)
         shutil.copytree(sound, folder)
     record = folder / "artifacts" / "model.json"
     record.write_text(record.read_text(encoding="utf-8").replace("0.5", "0.1"), encoding="utf-8")
-    with pytest.raises(WeightsError, match="the record is not the registered one; the file was changed"):
+    with pytest.raises(StaleDataError, match="artifacts/model.json is changed; restore the file"):
         load_network(tracking, version)
     assert not canary.exists()
 
@@ -323,3 +363,19 @@ def test_a_record_that_asks_for_too_many_networks_is_refused(make_model) -> None
     folder = make_model(members=10**9)
     with pytest.raises(WeightsError, match="`members` is 1000000000, allowed are 1 to 100"):
         read_network(folder / "model.safetensors", folder / "model.json")
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), 1e999, -0.1, 1.1])
+def test_a_threshold_that_is_no_probability_is_refused(make_model, threshold: float) -> None:
+    with pytest.raises(WeightsError, match=r"model\.json: (threshold |cannot be read \(the number)"):
+        folder = make_model(threshold=threshold)
+        read_network(folder / "model.safetensors", folder / "model.json")
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_record_with_a_number_that_is_not_finite_is_refused(make_model, number: str) -> None:
+    folder = make_model()
+    path = folder / "model.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("99.5", number), encoding="utf-8")
+    with pytest.raises(WeightsError, match=f"cannot be read \\(the number {number} is not finite"):
+        read_network(folder / "model.safetensors", path)

@@ -8,8 +8,9 @@ import json
 import pytest
 
 from osteo_models.errors import StaleDataError, WeightsError
+from osteo_models.registry.checksums import Damage, find_damage, hash_files, write_manifest
 from osteo_models.registry.lookup import get_version
-from osteo_models.registry.manifest import hash_files, local_path, read_kept, read_manifest, write_manifest
+from osteo_models.registry.manifest import local_path, read_kept
 
 
 def test_a_manifest_lists_every_file_but_itself(tmp_path) -> None:
@@ -20,19 +21,21 @@ def test_a_manifest_lists_every_file_but_itself(tmp_path) -> None:
     names = ("a.txt", "b/c.txt", "b/__pycache__/c.pyc")  # bytecode too: a check must see it
     assert files == {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
     digest = write_manifest(tmp_path, files)
-    assert read_manifest(tmp_path / "manifest.json", digest, "v") == files
+    assert find_damage(tmp_path, digest) == []
     assert json.loads((tmp_path / "manifest.json").read_text()) == {"sha256": files}
 
 
 def test_another_manifest_is_refused(tmp_path) -> None:
-    digest = write_manifest(tmp_path, {"a": "0"})
-    with pytest.raises(StaleDataError, match=r"v: keeps no manifest; register it again with `dvc repro -f register`"):
-        read_manifest(tmp_path / "manifest.json", "", "v")
-    with pytest.raises(StaleDataError, match=r"v: manifest\.json cannot be read \(No such file"):
-        read_manifest(tmp_path / "no" / "manifest.json", digest, "v")
+    (tmp_path / "a").write_text("a")
+    digest = write_manifest(tmp_path, hash_files(tmp_path))
+    assert find_damage(tmp_path, "") == [Damage("manifest.json", "is not the one that was registered")]
     (tmp_path / "manifest.json").write_text('{"sha256": {}}')
-    with pytest.raises(StaleDataError, match=r"v: manifest\.json was changed after it was registered; restore"):
-        read_manifest(tmp_path / "manifest.json", digest, "v")
+    assert find_damage(tmp_path, digest) == [Damage("manifest.json", "is not the one that was registered")]
+    for text in ("", "{", "[]", '{"sha256": []}', '{"sha": {}}'):
+        (tmp_path / "manifest.json").write_text(text)
+        assert find_damage(tmp_path, None) == [Damage("manifest.json", "is damaged")]
+    (tmp_path / "manifest.json").unlink()
+    assert find_damage(tmp_path, digest) == [Damage("manifest.json", "is missing")]
 
 
 def test_a_version_keeps_where_it_comes_from(project) -> None:
@@ -49,10 +52,10 @@ def test_what_is_not_kept_or_changed_is_not_read(project) -> None:
     with pytest.raises(StaleDataError, match=r"models:/osteo-unimodal-mri/1: keeps no record/x; register it again"):
         read_kept(project.tracking, project.version, "record/x")
     (project.files / "record" / "data.dvc").write_text("outs: []")
-    with pytest.raises(StaleDataError, match=r"record/data\.dvc was changed after it was registered"):
+    with pytest.raises(StaleDataError, match=r"record/data\.dvc is changed; restore"):
         read_kept(project.tracking, project.version, "record/data.dvc")
     (project.files / "record" / "data.dvc").unlink()
-    with pytest.raises(StaleDataError, match=r"record/data\.dvc cannot be read"):
+    with pytest.raises(StaleDataError, match=r"record/data\.dvc is missing"):
         read_kept(project.tracking, project.version, "record/data.dvc")
 
 
@@ -60,7 +63,9 @@ def test_what_something_else_registered_keeps_nothing_of_ours(project) -> None:
     client = project.tracking.client
     client.create_registered_model("theirs")
     client.create_model_version("theirs", str(project.root))
-    with pytest.raises(WeightsError, match=r"models:/theirs/1: something else registered this version"):
+    with pytest.raises(
+        WeightsError, match=r"models:/theirs/1: not registered by this project, so nothing of it is loaded"
+    ):
         read_kept(project.tracking, get_version(project.tracking, "theirs"), "record/data.dvc")
 
 

@@ -15,10 +15,11 @@ from osteo_models.errors import InputError
 from osteo_models.explanation import explain_path
 from osteo_models.models import build
 from osteo_models.predict import predict_path
+from osteo_models.registry.checksums import read_manifest
 from osteo_models.registry.ensemble import write_ensemble
 from osteo_models.registry.feature_fit import write_features
 from osteo_models.registry.lookup import get_version
-from osteo_models.registry.manifest import hash_files, open_files, read_listing
+from osteo_models.registry.manifest import open_package
 from osteo_models.registry.scoring import encode_picture
 from osteo_models.registry.tracking import JobRun
 from osteo_models.registry.versions import register_version
@@ -161,10 +162,9 @@ def test_told_to_accept_them_it_scores_them_and_says_so(tracking, ensemble, pict
 
 def test_what_is_kept_with_it_is_in_its_manifest_and_explain_sends_elsewhere(tracking, ensemble, pictures, tmp_path):
     version = get_version(tracking, ensemble)
-    listed = read_listing(tracking, version)
-    assert {f"artifacts/{name}" for name in ("model.safetensors", "model.json", "likeness.safetensors")} <= set(listed)
-    with open_files(tracking, version) as folder:
-        assert hash_files(folder) == listed
+    with open_package(tracking, version) as folder:
+        listed = set(read_manifest(folder))
+    assert {f"artifacts/{name}" for name in ("model.safetensors", "model.json", "likeness.safetensors")} <= listed
     with pytest.raises(InputError, match=r"a fold ensemble of 3 networks, .*such as osteo-unimodal-mri$"):
         explain_path(tracking, pictures / "a.png", ensemble, None, out=tmp_path / "out", seed=1, device="cpu")
     assert not (tmp_path / "out").exists()

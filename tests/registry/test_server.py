@@ -26,7 +26,7 @@ from osteo_models.data.likeness_file import save_likeness
 from osteo_models.data.likeness_fit import fit_likeness
 from osteo_models.models import build
 from osteo_models.processes import HOST, find_port
-from osteo_models.registry.manifest import hash_files
+from osteo_models.registry.checksums import hash_files
 from osteo_models.registry.network import read_network
 from osteo_models.registry.package import write_package
 from osteo_models.registry.scoring import MOST_ROWS, encode_picture
@@ -291,7 +291,7 @@ def test_a_spoilt_version_is_not_served(tracking, register, stage, monkeypatch: 
     monkeypatch.setattr("osteo_models.servers.serve_model", lambda *_: pytest.fail("it was served"))
     answer = CliRunner().invoke(main, ["serve", f"{version.name}/{version.version}"])
     assert answer.exit_code == 1
-    assert "its code is not that which it was registered with" in answer.output
+    assert "model_code.py is changed; restore" in answer.output
 
 
 def _answers(url: str) -> bool:

@@ -15,7 +15,7 @@ from osteo_models.doctor.ailment import Project
 from osteo_models.doctor.records import check_versions
 from osteo_models.registry.lookup import get_version
 from osteo_models.registry.needs import read_runs
-from osteo_models.registry.verify import check_data, check_version, choose_versions
+from osteo_models.registry.verify import ADDED, check_data, check_version, choose_versions
 
 FLIPS = 100
 
@@ -71,7 +71,7 @@ def test_a_finding_says_what_and_where_and_the_way_out(project) -> None:
     restore = "restore the file from a backup, or register a new version with `dvc repro -f register`"
     assert told == [
         f"osteo-unimodal-mri version 1: evidence/stage-5/unimodal-mri-patient.parquet is changed; {restore}",
-        "osteo-unimodal-mri version 1: python_model.pkl is not in the manifest; delete it: it was put there afterwards",
+        f"osteo-unimodal-mri version 1: python_model.pkl is not in the manifest; {ADDED}",
         f"osteo-unimodal-mri version 1: record/params.yaml is missing; {restore}",
         "data: file 1 of 4 in the order of names (`--paths` names it) is missing; delete it, then `dvc checkout data`",
         "data: file 3 of 4 in the order of names (`--paths` names it) is changed; delete it, then `dvc checkout data`",
@@ -175,13 +175,13 @@ def test_the_doctor_misses_a_run_that_was_deleted_or_purged_elsewhere(project) -
     flip(project.files / "artifacts" / "model.safetensors", random.Random(4))
     assert "model.safetensors" not in " ".join(map(str, check_versions(given)))  # `osteo verify` reads every byte
     shutil.rmtree(project.files)
-    assert any("manifest.json cannot be read" in each.found for each in check_versions(given))
+    assert any("its files are not at" in each.found for each in check_versions(given))
 
 
 def test_a_deleted_model_is_told(project) -> None:
     project.tracking.client.delete_logged_model(project.version.model_id)
     told = findings(project)
-    assert len(told) == 1 and told[0].startswith("osteo-unimodal-mri version 1: MLflow has lost its model (")
+    assert len(told) == 1 and told[0].startswith("osteo-unimodal-mri version 1: MLflow has lost its model; restore")
 
 
 def test_a_project_that_was_moved_keeps_its_versions(project, made_project) -> None:

@@ -14,11 +14,11 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from osteo_models.errors import InputError, WeightsError
+from osteo_models.errors import InputError, StaleDataError, WeightsError
 from osteo_models.models import build
+from osteo_models.registry.checksums import read_manifest
 from osteo_models.registry.feature_fit import write_features
-from osteo_models.registry.lookup import CODE_TAG
-from osteo_models.registry.manifest import read_kept, read_listing
+from osteo_models.registry.manifest import open_package, read_kept
 from osteo_models.registry.needs import read_runs
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.verify import check_version
@@ -54,7 +54,8 @@ def test_a_version_carries_what_it_needs(tracking, register, make_job, make_mode
     files = _files(tracking, version)
     assert (files / "artifacts" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert (files / "evidence" / "stage-5" / "unimodal-mri-patient.parquet").read_bytes() == b"scores"
-    listed = read_listing(tracking, version)
+    with open_package(tracking, version) as place:
+        listed = read_manifest(place)
     kept = {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()} - {"manifest.json"}
     assert set(listed) == kept
     assert listed["evidence/stage-5/unimodal-mri-patient.parquet"] == hashlib.sha256(b"scores").hexdigest()
@@ -283,7 +284,7 @@ def test_weights_changed_afterwards_are_refused(tracking, register, stage) -> No
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=f"{version.uri}: the weights are not those that were registered; the file"):
+    with pytest.raises(StaleDataError, match=f"{version.uri}: artifacts/model.safetensors is changed; restore"):
         load_network(tracking, version)
 
 
@@ -295,21 +296,14 @@ def test_a_version_whose_model_was_deleted_has_no_metrics_left(tracking, registe
     assert get_version(tracking, f"{version.name}/{version.version}").metrics == {}
 
 
-def test_what_was_registered_without_a_record_of_its_code_is_registered_anew(
-    tracking, register, make_job, make_model, stage
-) -> None:
+def test_a_reference_of_features_is_kept_and_loaded(tracking, register, make_job, make_model, stage) -> None:
     job = make_job()
     folder = make_model(job.key, seed=13)
-    version = register(stage(1), folder=folder, job=job)
-    tracking.client.delete_logged_model_tag(version.model_id, CODE_TAG)
-    with pytest.raises(
-        WeightsError, match=r"registered without a record of its code, .*`dvc repro -f register`, which"
-    ):
-        load_network(tracking, version)
+    assert load_network(tracking, register(stage(1), folder=folder, job=job)).features is None
     write_features(folder, make_tables(), folder)
-    again = register(stage(1), folder=folder, job=job)
-    assert again.version > version.version and "artifacts/features.safetensors" in read_listing(tracking, again)
-    assert load_network(tracking, again).features is not None
+    version = register(stage(1), folder=folder, job=job)
+    assert read_kept(tracking, version, "artifacts/features.safetensors")
+    assert load_network(tracking, version).features is not None
 
 
 def test_bytecode_beside_the_code_is_told_and_can_be_deleted(tracking, register, stage) -> None:
@@ -318,9 +312,7 @@ def test_bytecode_beside_the_code_is_told_and_can_be_deleted(tracking, register,
     place.mkdir()
     for name in ("terms.cpython-311.pyc", "errors.cpython-311.pyc"):
         (place / name).write_bytes(b"compiled")
-    with pytest.raises(
-        WeightsError, match=r"errors.cpython-311.pyc and 1 more are bytecode, .*delete it \(Python left"
-    ):
+    with pytest.raises(StaleDataError, match=r"errors.cpython-311.pyc is not in the manifest, code/"):
         load_network(tracking, version)
     found = [finding for finding in check_version(tracking, version, read_runs(tracking)) if ".pyc" in finding.found]
     assert [finding.remedy.partition(":")[0] for finding in found] == ["delete it", "delete it"]

@@ -46,8 +46,8 @@ class Evidence:
         tags: Of the version.
         job: Tags of the run that trained its weights.
         card: The version's description.
-        recorded: SHA-256 of each kept file as it was registered.
-        found: SHA-256 of each kept file as it is.
+        recorded: SHA-256 of each file as it was registered.
+        changes: How files differ from what was registered.
         architecture: Of the network.
         images: The image set that it was trained on.
         predictions: Kept with the version; of stages and protocols that it has none of, there is none.
@@ -67,7 +67,7 @@ class Evidence:
     job: Mapping[str, str] = field(default_factory=dict)
     card: str = ""
     recorded: Mapping[str, str] = field(default_factory=dict)
-    found: Mapping[str, str] = field(default_factory=dict)
+    changes: Sequence[str] = ()
     architecture: str = ""
     images: str = ""
     predictions: Mapping[tuple[Stage, Protocol], Predictions] = field(default_factory=dict)

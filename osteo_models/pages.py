@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from osteo_models.data.revisions import read_commit, read_data_digest
+from osteo_models.data.code_tree import read_code
+from osteo_models.data.revisions import read_data_digest
 from osteo_models.errors import TableError
 from osteo_models.evaluation.predictions import Predictions, read_predictions
 from osteo_models.params import Params
@@ -39,7 +40,7 @@ def write_report(params: Params, settings: Settings) -> Path:
         StoreError: The tracking store cannot be used.
     """
     provenance = {
-        **read_commit(settings.root),
+        **read_code(settings.root),
         "data (DVC md5)": read_data_digest(settings.root, params.data.path) or "not under DVC",
         "profile": params.profile,
         "Python": platform.python_version(),

@@ -34,18 +34,25 @@ def _params() -> Any:
 @click.option("--paths", is_flag=True, help="Name damaged files of the data set; their names hold pseudonyms.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(reference: str | None, paths: bool, as_json: bool) -> None:
-    """Check every byte of versions, data and DVC's cache, and the runs that versions need.
+    """Check every byte of versions, data and DVC's cache, tags and metrics, and the runs that versions need.
+
+    Of champions, also whether their evidence is that which they were promoted on.
 
     REFERENCE is NAME, NAME@alias or NAME/version, and only those versions are checked; without it everything is.
     Exits 1 with one line for each finding.
     """
     from osteo_models.data.cache import find_cache
+    from osteo_models.registry.journal import open_journal
+    from osteo_models.registry.lookup import CHAMPION
     from osteo_models.registry.needs import read_runs
-    from osteo_models.registry.verify import check_data, check_version, choose_versions
+    from osteo_models.registry.verify import check_data, check_judged, check_version, choose_versions
 
     tracking, settings = _tracking(), load_settings()
     versions, runs = choose_versions(tracking, reference), read_runs(tracking)
     findings = [finding for version in versions for finding in check_version(tracking, version, runs)]
+    if any(CHAMPION in version.aliases for version in versions):
+        journal = open_journal(settings.journal_uri)
+        findings += [finding for version in versions for finding in check_judged(journal, version)]
     if reference is None:
         findings += check_data(settings.root, _params().data.path, find_cache(settings.root), paths=paths)
     if as_json:
@@ -110,7 +117,8 @@ def lineage(reference: str | None, patient: str | None, revision: str | None, pa
 
     tracking = _tracking()
     if reference is not None:
-        found = registry.describe_lineage(tracking, get_version(tracking, reference), patients=patients)
+        version, root = get_version(tracking, reference), load_settings().root
+        found = registry.describe_lineage(tracking, version, root, patients=patients)
         click.echo(json.dumps(found) if as_json else "\n".join(registry.as_lines(found)))
         return
     if patient is not None:

@@ -13,7 +13,8 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from osteo_models.data.revisions import read_commit, read_data_digest
+from osteo_models.data.code_tree import read_code
+from osteo_models.data.revisions import read_data_digest
 from osteo_models.errors import OsteoError
 from osteo_models.params import Params
 from osteo_models.processes import name_process
@@ -58,7 +59,7 @@ class Bench:
         self.starters = Starters(cluster, arrays, settings.features, settings.weights_dir, self.on_chunk)
         self.tracking: Tracking = writer.tracking
         self.tags = {
-            **read_commit(settings.root),
+            **read_code(settings.root),
             "dvc.data": read_data_digest(settings.root, params.data.path) or "",
             "dvc.splits": tables.splits_md5,
             "profile": params.profile,

@@ -17,10 +17,11 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from osteo_models.data.code_tree import read_code
 from osteo_models.data.likeness import Likeness
 from osteo_models.data.likeness_file import save_likeness
 from osteo_models.data.likeness_fit import fit_likeness
-from osteo_models.data.revisions import hash_md5, read_commit, read_data_digest
+from osteo_models.data.revisions import hash_md5, read_data_digest
 from osteo_models.errors import StaleDataError
 from osteo_models.evaluation.evidence import collect_metrics
 from osteo_models.params import PARAMS_FILE, Params, load_params
@@ -52,6 +53,7 @@ class Desk:
     tracking: Tracking
     tables: Tables
     likeness: Likeness
+    code: dict[str, str]
 
 
 @task(cache_policy=NO_CACHE)
@@ -67,6 +69,7 @@ def open_desk(params: Params, settings: Settings) -> Desk:
         tracking,
         tables,
         fit_likeness(images, known["modality"].tolist(), known["patient_id"].tolist()),
+        read_code(settings.root),
     )
 
 
@@ -137,7 +140,7 @@ def _register(staged: Path, key: str, metrics: dict[str, float], evidence: Seque
         model_folder=staged,
         metrics=metrics,
         tags={
-            **read_commit(settings.root),
+            **desk.code,
             "dvc.data": read_data_digest(settings.root, params.data.path) or "",
             "dvc.splits": hash_md5(splits[0]),
             "profile": params.profile,
@@ -147,7 +150,7 @@ def _register(staged: Path, key: str, metrics: dict[str, float], evidence: Seque
         evidence=[*evidence, *splits],
         run_id=job.run_id,
     )
-    verdict = assess(tracking, version, params.gate)
+    verdict = assess(tracking, version, params.gate, settings=settings)
     say(f"  {version.name} version {version.version}: the gate says {verdict.verdict}")
     return {
         "name": version.name,

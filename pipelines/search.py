@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.data.revisions import read_commit, read_data_digest
+from osteo_models.data.code_tree import read_code
+from osteo_models.data.revisions import read_data_digest
 from osteo_models.errors import OsteoError, ParamsError
 from osteo_models.params import PARAMS_FILE, Params
 from osteo_models.progress import Progress
@@ -188,7 +189,7 @@ def _tell(params: Params, settings: Settings, design: Design, splits: str) -> tu
     recipe = {"batch_size": design.recipe.batch_size, "precision": design.recipe.precision}
     rate = {"learning_rate": design.learning_rate or design.recipe.learning_rate}
     tags = {
-        **read_commit(settings.root),
+        **read_code(settings.root),
         "dvc.data": read_data_digest(settings.root, params.data.path) or "",
         "dvc.splits": splits,
         "profile": params.profile,

@@ -15,7 +15,6 @@ import yaml
 from osteo_models.errors import OsteoError, StaleDataError, StoreError
 from osteo_models.settings import die_with_parent
 
-CODE = ("osteo_models", "pipelines", "params.yaml", "dvc.yaml")
 STOP_SECONDS = 10.0  # more than a stage takes to say farewell
 Command = subprocess.CompletedProcess[str]
 
@@ -41,12 +40,10 @@ def read_digest_at(root: Path, revision: str, data: str = "data") -> str | None:
     return None if shown.returncode else _parse_digest(shown.stdout)
 
 
-def find_data_commit(root: Path, data: str = "data") -> str:
-    """The commit that recorded the data set; empty where `data.dvc` is not committed as it stands."""
-    file = f"{data}.dvc"
-    if _run(["git", "status", "--porcelain", "--", file], root).stdout.strip():
-        return ""
-    return _run(["git", "log", "-1", "--format=%H", "--", file], root).stdout.strip()
+def find_data_commit(root: Path, digest: str, data: str = "data") -> str:
+    """The first commit on a branch that records this MD5 of the data set; empty where none does."""
+    command = ["git", "log", "--branches", "--remotes", "--reverse", "--format=%H", f"-S{digest}", "--", f"{data}.dvc"]
+    return _run(command, root).stdout.partition("\n")[0] if digest else ""
 
 
 def is_recorded(root: Path, digest: str, data: str = "data") -> bool:
@@ -63,18 +60,9 @@ def _parse_digest(text: str) -> str | None:
         return None
 
 
-def read_commit(root: Path) -> dict[str, str]:
-    """The git commit and whether tracked files differ from it; empty outside git.
-
-    `dvc.lock` does not count: every run of the stages writes it. Source files that git does not know yet do.
-    """
-    head = _run(["git", "rev-parse", "HEAD"], root)
-    if head.returncode:
-        return {}
-    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock"]
-    changed = _run(command, root).stdout.strip()
-    changed += _run(["git", "ls-files", "--others", "--exclude-standard", "--", *CODE], root).stdout.strip()
-    return {"git.commit": head.stdout.strip(), "git.dirty": str(bool(changed)).lower()}
+def read_commit(root: Path) -> str:
+    """The checked-out git commit; empty where there is none."""
+    return _run(["git", "rev-parse", "--verify", "--quiet", "HEAD"], root).stdout.strip()
 
 
 def read_user(root: Path) -> str:
@@ -146,7 +134,7 @@ def start_dvc(
         Its exit code, and DVC's own error lines: they are held back, for the caller tells what went wrong once.
     """
     command = [sys.executable, "-m", "dvc", *arguments]
-    environment = _environment() | {"OSTEO_DIE_WITH_PARENT": "1"} | dict(variables)
+    environment = child_environment() | {"OSTEO_DIE_WITH_PARENT": "1"} | dict(variables)
     errors: list[str] = []
     with subprocess.Popen(
         command,
@@ -179,10 +167,10 @@ def _await_end(process: subprocess.Popen[str]) -> None:
 
 
 def _run(command: Sequence[str], root: Path) -> Command:
-    return subprocess.run(command, cwd=root, env=_environment(), check=False, capture_output=True, text=True)
+    return subprocess.run(command, cwd=root, env=child_environment(), check=False, capture_output=True, text=True)
 
 
-def _environment() -> dict[str, str]:
-    # The stages say `python`, which must be the one that runs now.
+def child_environment() -> dict[str, str]:
+    """The environment of git and DVC: stages call `python`, which must be the one that runs now."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {**os.environ, "PATH": path}

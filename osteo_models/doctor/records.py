@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from osteo_models.doctor.ailment import Ailment, Check, Project
-from osteo_models.registry.journal import REMEDY
-from osteo_models.registry.lookup import CHAMPION, list_aliases, list_versions
+from osteo_models.registry.journal import REMEDY, Journal
+from osteo_models.registry.lookup import CHAMPION, get_version, list_aliases, list_versions
 from osteo_models.registry.needs import read_runs
-from osteo_models.registry.verify import check_version
+from osteo_models.registry.tracking import Tracking
+from osteo_models.registry.verify import check_evidence, check_judged, check_version
 
 
 def check_journal(project: Project) -> Iterator[Ailment]:
@@ -22,13 +23,15 @@ def check_journal(project: Project) -> Iterator[Ailment]:
 
 
 def check_champions(project: Project) -> Iterator[Ailment]:
-    """Aliases that somebody moved, and a promotion that was killed before its alias followed."""
+    """Aliases that somebody moved, a promotion that was killed before its alias followed, and evidence that changed."""
     if project.journal is None or project.tracking is None:
         return
     aliases = list_aliases(project.tracking, CHAMPION)
     for name in sorted({*aliases, *project.journal.names()}):
         alias, champion = aliases.get(name), project.journal.standing(name).champion
         if alias == champion:
+            if champion is not None:
+                yield from _check_champion(project.tracking, project.journal, f"{name}/{champion}")
             continue
         found = f"alias {CHAMPION} is {_version(alias)}, the journal says {_version(champion)}"
         back = f"`osteo promote {name} {champion}` puts the alias back"
@@ -36,6 +39,13 @@ def check_champions(project: Project) -> Iterator[Ailment]:
         yield Ailment(
             name, found, ", ".join(step for step, of in ((back, champion), (judged, alias)) if of is not None)
         )
+
+
+def _check_champion(tracking: Tracking, journal: Journal, reference: str) -> Iterator[Ailment]:
+    """A champion's evidence: to the byte that which the journal says it was promoted on."""
+    version = get_version(tracking, reference)
+    for finding in (*check_judged(journal, version), *check_evidence(tracking, version)):
+        yield Ailment(finding.where, finding.found, finding.remedy)
 
 
 def check_versions(project: Project) -> Iterator[Ailment]:

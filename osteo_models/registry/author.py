@@ -21,7 +21,7 @@ class Author:
 def read_author(settings: Settings) -> Author:
     """OSTEO_USER, else git's user.name, else the login name."""
     who = settings.user or read_user(settings.root) or _login()
-    return Author(who, read_commit(settings.root).get("git.commit", ""))
+    return Author(who, read_commit(settings.root))
 
 
 def _login() -> str:

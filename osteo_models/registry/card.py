@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
 from osteo_models.registry.network import ModelRecord
-from osteo_models.registry.runs import REPLACED_TAG, SYNTHETIC_NOTICE, WAIVER_TAG, is_synthetic
+from osteo_models.registry.runs import SYNTHETIC_NOTICE, is_synthetic
 from osteo_models.terms import (
     CLASS_NAMES,
     IMAGE_COLUMNS,
@@ -73,22 +73,13 @@ def write_card(
         "",
         "No medical device: for research, not for decisions about patients.",
     ]
-    return add_notes("\n".join(lines), record.name, tags)
+    return "\n".join(lines)
 
 
-def add_notes(card: str, name: str, tags: Mapping[str, str]) -> str:
-    """The card with the promotion and every waiver that the version's tags name, each once.
-
-    Args:
-        card: Markdown.
-        name: Of the registered model.
-        tags: Of the version.
-    """
-    notes = [f"{WAIVED} {text}" for key, text in sorted(tags.items()) if key.startswith(WAIVER_TAG)]
-    if before := tags.get(REPLACED_TAG):
-        place = f"in place of {link_version(name, before)}" if before != "0" else "as the first champion"
-        notes.insert(0, f"- promoted {place}; `osteo history {name}` says who did so, when and why")
-    return "\n".join([card, *(line for line in notes if line not in card.splitlines())])
+def add_waivers(card: str, waivers: Iterable[str]) -> str:
+    """The card with a line at its end for every waiver, each once."""
+    lines = (f"{WAIVED} {waiver}" for waiver in waivers)
+    return "\n".join([card, *(line for line in lines if line not in card.splitlines())])
 
 
 def link_version(name: str, version: int | str) -> str:
@@ -124,8 +115,8 @@ def describe_champion(text: str, name: str, champion: int, before: int | None) -
 
 
 _ORIGIN: Final = {
-    "git.commit": "code",
-    "git.dirty": "code differed from its commit",
+    "git.tree": "code, as a git tree",
+    "git.commit": "commit checked out",
     "dvc.data": "data",
     "dvc.splits": "splits",
     "profile": "profile",

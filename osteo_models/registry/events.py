@@ -111,7 +111,7 @@ def previous_champion(events: Sequence[Event]) -> int | None:
     """The champion to go back to: promotions stack up, and each rollback takes one off."""
     champions: list[int | None] = [None]
     for one in events:
-        if one.action == "promotion":
+        if one.action == "promotion" and one.version_after != champions[-1]:
             champions.append(one.version_after)
         elif one.action == "rollback" and len(champions) > 1:
             champions.pop()

@@ -14,6 +14,7 @@ from typing import Final
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from osteo_models.data.code_tree import find_code
 from osteo_models.data.frames import read_frame
 from osteo_models.errors import InputError, StaleDataError, WeightsError
 from osteo_models.evaluation.predictions import SUFFIX, Predictions, read_predictions
@@ -27,6 +28,7 @@ from osteo_models.registry.rules.provenance import RECORD_OF_FILES
 from osteo_models.registry.rules.splits import SPLITS
 from osteo_models.registry.rules.thresholds import GROUPS
 from osteo_models.registry.runs import PARENT_TAG
+from osteo_models.registry.statement import find_changes
 from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
 from osteo_models.terms import Protocol, Stage
@@ -60,7 +62,9 @@ class Kept:
     images: str = ""
 
 
-def gather_evidence(tracking: Tracking, version: VersionInfo, kept: Kept, rival: Rival | None = None) -> Evidence:
+def gather_evidence(
+    tracking: Tracking, version: VersionInfo, kept: Kept, rival: Rival | None = None, root: Path | None = None
+) -> Evidence:
     """Everything that the rules look at.
 
     Args:
@@ -68,9 +72,10 @@ def gather_evidence(tracking: Tracking, version: VersionInfo, kept: Kept, rival:
         version: The version to judge.
         kept: Its files, from `read_kept`.
         rival: The champion beside it.
+        root: The project's folder, whose repository may hold the version's code.
 
     Raises:
-        StoreError: The store does not answer.
+        OsteoError: Git cannot be used, or the store does not answer.
     """
     with tracking.reading():
         card = tracking.client.get_model_version(version.name, str(version.version)).description or ""
@@ -81,7 +86,6 @@ def gather_evidence(tracking: Tracking, version: VersionInfo, kept: Kept, rival:
         job=job,
         card=card,
         recorded=kept.recorded,
-        changes=kept.changes,
         architecture=kept.architecture,
         images=kept.images,
         predictions=kept.predictions,
@@ -91,6 +95,8 @@ def gather_evidence(tracking: Tracking, version: VersionInfo, kept: Kept, rival:
         shortcuts=kept.tables.get(SHORTCUTS),
         groups=kept.tables.get(GROUPS),
         faults=kept.faults,
+        changes=kept.changes or _find_changes(tracking, version, kept),
+        code=find_code(root, version.tags) if root else None,
         rival=rival,
     )
 
@@ -180,6 +186,15 @@ def _read_predictions(evidence: Path, faults: dict[str, str]) -> dict[tuple[Stag
         except InputError as error:
             faults[PREDICTIONS] = error.found
             return {}
+
+
+def _find_changes(tracking: Tracking, version: VersionInfo, kept: Kept) -> list[str]:
+    if not kept.recorded:  # which a rule says
+        return []
+    try:
+        return list(find_changes(tracking, version))
+    except StaleDataError as error:
+        return [error.found]
 
 
 def _job_tags(tracking: Tracking, version: VersionInfo) -> dict[str, str]:

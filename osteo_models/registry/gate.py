@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from osteo_models.data.code_tree import COMMIT, TREE
 from osteo_models.errors import GateRefused, InputError, StaleDataError
 from osteo_models.params import GateRule
 from osteo_models.registry.author import Author
-from osteo_models.registry.card import add_notes, describe_champion
+from osteo_models.registry.card import add_waivers, describe_champion
 from osteo_models.registry.events import Entry, previous_champion
 from osteo_models.registry.evidence import gather_evidence, read_kept
 from osteo_models.registry.journal import Journal
+from osteo_models.registry.judged import find_unjudged, judge_again
 from osteo_models.registry.lookup import find_alias
 from osteo_models.registry.manifest import MANIFEST_TAG, REMEDY
 from osteo_models.registry.rivals import find_rival
@@ -30,7 +32,6 @@ from osteo_models.registry.rules import (
     check_waivers,
     judge,
 )
-from osteo_models.registry.runs import REPLACED_TAG, WAIVER_TAG
 from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.versions import CHALLENGER, CHAMPION, VersionInfo, get_version, set_alias
 from osteo_models.settings import Settings
@@ -49,7 +50,8 @@ __all__ = [
 ]
 
 
-PINS: Final = ("git.commit", "dvc.data", "dvc.splits", MANIFEST_TAG)
+PINS: Final = (TREE, COMMIT, "dvc.data", "dvc.splits", MANIFEST_TAG)
+OTHERWISE: Final = "train a better model, or gather the evidence that is missing"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Promotion:
 
     Attributes:
         replaced: The version that was champion before; None for the first, and where nothing changed.
-        changed: Whether the champion was changed: not in a dry run, and not for a version that is champion already.
+        changed: Whether the champion was changed: not in a dry run, and not for a version that is champion already, by
+            the evidence that it has now.
         would_change: Whether it was, or would have been without `dry_run`.
     """
 
@@ -104,7 +107,8 @@ def promote(
         author: Who asks for it.
         dry_run: Judge, and refuse as ever, but change nothing.
         waivers: Rules to set aside where they fail.
-        settings: Where the images are, should the champion have to score them.
+        settings: Where the project is, whose repository may hold the version's code, and the images, should the
+            champion have to score them.
         data: The data set's path, as in params.yaml.
 
     Raises:
@@ -128,16 +132,18 @@ def promote(
             entry = Entry("refusal", author.who, standing.champion, candidate.version, reason, facts, author.commit)
             journal.append(name, [entry])
         raise _refusal(candidate, verdict)
-    would_change = candidate.version != standing.champion
+    changed_since = find_unjudged(journal, candidate)
+    would_change = candidate.version != standing.champion or bool(changed_since)
     changed = would_change and not dry_run
     if changed:
         entries = [
             Entry("waiver", author.who, standing.champion, candidate.version, _reason(result), facts, author.commit)
             for result in verdict.waived
         ]
-        entry = Entry("promotion", author.who, standing.champion, candidate.version, "", facts, author.commit)
+        before, commit = standing.champion, author.commit
+        entry = Entry("promotion", author.who, before, candidate.version, changed_since, facts, commit)
         journal.append(name, [*entries, entry], expected=standing)
-        _show_promotion(tracking, candidate, verdict, standing.champion)
+        _show_waivers(tracking, candidate, verdict)
     if not dry_run:
         settle_alias(tracking, journal, name)
     replaced = standing.champion if would_change else None
@@ -170,9 +176,10 @@ def assess(
         else:
             other = read_kept(tracking, present)
             rival = find_rival(tracking, candidate, kept, present, other, settings=settings, data=data)
-    verdict = judge(gather_evidence(tracking, candidate, kept, rival), rules, waivers)
-    if kept.changes and verdict.verdict == "PROMOTE":  # files_intact is not in params.yaml, or was waived
-        raise StaleDataError(", ".join(kept.changes), where=candidate.uri, remedy=REMEDY)
+    evidence = gather_evidence(tracking, candidate, kept, rival, settings.root if settings else None)
+    verdict = judge(evidence, rules, waivers)
+    if evidence.changes and verdict.verdict == "PROMOTE":  # files_intact is not in params.yaml, or was waived
+        raise StaleDataError(", ".join(evidence.changes), where=candidate.uri, remedy=REMEDY)
     return verdict
 
 
@@ -181,6 +188,7 @@ def rollback(tracking: Tracking, name: str, *, journal: Journal, author: Author,
 
     Raises:
         InputError: There was none before, or it is no longer in the store.
+        StaleDataError: Its evidence is no longer that which it was promoted on.
         ConflictError: Somebody else changed the champion meanwhile; nothing was changed.
     """
     standing = journal.standing(name)
@@ -189,7 +197,9 @@ def rollback(tracking: Tracking, name: str, *, journal: Journal, author: Author,
         found = "there is no champion" if standing.champion is None else "there was no champion before this one"
         raise InputError(found, where=name, remedy="`osteo history NAME` shows what there was")
     target = get_version(tracking, f"{name}/{before}")
-    facts = {"weights": target.sha256, "job": target.job}
+    if fault := find_unjudged(journal, target):
+        raise StaleDataError(fault, where=f"{name} version {before}", remedy=judge_again(target))
+    facts = _pin(target)
     entry = Entry("rollback", author.who, standing.champion, before, reason, facts, author.commit)
     journal.append(name, [entry], expected=standing)
     settle_alias(tracking, journal, name)
@@ -222,25 +232,27 @@ def _describe(candidate: VersionInfo, verdict: Verdict) -> dict[str, Any]:
         | ({} if result.applies else {"applies": False})
         for result in verdict.results
     ]
-    tags = {name: candidate.tags[name] for name in PINS if name in candidate.tags}
-    pins = {"weights": candidate.sha256, "job": candidate.job, **tags}
-    return {"verdict": verdict.verdict, **pins, "rules": results}
+    return {"verdict": verdict.verdict, **_pin(candidate), "rules": results}
+
+
+def _pin(version: VersionInfo) -> dict[str, str]:
+    """What identifies a version; the manifest's hash stands for all its files, tags and metrics."""
+    tags = {name: version.tags[name] for name in PINS if name in version.tags}
+    return {"weights": version.sha256, "job": version.job, **tags}
 
 
 def _reason(result: RuleResult) -> str:
     return f"{result.rule}: {result.waiver.reason} ({result.waiver.by})" if result.waiver else ""
 
 
-def _show_promotion(tracking: Tracking, candidate: VersionInfo, verdict: Verdict, replaced: int | None) -> None:
-    """Keep the promotion and its waivers in sight: as tags of the version, and on its card."""
-    tags = {_tag_name(f"{WAIVER_TAG}{result.rule}"): _reason(result) for result in verdict.waived}
-    tags[REPLACED_TAG] = str(replaced or 0)
+def _show_waivers(tracking: Tracking, candidate: VersionInfo, verdict: Verdict) -> None:
+    """Keep waivers in sight at the end of the version's card."""
+    if not verdict.waived:
+        return
     with tracking.writing():
         number = str(candidate.version)
-        for name, text in tags.items():
-            tracking.client.set_model_version_tag(candidate.name, number, name, text)
         card = tracking.client.get_model_version(candidate.name, number).description or ""
-        noted = add_notes(card, candidate.name, {**candidate.tags, **tags})
+        noted = add_waivers(card, map(_reason, verdict.waived))
         tracking.client.update_model_version(candidate.name, number, noted)
 
 
@@ -253,15 +265,11 @@ def _show_champion(tracking: Tracking, name: str, champion: int, before: int | N
             tracking.client.update_registered_model(name, wanted)
 
 
-def _tag_name(text: str) -> str:
-    """What MLflow takes as a tag's name."""
-    return "".join(letter if letter.isalnum() or letter in "._- /" else "" for letter in text)
-
-
 def _refusal(candidate: VersionInfo, verdict: Verdict) -> GateRefused:
     faults = "; ".join(f"{result.rule}: found {result.found}, needed {result.needed}" for result in verdict.failed)
     where = f"{candidate.name} version {candidate.version}"
-    remedy = "the champion stays; train a better model, or gather the evidence that is missing"
+    remedies = dict.fromkeys(result.remedy or OTHERWISE for result in verdict.failed)
+    remedy = "; ".join(["the champion stays", *remedies])
     refusal = GateRefused(f"{verdict.verdict}: {faults}", where=where, remedy=remedy)
     refusal.verdict = verdict
     return refusal

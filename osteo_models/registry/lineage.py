@@ -1,6 +1,7 @@
 """Where a version comes from, and which versions saw a patient or a revision of the data.
 
-All of it is read from what the versions themselves keep, so it holds when the data is gone.
+All of it is read from what the versions themselves keep, so it holds when the data is gone; the project's repository
+adds which commits hold the data and the code.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from osteo_models.data.cache import FOLDER
-from osteo_models.data.revisions import is_recorded, read_digest_at
+from osteo_models.data.code_tree import COMMIT, TREE, find_code
+from osteo_models.data.revisions import find_data_commit, is_recorded, read_digest_at
 from osteo_models.errors import InputError, StaleDataError, WeightsError
 from osteo_models.registry.exposure import read_exposure
 from osteo_models.registry.lookup import VersionInfo, list_versions
@@ -57,12 +59,13 @@ class Sighting:
         return f"{self.name} version {self.version}{aliases}: {said}"
 
 
-def describe_lineage(tracking: Tracking, version: VersionInfo, *, patients: bool = False) -> dict[str, Any]:
+def describe_lineage(tracking: Tracking, version: VersionInfo, root: Path, *, patients: bool = False) -> dict[str, Any]:
     """Everything that a version comes from.
 
     Args:
         tracking: The store.
         version: The version.
+        root: The project's folder, whose repository says which commits hold its data and code.
         patients: Whether to list the patients by their pseudonyms.
 
     Raises:
@@ -78,13 +81,17 @@ def describe_lineage(tracking: Tracking, version: VersionInfo, *, patients: bool
         "aliases": list(version.aliases),
         "job": version.job,
         "run_id": version.run_id,
-        "data": origin["data"],
+        "data": origin["data"] | {"git_commit": find_data_commit(root, origin["data"]["md5"], origin["data"]["path"])},
         "splits": origin["splits"]
         | {
             name: {"patients": len(seen), "images": sum(seen.values())} | ({"list": sorted(seen)} if patients else {})
             for name, seen in sets.items()
         },
-        "code": origin["code"],
+        "code": origin["code"]
+        | {
+            "registered": {name: version.tags[name] for name in (COMMIT, TREE) if name in version.tags},
+            "committed": find_code(root, version.tags).commit,
+        },
         "environment": origin["environment"],
         "search": origin["search"],
         "parent_weights": origin["parent_weights"],
@@ -175,7 +182,8 @@ def as_lines(lineage: Mapping[str, Any]) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     search, parent = lineage["search"], lineage["parent_weights"]
     lines += [
-        f"  code         trained at {_commit(code['trained'])}, registered at {_commit(code['registered'])}",
+        f"  code         git tree {code['registered'].get(TREE, 'none')}, in commit {code['committed'] or 'none'}",
+        f"    trained    from git tree {code['trained'].get(TREE, 'none')}",
         f"  environment  Python {environment['python']}, {packages}; lock file {environment['lock_sha256'] or 'none'}",
         f"  search       {', '.join(f'{name} {value}' for name, value in search.items()) if search else 'none'}",
         f"  parent       {parent['name'] + ' ' + parent['sha256'] if parent else 'none: trained from the start'}",
@@ -184,12 +192,6 @@ def as_lines(lineage: Mapping[str, Any]) -> list[str]:
         *(f"    {each['file']} (job {each['job'] or 'unknown'})" for each in lineage["metrics"]),
     ]
     return lines
-
-
-def _commit(code: Mapping[str, str]) -> str:
-    if not code.get("git.commit"):
-        return "no commit"
-    return code["git.commit"] + (" with changes" if code.get("git.dirty") == "true" else "")
 
 
 def as_dict(sighting: Sighting) -> dict[str, Any]:

@@ -21,6 +21,7 @@ CHAMPION: Final = "champion"
 WEIGHTS_TAG: Final = "osteo.weights"
 RECORD_TAG: Final = "osteo.record"
 MODEL_TAG: Final = "osteo.model_id"
+IDENTITY_TAG: Final = "osteo.identity"  # SHA-256 over weights, evidence, metrics, parameters and code
 
 
 @dataclass(frozen=True)

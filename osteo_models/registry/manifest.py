@@ -23,9 +23,9 @@ from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
 
 MANIFEST_TAG: Final = "osteo.manifest"
-REMEDY: Final = "restore the file from a backup, or register the version again with `dvc repro -f register`"
+REMEDY: Final = "restore the file from a backup, or register a new version with `dvc repro -f register`"
 MOVED: Final = "if the project was moved, move its state folder with it; else restore the folder from a backup"
-LOST: Final = "restore the database, or delete the version and register it again with `dvc repro -f register`"
+LOST: Final = "restore the database, or register a new version with `dvc repro -f register`"
 FAULTS_SHOWN: Final = 5
 
 

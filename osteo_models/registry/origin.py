@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import yaml
 
-from osteo_models.data.revisions import find_data_commit, hash_md5, read_commit, read_data_digest
+from osteo_models.data.code_tree import COMMIT, TREE
+from osteo_models.data.revisions import hash_md5, read_data_digest
 from osteo_models.errors import StaleDataError
 from osteo_models.params import Params
 from osteo_models.registry.tracking import Tracking
@@ -70,7 +71,10 @@ def list_splits(artifacts: Path) -> list[Path]:
 def _describe_origin(
     settings: Settings, params: Params, tracking: Tracking, model: Mapping[str, Any], files: Mapping[str, bytes]
 ) -> dict[str, Any]:
-    """What `origin.json` says: data, code, environment, search, parent weights, and the jobs behind the metrics."""
+    """What `origin.json` says: data, code, environment, search, parent weights, and the jobs behind the metrics.
+
+    Nothing here changes by a commit: the same model, registered again, is the same version.
+    """
     jobs = [
         entry
         for entry in json.loads(_read(settings.artifacts / "jobs.json"))
@@ -81,17 +85,15 @@ def _describe_origin(
         "data": {
             "path": params.data.path,
             "md5": read_data_digest(settings.root, params.data.path) or "",
-            "git_commit": find_data_commit(settings.root, params.data.path),
         },
         "splits": {"md5": hash_md5(list_splits(settings.artifacts)[0])},
         "code": {
             "trained": _trained_at(tracking, str(model["key"])),
-            "registered": read_commit(settings.root),
             "results": model.get("job", {}).get("versions", {}),
         },
         "environment": {
             "python": platform.python_version(),
-            "platform": platform.platform(),
+            "platform": f"{platform.system()} {platform.machine()}",  # the same after an update of the kernel
             "packages": {name: found for name in PACKAGES if (found := _find_version(name))},
             "lock_sha256": hashlib.sha256(files[LOCK]).hexdigest() if LOCK in files else "",
         },
@@ -104,11 +106,11 @@ def _describe_origin(
 
 
 def _trained_at(tracking: Tracking, key: str) -> dict[str, str]:
-    """The commit of the job's run, which is older than that of the registration where the job was reused."""
+    """Commit and tree of the job's run, which are older than those of the registration where the job was reused."""
     job = tracking.find_job(key)
     with tracking.reading():
         tags = tracking.client.get_run(job.run_id).data.tags if job else {}
-    return {name: tags[name] for name in ("git.commit", "git.dirty") if name in tags}
+    return {name: tags[name] for name in (COMMIT, TREE) if name in tags}
 
 
 def _find_search(artifacts: Path, model: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -191,14 +191,14 @@ class Tracking:
         for start in range(0, len(points), BATCH):
             self.client.log_batch(run_id, metrics=points[start : start + BATCH], synchronous=True)
 
-    def log_changes(self, run: Run, metrics: Mapping[str, float], model_id: str | None = None) -> None:
+    def log_changes(self, run: Run, metrics: Mapping[str, float]) -> None:
         """Log what is new to a run, or differs from the value that it shows."""
         now, points = int(time.time() * 1000), list[Metric]()
         for name, value in metrics.items():
             shown = run.data.metrics.get(name)
             if shown is None or not (shown == value or (math.isnan(shown) and math.isnan(value))):
                 step = 0 if shown is None else max(self._steps(run.info.run_id, name)) + 1
-                points.append(Metric(name, float(value), now, step, model_id=model_id, run_id=run.info.run_id))
+                points.append(Metric(name, float(value), now, step))
         self.log_points(run.info.run_id, points)
 
     def find_runs(self, experiments: Sequence[str], tags: Mapping[str, str]) -> list[Run]:

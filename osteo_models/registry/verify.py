@@ -11,12 +11,17 @@ from osteo_models.data.cache import FOLDER, compare_folder, find_damage
 from osteo_models.data.cache import read_listing as read_folder
 from osteo_models.data.revisions import hash_data, read_data_digest
 from osteo_models.errors import StaleDataError, StoreError, WeightsError
+from osteo_models.registry.journal import Journal
+from osteo_models.registry.judged import find_unjudged, judge_again
 from osteo_models.registry.lookup import VersionInfo, get_version, list_versions
 from osteo_models.registry.manifest import REMEDY, open_files, read_damage
 from osteo_models.registry.needs import Runs, find_needs, list_jobs
+from osteo_models.registry.statement import find_changes
 from osteo_models.registry.tracking import Tracking
 
 ADDED: Final = "delete it: it was put there after the version was registered"
+EVIDENCE: Final = "evidence"
+REMEDY_OF_TAGS: Final = "set it back in MLflow, or register a new version with `dvc repro -f register`"
 
 
 @dataclass(frozen=True)
@@ -49,18 +54,20 @@ def choose_versions(tracking: Tracking, reference: str | None) -> list[VersionIn
 def check_version(
     tracking: Tracking, version: VersionInfo, runs: Runs, *, every_byte: bool = True
 ) -> Iterator[Finding]:
-    """Compare every file of a version with its manifest, and look for the runs that it needs.
+    """Compare every file, tag and metric of a version with what was registered, and look for the runs that it needs.
 
     Args:
         tracking: The store.
         version: The version.
         runs: From `read_runs`.
-        every_byte: Whether to read all files; else the record of its jobs alone.
+        every_byte: Whether to read all files; else those alone that record tags, metrics and jobs.
     """
     where = f"{version.name} version {version.version}"
     files, jobs = list[Finding](), list[str]()
     try:
         files += _check_files(tracking, version, where) if every_byte else []
+        if not files:
+            files += [Finding(where, change, REMEDY_OF_TAGS) for change in find_changes(tracking, version)]
         jobs = list_jobs(tracking, version)
     except (StaleDataError, StoreError, WeightsError) as error:
         if not files or isinstance(error, StoreError):  # else a finding names the file already
@@ -73,6 +80,19 @@ def check_version(
         elif runs.is_deleted(need.run_id):
             remedy = f"restore it with `mlflow runs restore --run-id {need.run_id}` in this store"
             yield Finding(where, f"{need.role} was deleted", remedy)
+
+
+def check_judged(journal: Journal, version: VersionInfo) -> Iterator[Finding]:
+    """Whether a version's manifest is still the one that it was promoted on."""
+    if fault := find_unjudged(journal, version):
+        yield Finding(f"{version.name} version {version.version}", fault, judge_again(version))
+
+
+def check_evidence(tracking: Tracking, version: VersionInfo) -> Iterator[Finding]:
+    """The files of evidence against the manifest, and no others, which may be large."""
+    with open_files(tracking, version, EVIDENCE) as folder:
+        for damage in read_damage(tracking, version, folder, EVIDENCE):
+            yield Finding(f"{version.name} version {version.version}", str(damage), REMEDY)
 
 
 def check_data(root: Path, data: str, cache: Path | None, *, paths: bool = False) -> Iterator[Finding]:

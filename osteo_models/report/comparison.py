@@ -28,7 +28,7 @@ Head = tuple[str, str]  # a stage, and the head of its metrics
 SHOWN: Final = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc", "brier")
 PINNED: Final = (
     "git.commit",
-    "git.dirty",
+    "git.tree",
     "dvc.data",
     "dvc.splits",
     "profile",

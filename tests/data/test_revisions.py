@@ -55,11 +55,11 @@ def test_revisions_of_the_data_are_known_to_git(tmp_path):
     commits = []
     for digit in "12":
         (tmp_path / "data.dvc").write_text(f"outs:\n- md5: {digit * 32}.dir\n  path: data\n")
-        assert find_data_commit(tmp_path) == ""  # not committed as it stands
+        assert find_data_commit(tmp_path, digit * 32) == ""  # not committed yet
         git("add", "data.dvc")
         git("commit", "-qm", digit)
         commits.append(git("rev-parse", "HEAD"))
-    assert find_data_commit(tmp_path) == commits[1]
+    assert [find_data_commit(tmp_path, digit * 32) for digit in "12"] == commits
     assert read_digest_at(tmp_path, commits[0]) == "1" * 32 + ".dir"
     assert read_digest_at(tmp_path, "HEAD") == "2" * 32 + ".dir"
     assert read_digest_at(tmp_path, "nothing") is None
@@ -69,27 +69,11 @@ def test_revisions_of_the_data_are_known_to_git(tmp_path):
 
 def test_without_dvc_and_git_there_is_nothing_to_say(tmp_path):
     assert read_data_digest(tmp_path) is None
-    assert read_commit(tmp_path) == {}
-    assert find_data_commit(tmp_path) == "" and read_digest_at(tmp_path, "HEAD") is None
+    assert read_commit(tmp_path) == ""
+    assert find_data_commit(tmp_path, "1" * 32) == "" and read_digest_at(tmp_path, "HEAD") is None
     assert not is_recorded(tmp_path, "1" * 32)
     with pytest.raises(OsteoError, match="`dvc status` failed"):
         run_dvc(tmp_path, ["status"])
-
-
-def test_a_commit_is_dirty_by_what_a_person_changed_not_by_dvc_lock(tmp_path):
-    def git(*arguments):
-        who = ["-c", "user.name=t", "-c", "user.email=t@t"]
-        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    for name in ("params.yaml", "dvc.lock"):
-        (tmp_path / name).write_text("a")
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "start")
-    (tmp_path / "dvc.lock").write_text("b")
-    assert read_commit(tmp_path)["git.dirty"] == "false"
-    (tmp_path / "params.yaml").write_text("b")
-    assert read_commit(tmp_path)["git.dirty"] == "true"
 
 
 def test_dvcs_own_error_line_is_given_back_and_what_a_stage_says_is_shown(repository, capfd):
@@ -99,15 +83,3 @@ def test_dvcs_own_error_line_is_given_back_and_what_a_stage_says_is_shown(reposi
     assert len(errors) == 1 and "failed to reproduce 'one'" in errors[0]
     shown = capfd.readouterr()
     assert "said" in shown.err and "ERROR" not in shown.err
-
-
-def test_code_that_git_does_not_know_is_not_clean(tmp_path):
-    (tmp_path / "osteo_models").mkdir()
-    (tmp_path / "osteo_models" / "old.py").write_text("x = 1\n")
-    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
-    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    (tmp_path / "notes.txt").write_text("not code")
-    assert read_commit(tmp_path)["git.dirty"] == "false"
-    (tmp_path / "osteo_models" / "new.py").write_text("x = 2\n")
-    assert read_commit(tmp_path)["git.dirty"] == "true"

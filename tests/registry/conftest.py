@@ -33,7 +33,7 @@ from tests.registry.small_project import SmallProject, make_project
 PREPARE = {"crop_mm": [200, 120], "ct_window_hu": [-160, 840], "mri_percentiles": [1.0, 99.5]}
 TAGS = {
     "git.commit": "1f3a",
-    "git.dirty": "false",
+    "git.tree": "5e7d" * 10,
     "dvc.data": "d" * 32 + ".dir",
     "profile": "quick",
     "synthetic": "true",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,17 +12,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from osteo_models.data.code_tree import CodeSearch
 from osteo_models.evaluation.contest import PairedScores
 from osteo_models.evaluation.metrics import summarize
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.registry.rules import Evidence, Rival
 from osteo_models.registry.tracking import JobRun, Tracking
 from osteo_models.registry.versions import VersionInfo, register_version
+from osteo_models.settings import Settings, load_settings
 from osteo_models.terms import metric_prefix
 from tests.conftest import STAGES
 
 NAME = "osteo-unimodal-mri"
 DATA = "d" * 32 + ".dir"
+CODE, TREE = "profile: quick\n", "dbc35f7db8fa8c2a06c9f628ed0fcc36e478fa6a"  # params.yaml, and the git tree of it alone
 PATIENTS = 80  # in the folds; six more are held out
 FOLDS = 5
 IMAGES = 2
@@ -40,6 +44,19 @@ class Case:
     tags: dict[str, str | None] = field(default_factory=dict)
     job: dict[str, str] = field(default_factory=dict)
     damage: DAMAGE | None = None
+
+
+def make_repository(root: Path) -> Settings:
+    """A git repository with a commit of CODE."""
+    root.mkdir()
+    (root / "params.yaml").write_text(CODE)
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "code"],
+    ):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    return load_settings(root)
 
 
 def make_splits(patients: int = PATIENTS, prefix: str = "p", held: int = 6) -> pd.DataFrame:
@@ -112,7 +129,7 @@ def make_evidence(case: Case | None = None, **changes: Any) -> Evidence:
     case = case or make_case()
     tables = {(table["stage"][0], "patient"): as_predictions(table) for table in case.predictions.values()}
     digest = "a" * 32
-    tags = {"osteo.weights": "b" * 64, "osteo.job": "c" * 16, "git.commit": "1f3a" * 10, "git.dirty": "false"}
+    tags = {"osteo.weights": "b" * 64, "osteo.job": "c" * 16, "git.commit": "1f3a" * 10, "git.tree": TREE}
     tags |= {"dvc.data": DATA, "dvc.splits": digest, "profile": "paper", "synthetic": "true"}
     lines = [*(f"`{text}`" for text in tags.values()), *(f"| {stage} | patient |" for stage in case.predictions)]
     given: dict[str, Any] = {
@@ -127,6 +144,7 @@ def make_evidence(case: Case | None = None, **changes: Any) -> Evidence:
         "threshold": 0.5,
         "splits": case.splits,
         "splits_digest": digest,
+        "code": CodeSearch("1f3a" * 10),
         "shortcuts": as_rows(make_shortcuts()),
         "groups": as_rows(make_groups()),
     }
@@ -186,7 +204,7 @@ def register_case(
     """Register a version as the project does, and damage it where the case says how."""
     paths = write_files(case, folder)
     splits = hashlib.md5(paths[0].read_bytes()).hexdigest()
-    pins = {"dvc.data": DATA, "dvc.splits": splits, "git.commit": "1f3a" * 10, "git.dirty": "false"}
+    pins = {"dvc.data": DATA, "dvc.splits": splits, "git.commit": "1f3a" * 10, "git.tree": TREE}
     pins |= {"profile": "paper", "synthetic": "true"}
     job = make_job(tags={**pins, **case.job})
     metrics = {name: value for name, value in {**sound_metrics(case), **case.metrics}.items() if value is not None}

@@ -141,6 +141,23 @@ def test_a_model_left_by_a_kill_before_its_version_is_taken(project, monkeypatch
     assert kept == {version.model_id for version in list_versions(project.tracking)}
 
 
+def test_every_version_of_the_same_weights_keeps_what_it_needs(project) -> None:
+    second = project.register(resamples=500)
+    assert (second.version, second.sha256) == (
+        2,
+        project.version.sha256,
+    ) and second.model_id != project.version.model_id
+    assert collect(project) == []
+    for version in (project.version, second):
+        with pytest.raises(OsteoError, match=f"version {version.version} needs it: the run of its registration"):
+            delete_run(project.tracking, version.run_id)
+    project.tracking.client.delete_model_version(second.name, "2")
+    assert [item.model_id for item in collect(project)] == [second.model_id]
+    remove_garbage(project.tracking, project.settings, collect(project))
+    assert list(check_version(project.tracking, project.version, read_runs(project.tracking))) == []
+    load_network(project.tracking, project.version)
+
+
 def test_a_killed_removal_goes_on(project, monkeypatch: pytest.MonkeyPatch) -> None:
     old = add_job(project, "a" * 16)
     with monkeypatch.context() as patch:

@@ -10,19 +10,22 @@ from pathlib import Path
 import pytest
 
 from osteo_models.doctor import examine
-from osteo_models.errors import ConflictError, GateRefused, InputError, ParamsError
+from osteo_models.errors import ConflictError, GateRefused, InputError, ParamsError, StaleDataError
 from osteo_models.params import GateRule
 from osteo_models.registry import gate
 from osteo_models.registry.author import Author
+from osteo_models.registry.checksums import hash_files, write_manifest
 from osteo_models.registry.gate import Waiver, promote, rollback, settle_alias
 from osteo_models.registry.history import show_history
 from osteo_models.registry.journal import open_journal
 from osteo_models.registry.lookup import get_version, list_aliases, list_versions, set_alias
+from osteo_models.registry.needs import read_runs
 from osteo_models.registry.tracking import open_tracking
+from osteo_models.registry.verify import check_judged, check_version
 from osteo_models.registry.versions import register_version
 from osteo_models.settings import load_settings
 from tests.registry.conftest import TAGS, stage_metrics
-from tests.registry.gate_cases import make_case, make_splits, register_case
+from tests.registry.gate_cases import files_of, make_case, make_splits, register_case
 
 NAME = "osteo-unimodal-mri"
 RULE = GateRule(rule="minimum", stages=("stage-3",), metric="balanced_accuracy", value=0.7)
@@ -136,19 +139,7 @@ def test_a_waiver_stays_in_sight(desk: Desk, make_model) -> None:
     said = "minimum balanced_accuracy (stage-3): pilot with supervision (B. Head)"
     assert desk.journal.history(NAME)[0].reason == said
     version = desk.tracking.client.get_model_version(NAME, str(number))
-    assert version.tags["osteo.waived.minimum balanced_accuracy stage-3"] == said
     assert version.description.count(f"**waived rule** {said}") == 1
-
-
-def test_a_waiver_survives_a_new_registration(desk: Desk, make_job, make_model) -> None:
-    job = make_job()
-    folder, run = make_model(job.key), desk.tracking.begin_job(job)
-    given = {"model_folder": folder, "tags": TAGS, "run_id": run}
-    register_version(desk.tracking, metrics=stage_metrics(3, 0.6), **given)
-    desk.promote(waivers=[Waiver("minimum", "pilot", "B. Head")])
-    version = register_version(desk.tracking, metrics=stage_metrics(3, 0.61), **given)
-    card = desk.tracking.client.get_model_version(NAME, str(version.version)).description
-    assert card.count("**waived rule**") == 1 and "0.610" in card
 
 
 def test_every_failed_rule_is_named(desk: Desk) -> None:
@@ -225,6 +216,60 @@ def test_two_promotions_at_once_have_one_winner(desk: Desk, monkeypatch: pytest.
     assert f"the champion was changed to version {winner} by A. Keeper at" in str(loser)
     assert "run it again, and it is judged against the new champion" in str(loser)
     assert (desk.champion(), desk.events()) == (winner, [("promotion", None, winner)])
+
+
+def test_evidence_that_is_not_what_was_judged_is_told_by_the_journal(desk: Desk, tmp_path: Path) -> None:
+    """Evidence, manifest and tags changed together agree with one another, and not with the journal."""
+    first, second = (
+        register_case(desk.tracking, make_case(seed=seed), tmp_path / str(seed), desk.make_job, desk.make_model)
+        for seed in (1, 2)
+    )
+    settings, rules = load_settings(desk.folder.parent), [GateRule(rule="files_intact")]
+    for version in (first, second, first):
+        desk.promote(version.version, rules)
+    judged = json.loads(desk.journal.history(NAME)[0].evidence)["osteo.manifest"]
+    assert judged == first.tags["osteo.manifest"] and examine(settings) == []
+
+    folder, client = files_of(desk.tracking, first), desk.tracking.client
+    groups = folder / "evidence" / "evaluation" / "groups.csv"
+    original = groups.read_bytes()
+    groups.write_bytes(original.replace(b"0.7", b"0.9"))
+    (ailment,) = examine(settings)
+    assert "evidence/evaluation/groups.csv is changed; restore" in str(ailment)
+    digest = write_manifest(folder, hash_files(folder))
+    client.set_model_version_tag(NAME, str(first.version), "osteo.manifest", digest)
+    shown = f"manifest {judged[:12]} was judged, {digest[:12]} is here"
+    said = (
+        f"{NAME} version {first.version}: its evidence is not that of its promotion (event 3): {shown}; restore it "
+        f"from a backup, or have it judged as it is now by `osteo promote {NAME} {first.version}`"
+    )
+    changed = get_version(desk.tracking, f"{NAME}/{first.version}")
+    assert list(check_version(desk.tracking, changed, read_runs(desk.tracking))) == []
+    assert [str(each) for each in check_judged(desk.journal, changed)] == [said]
+    assert [str(each) for each in examine(settings)] == [said]
+
+    desk.promote(second.version, rules)
+    with pytest.raises(StaleDataError, match=r"its evidence is not that of its promotion \(event 3\)"):
+        rollback(desk.tracking, NAME, journal=desk.journal, author=AUTHOR)
+    desk.promote(first.version, rules)  # judged as it is now, and the journal says so
+    assert desk.journal.history(NAME)[-1].reason.endswith(shown)
+    assert examine(settings) == []
+
+
+def test_a_champion_whose_evidence_changed_is_judged_again(desk: Desk) -> None:
+    number = desk.version(0.8)
+    desk.promote(number)
+    version = get_version(desk.tracking, f"{NAME}/{number}")
+    folder = files_of(desk.tracking, version)
+    (folder / "evidence").mkdir()
+    (folder / "evidence" / "notes.csv").write_text("better")
+    digest = write_manifest(folder, hash_files(folder))
+    desk.tracking.client.set_model_version_tag(NAME, str(number), "osteo.manifest", digest)
+    assert desk.promote(number, dry_run=True).would_change
+    assert desk.promote(number).changed and not desk.promote(number).changed
+    assert desk.events() == [("promotion", None, number), ("promotion", number, number)]
+    with pytest.raises(InputError, match="no champion before this one"):
+        rollback(desk.tracking, NAME, journal=desk.journal, author=AUTHOR)
 
 
 def test_an_alias_moved_by_hand_is_found_and_put_back(desk: Desk) -> None:

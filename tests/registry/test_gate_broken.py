@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow.entities import Metric
 
 from osteo_models.errors import GateRefused
 from osteo_models.params import Params
 from osteo_models.registry.author import Author
 from osteo_models.registry.gate import promote
 from osteo_models.registry.journal import Journal, open_journal
-from osteo_models.registry.lookup import get_version, list_aliases
+from osteo_models.registry.lookup import VersionInfo, get_version, list_aliases
 from osteo_models.registry.tracking import Tracking, open_tracking
+from osteo_models.settings import Settings
 from tests.registry.gate_cases import (
     NAME,
     Case,
@@ -24,6 +26,7 @@ from tests.registry.gate_cases import (
     make_case,
     make_groups,
     make_predictions,
+    make_repository,
     make_shortcuts,
     register_case,
 )
@@ -100,6 +103,15 @@ def _flip(name: str) -> Callable[[Case], None]:
     return _set(damage=damage)
 
 
+def _change_tag(tracking: Tracking, version: VersionInfo) -> None:
+    tracking.client.set_model_version_tag(NAME, str(version.version), "profile", "quick")
+
+
+def _change_metric(tracking: Tracking, version: VersionInfo) -> None:
+    point = Metric("stage_1.patient.sensitivity", 0.999, 2**42, 1, model_id=version.model_id, run_id=version.run_id)
+    tracking.log_points(version.run_id, [point])
+
+
 def _add(tracking: Tracking, version: object) -> None:
     (files_of(tracking, version) / "evidence" / "stage-1" / "notes.txt").write_text("better than it looks")
 
@@ -112,7 +124,13 @@ def _cut(what: str, into: str = "") -> Callable[[Case], None]:
 BROKEN: list[tuple[str, Callable[[Case], None], list[str], str, str]] = [
     ("weak in cross-validation", _weak("stage-1"), [MINIMUM], "stage-1 0.", REJECT),
     ("weak on the hold-out", _weak("stage-5"), ["minimum balanced_accuracy (stage-5)", AGE], "stage-5 0.", REJECT),
-    ("a number that is not one", _metric(BALANCED, float("nan")), [MATCH, MINIMUM, INTERVAL], "stage-1 0.000", REJECT),
+    (
+        "a number that is not one",
+        _metric(BALANCED, float("nan")),
+        [MATCH, MINIMUM, INTERVAL],
+        "stage-1 undefined",
+        REJECT,
+    ),
     ("an undefined metric", _metric(BALANCED, None), [MATCH, MINIMUM, INTERVAL], "stage-1 undefined", REJECT),
     ("no lower end", _metric(f"{BALANCED}.ci_low", None), [INTERVAL], "stage-1 has no balanced_acc", LACKING),
     ("no upper end", _metric(f"{BALANCED}.ci_high", None), [INTERVAL], "stage-1 has no balanced_acc", LACKING),
@@ -154,10 +172,28 @@ BROKEN: list[tuple[str, Callable[[Case], None], list[str], str, str]] = [
     ),
     ("a trained image on the hold-out", _trained_in_holdout, ["holdout_untouched"], "not in the hold-out", REJECT),
     ("hold-out images picked", _picked, ["holdout_untouched"], "1 images of the hold-out were not scored", REJECT),
-    ("code not committed", _tag("git.dirty", "true"), ["code_pinned"], "the code differed from commit", REJECT),
-    ("outside git", _set(tags={"git.commit": None, "git.dirty": None}), ["code_pinned", "card"], "outside git", REJECT),
-    ("unknown whether committed", _tag("git.dirty", None), ["code_pinned"], "git.dirty is not known", LACKING),
-    ("a commit that is none", _tag("git.commit", "main"), ["code_pinned"], "'main' is no commit", REJECT),
+    (
+        "code not committed",
+        _tag("git.tree", "a" * 40),
+        ["code_pinned"],
+        "git tree aaaaaaaaaaaa is in no branch",
+        LACKING,
+    ),
+    (
+        "outside git",
+        _set(tags={"git.commit": None, "git.tree": None}),
+        ["code_pinned", "card"],
+        "outside a git",
+        REJECT,
+    ),
+    ("a tag changed later", _set(damage=_change_tag), ["files_intact"], "tag profile is quick, registered as", REJECT),
+    (
+        "a metric changed later",
+        _set(damage=_change_metric),
+        ["files_intact"],
+        "sensitivity is 0.999, registered",
+        REJECT,
+    ),
     ("no hash of the data", _tag("dvc.data", ""), ["data_pinned", "card"], "no dvc.data", REJECT),
     (
         "a run of another job",
@@ -184,20 +220,38 @@ BROKEN: list[tuple[str, Callable[[Case], None], list[str], str, str]] = [
     ("a subgroup under its floor", _set(groups=make_groups(0.3)), [SUBGROUPS], "stage-1 sex M with 0.300", REJECT),
     ("no audit of subgroups", _set(groups=None), [SUBGROUPS], "no evaluation/groups.csv is kept", LACKING),
     ("subgroups too small", _set(groups=make_groups().iloc[2:]), [SUBGROUPS], "no subgroup with a number", LACKING),
-    ("no card", _set(damage=change_card(lambda card, tags: " ")), ["card"], "no card", LACKING),
-    ("a card without the weights", _cut("osteo.weights"), ["card"], "does not give weights", REJECT),
-    ("a card without its limits", _cut("No medical device"), ["card"], "that it is no medical device", REJECT),
-    ("a card without a stage", _cut("| stage-5 | patient |", "|"), ["card"], "the line of stage-5", REJECT),
-    ("a card that hides what it is", _cut("Synthetic cohort"), ["card"], "that the cohort is synthetic", REJECT),
+    ("no card", _set(damage=change_card(lambda card, tags: " ")), ["card", "files_intact"], "no card", REJECT),
+    ("a card without the weights", _cut("osteo.weights"), ["card", "files_intact"], "does not give weights", REJECT),
+    (
+        "a card without its limits",
+        _cut("No medical device"),
+        ["card", "files_intact"],
+        "that it is no medical device",
+        REJECT,
+    ),
+    (
+        "a card without a stage",
+        _cut("| stage-5 | patient |", "|"),
+        ["card", "files_intact"],
+        "the line of stage-5",
+        REJECT,
+    ),
+    (
+        "a card that hides what it is",
+        _cut("Synthetic cohort"),
+        ["card", "files_intact"],
+        "that the cohort is synthetic",
+        REJECT,
+    ),
 ]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> tuple[Tracking, Journal]:
+def store(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> tuple[Tracking, Journal, Settings]:
     folder = tmp_path_factory.mktemp("broken")
     shutil.copy(fresh_store, folder / "mlflow.db")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    return open_tracking(uri, folder / "mlartifacts"), open_journal(uri)
+    return open_tracking(uri, folder / "mlartifacts"), open_journal(uri), make_repository(folder / "project")
 
 
 def _shown(tracking: Tracking, number: int):
@@ -216,13 +270,13 @@ def test_there_are_thirty_ways_at_least() -> None:
 def test_a_broken_version_is_refused(
     store, params: Params, tmp_path: Path, make_job, make_model, break_it, rules, says, verdict
 ) -> None:
-    tracking, journal = store
+    tracking, journal, settings = store
     case = make_case()
     break_it(case)
     version = register_case(tracking, case, tmp_path, make_job, make_model)
     before, events = _shown(tracking, version.version), len(journal.history(NAME))
     with pytest.raises(GateRefused) as refused:
-        promote(tracking, NAME, version.version, params.gate, journal=journal, author=Author("t"))
+        promote(tracking, NAME, version.version, params.gate, journal=journal, author=Author("t"), settings=settings)
     found = refused.value.verdict
     assert sorted(result.rule for result in found.failed) == sorted(rules)
     assert says in str(refused.value)
@@ -237,9 +291,11 @@ def test_a_broken_version_is_refused(
 
 
 def test_the_sound_version_passes(store, params: Params, tmp_path: Path, make_job, make_model) -> None:
-    tracking, journal = store
+    tracking, journal, settings = store
     version = register_case(tracking, make_case(), tmp_path, make_job, make_model)
-    promotion = promote(tracking, NAME, version.version, params.gate, journal=journal, author=Author("t"))
+    promotion = promote(
+        tracking, NAME, version.version, params.gate, journal=journal, author=Author("t"), settings=settings
+    )
     assert (promotion.changed, promotion.verdict.verdict) == (True, "PROMOTE")
     assert [result.rule for result in promotion.verdict.results if not result.applies] == [f"champion {FOLDS}"]
     assert list_aliases(tracking, "champion") == {NAME: version.version}

@@ -26,7 +26,7 @@ def seen(project):
 
 def test_a_version_says_where_it_comes_from(project) -> None:
     train, test = seen(project)
-    found = describe_lineage(project.tracking, project.version, patients=True)
+    found = describe_lineage(project.tracking, project.version, project.root, patients=True)
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project.root, capture_output=True, text=True).stdout.strip()
     assert found["data"] == {"path": "data", "md5": read_data_digest(project.root), "git_commit": head}
     assert found["splits"]["trained_on"] == {
@@ -35,8 +35,15 @@ def test_a_version_says_where_it_comes_from(project) -> None:
         "list": sorted(set(train["patient_id"])),
     }
     assert found["splits"]["tested_on"]["list"] == sorted(set(test["patient_id"]))
-    assert found["code"]["trained"] == {"git.commit": "0" * 40, "git.dirty": "false"}
-    assert found["code"]["registered"]["git.commit"] == head
+    assert found["code"]["trained"] == {"git.commit": "0" * 40, "git.tree": "1" * 40}
+    assert found["code"]["registered"] == {"git.commit": head, "git.tree": project.version.tags["git.tree"]}
+    assert found["code"]["committed"] == ""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["add", "params.yaml", "requirements.lock"], ["commit", "-qm", "code"]):
+        subprocess.run([*git, *command], cwd=project.root, check=True)
+    later = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project.root, capture_output=True, text=True).stdout
+    again = describe_lineage(project.tracking, project.version, project.root, patients=True)
+    assert (again["code"]["committed"], again["data"]["git_commit"]) == (later.strip(), head)
     assert found["code"]["results"] == project.jobs[0].versions
     assert found["environment"]["python"] == platform.python_version()
     assert len(found["environment"]["lock_sha256"]) == 64
@@ -49,13 +56,13 @@ def test_a_version_says_where_it_comes_from(project) -> None:
 
 def test_patients_are_named_only_when_asked_for(project) -> None:
     train, test = seen(project)
-    found = describe_lineage(project.tracking, project.version)
+    found = describe_lineage(project.tracking, project.version, project.root)
     named = [patient for patient in {*train["patient_id"], *test["patient_id"]} if patient in json.dumps(found)]
     assert named == []
     text = "\n".join(as_lines(found))
     assert f"trained on {train['patient_id'].nunique()} patients, {len(train)} images" in text
     assert "lock file" in text and "none: trained from the start" in text
-    asked = as_lines(describe_lineage(project.tracking, project.version, patients=True))
+    asked = as_lines(describe_lineage(project.tracking, project.version, project.root, patients=True))
     assert f"      {train['patient_id'].iloc[0]}" in asked
 
 
@@ -67,13 +74,13 @@ def test_the_search_and_the_parent_weights_are_named(project) -> None:
     for job in jobs:
         job |= {"weights": "imagenet", "weights_sha256": "a" * 64}
     (artifacts / "jobs.json").write_text(json.dumps(jobs))
-    found = describe_lineage(project.tracking, project.register())
+    found = describe_lineage(project.tracking, project.register(), project.root)
     assert (found["search"]["architecture"], found["search"]["candidate"]) == ("unimodal", 7)
     assert found["parent_weights"] == {"name": "imagenet", "sha256": "a" * 64}
     text = "\n".join(as_lines(found))
     assert "candidate 7" in text and f"imagenet {'a' * 64}" in text
     (artifacts / "search" / "best.yaml").write_text("architecture: unimodal\ncandidate: 7\nspec: {filters: 3}\n")
-    assert describe_lineage(project.tracking, project.register())["search"] is None
+    assert describe_lineage(project.tracking, project.register(), project.root)["search"] is None
 
 
 def test_versions_that_saw_a_patient_are_found_when_the_data_is_gone(project) -> None:
@@ -91,6 +98,16 @@ def test_versions_that_saw_a_patient_are_found_when_the_data_is_gone(project) ->
     (found,) = find_patient(project.tracking, patient)
     assert found.trained == 0 and found.tested["stage-5"] == (test["patient_id"] == patient).sum() > 0
     assert found.saw and as_dict(found)["saw"] is True
+
+
+def test_every_version_of_the_same_weights_says_what_it_saw(project) -> None:
+    train, _ = seen(project)
+    project.register(resamples=500)
+    found = find_patient(project.tracking, train["patient_id"].iloc[0])
+    assert [(each.version, each.aliases) for each in found] == [(2, ("challenger",)), (1, ())]
+    assert found[0].trained == found[1].trained > 0 and found[0].tested == found[1].tested
+    saw = find_data(project.tracking, project.root, read_data_digest(project.root), "data")[1]
+    assert [each.saw for each in saw] == [True, True]
 
 
 def test_patients_of_another_modality_and_strangers_were_not_seen(project) -> None:

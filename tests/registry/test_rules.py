@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from osteo_models.data.code_tree import CodeSearch
 from osteo_models.errors import InputError, ParamsError
 from osteo_models.evaluation.intervals import proportion_interval
 from osteo_models.evaluation.metrics import summarize
@@ -83,8 +84,8 @@ EXAMPLES = [
     (
         GateRule(rule="code_pinned"),
         make_evidence(),
-        make_evidence(tags={"git.commit": "1f3a" * 10, "git.dirty": "true"}),
-        "the code differed from commit 1f3a1f3a1f3a",
+        make_evidence(code=CodeSearch(found="git tree 5e7d is in no branch")),
+        "git tree 5e7d is in no branch",
     ),
     (
         GateRule(rule="data_pinned"),  # the job was trained on an older revision, of which it read the same
@@ -95,8 +96,8 @@ EXAMPLES = [
     (
         GateRule(rule="files_intact"),
         make_evidence(),
-        make_evidence(changes=["splits/splits.csv is changed"]),
-        "splits/splits.csv is changed",
+        make_evidence(changes=["splits/splits.csv is changed", "tag profile is gone"]),
+        "splits/splits.csv is changed, tag profile is gone",
     ),
     (
         GateRule(rule="metrics_match", stages=("stage-1",)),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import shutil
 
 import pytest
+from mlflow.entities import Metric
 
 from osteo_models.data.cache import find_cache
 from osteo_models.doctor.ailment import Project
 from osteo_models.doctor.records import check_versions
+from osteo_models.registry.lookup import get_version
 from osteo_models.registry.needs import read_runs
 from osteo_models.registry.verify import ADDED, check_data, check_version, choose_versions
 
@@ -65,7 +68,7 @@ def test_a_finding_says_what_and_where_and_the_way_out(project) -> None:
     (project.files / "python_model.pkl").write_bytes(b"\x80")
     (project.files / "record" / "params.yaml").unlink()
     told = findings(project, cache)
-    restore = "restore the file from a backup, or register the version again with `dvc repro -f register`"
+    restore = "restore the file from a backup, or register a new version with `dvc repro -f register`"
     assert told == [
         f"osteo-unimodal-mri version 1: evidence/stage-5/unimodal-mri-patient.parquet is changed; {restore}",
         f"osteo-unimodal-mri version 1: python_model.pkl is not in the manifest; {ADDED}",
@@ -78,13 +81,40 @@ def test_a_finding_says_what_and_where_and_the_way_out(project) -> None:
     assert "data: dicom/mri001/mri-001.dcm is changed" in "".join(findings(project, cache, paths=True))
 
 
-def test_registered_anew_a_damaged_version_is_whole_again(project) -> None:
+def test_a_damaged_version_is_registered_anew_as_another(project) -> None:
     flip(project.files / "artifacts" / "model.safetensors", random.Random(2))
     assert len(findings(project)) == 1
     again = project.register()
-    assert again.version == project.version.version
-    fresh = list(check_version(project.tracking, again, read_runs(project.tracking)))
-    assert fresh == []
+    assert again.version == 2 and len(findings(project)) == 1
+    assert list(check_version(project.tracking, again, read_runs(project.tracking))) == []
+
+
+def test_tags_metrics_and_card_are_those_that_were_registered(project) -> None:
+    client, name = project.tracking.client, "osteo-unimodal-mri"
+    client.set_model_version_tag(name, "1", "reviewed", "by a person")
+    card = client.get_model_version(name, "1").description
+    client.update_model_version(name, "1", f"{card}\nA person's own note.")
+    assert findings(project) == []
+    point = Metric("stage_5.patient.balanced_accuracy", 0.99, 2**42, 1, model_id=project.version.model_id)
+    project.tracking.log_points(project.version.run_id, [point])
+    client.set_model_version_tag(name, "1", "synthetic", "false")
+    client.set_model_version_tag(name, "1", "osteo.stamp", "good")
+    client.delete_model_version_tag(name, "1", "git.tree")
+    client.update_model_version(name, "1", "The best of all.")
+    changed = dataclasses.replace(project, version=get_version(project.tracking, f"{name}/1"))
+    way = "set it back in MLflow, or register a new version with `dvc repro -f register`"
+    assert findings(changed) == [
+        f"osteo-unimodal-mri version 1: {found}; {way}"
+        for found in (
+            "tag git.tree is gone",
+            "tag osteo.stamp was added",
+            "tag synthetic is false, registered as true",
+            "metric stage_5.patient.balanced_accuracy is 0.99, registered as 0.8",
+            "the description does not begin with the card that was registered",
+        )
+    ]
+    told = [str(each) for each in check_versions(Project(project.settings, project.params, project.tracking, None))]
+    assert told == findings(changed)
 
 
 def test_data_that_is_gone_is_told(project) -> None:

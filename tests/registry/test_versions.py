@@ -1,4 +1,4 @@
-"""Versions: one for each pair of weights and job, with everything that they need."""
+"""Versions: registered once, with everything that they need, and never changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from osteo_models.registry.manifest import open_package, read_kept
 from osteo_models.registry.needs import read_runs
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.verify import check_version
-from osteo_models.registry.versions import get_version, list_versions, load_network, set_alias
+from osteo_models.registry.versions import get_version, list_versions, load_network, register_version, set_alias
+from tests.registry.conftest import TAGS
+from tests.registry.photograph import photograph
 from tests.registry.test_feature_space import make_tables
 
 
@@ -85,23 +87,54 @@ def test_the_run_of_a_version_shows_all_stages_beside_its_job(tracking, register
     assert links == [{"name": version.name, "version": str(version.version)}]
 
 
-def test_the_same_weights_and_job_are_the_same_version(tracking, register, make_job, make_model, stage) -> None:
+def test_the_same_again_is_the_same_version_and_nothing_is_written(
+    tracking, register, make_job, make_model, stage
+) -> None:
     job = make_job()
     folder = make_model(job.key)
     first = register(stage(1, 0.9), folder=folder, job=job)
-    count = len(list_versions(tracking, first.name))
-    again = register({**stage(1, 0.85), **stage(5, 0.8)}, folder=folder, job=job)
-    assert (again.version, again.model_id, again.run_id) == (first.version, first.model_id, first.run_id)
-    assert again.metrics == {**stage(1, 0.85), **stage(5, 0.8)}
-    assert again.tags["stage_1.patient.balanced_accuracy"] == "0.850 [0.800, 0.890]"
-    assert "0.850 [0.800, 0.890]" in read_kept(tracking, again, "record/card.md").decode()
-    before = (_files(tracking, again) / "MLmodel").stat().st_mtime_ns
-    register({**stage(1, 0.85), **stage(5, 0.8)}, folder=folder, job=job)
-    assert (_files(tracking, again) / "MLmodel").stat().st_mtime_ns == before  # nothing is written twice
+    before, count = photograph(tracking, first), len(list_versions(tracking, first.name))
+    again = register(stage(1, 0.9), folder=folder, job=job)
+    assert again == first and photograph(tracking, first) == before
     assert len(list_versions(tracking, first.name)) == count
-    description = tracking.client.get_model_version(first.name, str(first.version)).description
-    assert "0.850 [0.800, 0.890]" in description
-    assert "0.900" not in description
+
+
+def test_another_evaluation_of_the_same_weights_is_another_version(
+    tracking, register, make_job, make_model, stage, tmp_path: Path
+) -> None:
+    job, evidence = make_job(), tmp_path / "evaluation" / "groups.csv"
+    folder = make_model(job.key)
+    evidence.parent.mkdir()
+    evidence.write_text("group,value\n")
+    first = register(stage(1, 0.9), folder=folder, job=job, evidence=[evidence])
+    before = photograph(tracking, first)
+    other = register({**stage(1, 0.85), **stage(5, 0.8)}, folder=folder, job=job, evidence=[evidence])
+    evidence.write_text("group,value\nF,0.9\n")
+    third = register({**stage(1, 0.85), **stage(5, 0.8)}, folder=folder, job=job, evidence=[evidence])
+    assert first.version < other.version < third.version and len({first.sha256, other.sha256, third.sha256}) == 1
+    assert len({first.run_id, other.run_id, third.run_id}) == 3
+    assert other.metrics == third.metrics == {**stage(1, 0.85), **stage(5, 0.8)}
+    assert other.tags["stage_1.patient.balanced_accuracy"] == "0.850 [0.800, 0.890]"
+    assert third.aliases == ("challenger",)
+    assert photograph(tracking, get_version(tracking, f"{first.name}/{first.version}")) == before
+
+
+def test_a_damaged_version_stays_as_it_is_and_is_registered_anew(
+    tracking, register, make_job, make_model, stage
+) -> None:
+    job = make_job()
+    folder = make_model(job.key)
+    first = register(stage(1), folder=folder, job=job)
+    path = _files(tracking, first) / "artifacts" / "model.json"
+    path.write_text("{}")
+    second = register(stage(1), folder=folder, job=job)
+    assert second.version > first.version and path.read_text() == "{}"
+    tracking.client.set_model_version_tag(second.name, str(second.version), "dvc.data", "e" * 32)
+    tracking.client.set_model_version_tag(second.name, str(second.version), "osteo.identity", "0" * 64)
+    third = register(stage(1), folder=folder, job=job)
+    assert third.version > second.version and third.tags["dvc.data"] == TAGS["dvc.data"]
+    assert len({first.run_id, second.run_id, third.run_id, first.model_id, second.model_id, third.model_id}) == 6
+    assert register(stage(1), folder=folder, job=job) == third
 
 
 def test_other_weights_or_another_job_are_another_version(register, make_job, stage) -> None:
@@ -113,34 +146,55 @@ def test_other_weights_or_another_job_are_another_version(register, make_job, st
     assert second.sha256 == third.sha256 != first.sha256
 
 
-def test_the_version_registered_last_is_the_challenger(tracking, register, make_job, make_model, stage) -> None:
+def test_an_older_model_registered_again_does_not_take_the_challenger_back(
+    tracking, register, make_job, make_model, stage
+) -> None:
     job = make_job()
     folder = make_model(job.key)
     old = register(stage(1), folder=folder, job=job)
     new = register(stage(1), seed=3)
     assert "challenger" in new.aliases
     again = register(stage(1), folder=folder, job=job)
-    assert (again.version, again.aliases) == (old.version, ("challenger",))
-    assert get_version(tracking, f"{old.name}@challenger").version == old.version
+    assert (again.version, again.aliases) == (old.version, ())
+    assert get_version(tracking, f"{old.name}@challenger").version == new.version
 
 
-@pytest.mark.parametrize("step", ["log_model_artifacts", "create_model_version", "set_registered_model_alias"])
+STEPS = ("create_run", "create_logged_model", "log_outputs", "set_logged_model_tags", "log_model_artifacts")
+STEPS += ("log_batch", "set_terminated", "finalize_logged_model", "create_model_version", "update_run")
+STEPS += ("set_registered_model_alias",)
+LOST = {("create_logged_model", True), ("log_outputs", False)}  # a model that no run knows of
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
 def test_a_registration_that_was_killed_is_completed(
-    tracking, register, make_job, make_model, stage, monkeypatch: pytest.MonkeyPatch, step: str
+    tracking, register, make_job, make_model, stage, monkeypatch: pytest.MonkeyPatch, step: str, after: bool
 ) -> None:
     job = make_job()
     folder = make_model(job.key)
+    parent = tracking.begin_job(job)
+    do = getattr(MlflowClient, step)
 
-    def die(*_args, **_kwargs) -> None:
+    def die(*args, **kwargs) -> None:
+        if after:
+            do(*args, **kwargs)
         raise KeyboardInterrupt
 
+    given = {"model_folder": folder, "metrics": stage(5), "tags": TAGS, "run_id": parent}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(MlflowClient, step, die)
-        register(stage(5), folder=folder, job=job)
-    version = register(stage(5), folder=folder, job=job)
-    assert version.metrics == stage(5)
+        register_version(tracking, **given)
+    version = register_version(tracking, **given)
+    assert version.metrics == stage(5) == tracking.client.get_run(version.run_id).data.metrics
     assert "challenger" in version.aliases
     assert [each.job for each in list_versions(tracking, version.name)].count(job.key) == 1
+    assert list(check_version(tracking, version, read_runs(tracking))) == []
+    experiment = tracking.client.get_run(parent).info.experiment_id
+    (run,) = tracking.find_runs([experiment], {"mlflow.parentRunId": parent})
+    assert (run.info.run_id, run.info.status) == (version.run_id, "FINISHED")
+    models = tracking.client.search_logged_models([experiment], filter_string=f"source_run_id = '{version.run_id}'")
+    assert version.model_id in [each.model_id for each in models]
+    assert len(models) == (2 if (step, after) in LOST else 1)  # `osteo gc` takes the one that its run does not name
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
+from osteo_models.data.code_tree import CodeSearch
 from osteo_models.evaluation.contest import PairedScores
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.params import GateRule
@@ -57,6 +58,8 @@ class Evidence:
         shortcuts: Rows of artifacts/evaluation/shortcuts.csv as kept.
         groups: Rows of artifacts/evaluation/groups.csv as kept.
         faults: Why a kept file cannot be read, by its name.
+        changes: How tags, metrics and description differ from what was registered.
+        code: The commit that holds its code; None where nobody looked for it.
         rival: None where there is no champion, or it is this version.
     """
 
@@ -75,6 +78,7 @@ class Evidence:
     shortcuts: Sequence[Row] | None = None
     groups: Sequence[Row] | None = None
     faults: Mapping[str, str] = field(default_factory=dict)
+    code: CodeSearch | None = None
     rival: Rival | None = None
 
     def took_part(self, stage: Stage, protocol: Protocol = "patient") -> bool:
@@ -111,6 +115,7 @@ class RuleResult:
         lacking: It failed for want of evidence, not because of it.
         applies: False where the rule has nothing to judge, such as a comparison with a champion that is not there.
         waiver: Set where the rule failed and was set aside.
+        remedy: What to do where it failed, if there is something better than another model.
     """
 
     rule: str
@@ -121,6 +126,7 @@ class RuleResult:
     lacking: bool = False
     applies: bool = True
     waiver: Waiver | None = None
+    remedy: str = ""
 
     @property
     def stands(self) -> bool:
@@ -174,9 +180,9 @@ def passed(rule: GateRule, found: str, needed: str) -> RuleResult:
     return RuleResult(title(rule), True, found, needed, f"{found}; needed {needed}")
 
 
-def failed(rule: GateRule, found: str, needed: str, *, lacking: bool = False) -> RuleResult:
+def failed(rule: GateRule, found: str, needed: str, *, lacking: bool = False, remedy: str = "") -> RuleResult:
     """The rule does not hold, or it is not known whether it does."""
-    return RuleResult(title(rule), False, found, needed, f"{found}; needed {needed}", lacking)
+    return RuleResult(title(rule), False, found, needed, f"{found}; needed {needed}", lacking, remedy=remedy)
 
 
 def combine(rule: GateRule, outcomes: Mapping[Stage, tuple[Outcome, str]], needed: str) -> RuleResult:

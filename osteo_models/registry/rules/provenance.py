@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from osteo_models.data.code_tree import TREE
 from osteo_models.evaluation.bootstrap import MetricName, compute_metrics, sum_patients
 from osteo_models.evaluation.cases import check_cases
 from osteo_models.evaluation.predictions import Predictions
@@ -17,7 +18,6 @@ from osteo_models.registry.rules.evidence import Evidence, Rule, RuleResult, fai
 from osteo_models.registry.rules.splits import SPLITS
 from osteo_models.terms import Stage, find_stages, metric_prefix
 
-COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DIGEST: Final = re.compile(r"[0-9a-f]{32}(\.dir)?")
 RECOMPUTED: Final[tuple[MetricName, ...]] = ("balanced_accuracy", "roc_auc", "brier")
 RECORD_OF_FILES: Final = "record of the files"
@@ -25,18 +25,13 @@ TOLERANCE: Final = 1e-9
 
 
 def check_code_pinned(evidence: Evidence, rule: GateRule) -> RuleResult:
-    """The code is a commit, and nothing differed from it."""
-    needed = "a git commit, and no change beside it"
-    commit, dirty = evidence.tags.get("git.commit", ""), evidence.tags.get("git.dirty", "")
-    if not commit:
-        found = "no git commit: it was registered from a folder outside git"
-        return failed(rule, found, needed, lacking=True)
-    if not COMMIT.fullmatch(commit):
-        return failed(rule, f"git.commit {commit!r} is no commit", needed)
-    if dirty != "false":
-        found = f"the code differed from commit {commit[:12]}" if dirty == "true" else "git.dirty is not known"
-        return failed(rule, found, needed, lacking=dirty != "true")
-    return passed(rule, f"commit {commit[:12]}, clean", needed)
+    """A commit on a branch holds exactly the code and parameters that the version was registered with."""
+    needed, code = "the code of this version in a commit on a branch", evidence.code
+    if code is None:
+        return failed(rule, "no repository to look in", needed, lacking=True)
+    if not code.commit:
+        return failed(rule, code.found, needed, lacking=True, remedy=code.remedy)
+    return passed(rule, f"commit {code.commit[:12]} holds it", needed)
 
 
 def check_data_pinned(evidence: Evidence, rule: GateRule) -> RuleResult:
@@ -72,8 +67,8 @@ def check_data_pinned(evidence: Evidence, rule: GateRule) -> RuleResult:
 
 
 def check_files_intact(evidence: Evidence, rule: GateRule) -> RuleResult:
-    """Every file of the version is there, and is the one that was registered."""
-    needed = "every file as it was registered"
+    """Every file of the version and, like them, tags, metrics and card are as they were registered."""
+    needed = "every file, tag and metric as it was registered"
     if not evidence.recorded:
         changed = RECORD_OF_FILES in evidence.faults
         return failed(rule, evidence.why_not(RECORD_OF_FILES), needed, lacking=not changed)
@@ -118,7 +113,7 @@ def check_card(evidence: Evidence, rule: GateRule) -> RuleResult:
 
 def _card_parts(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """What a card must hold, and the text by which it is found; what is not known cannot be in it."""
-    for label, tag in (("weights", "osteo.weights"), ("job", "osteo.job"), ("code", "git.commit")):
+    for label, tag in (("weights", "osteo.weights"), ("job", "osteo.job"), ("code", TREE)):
         yield label, f"`{evidence.tags.get(tag) or '(none)'}`"
     for label, tag in (("data", "dvc.data"), ("splits", "dvc.splits")):
         yield label, f"`{evidence.tags.get(tag) or '(none)'}`"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from osteo_models.evaluation.bands import band_rows, calibration_rows
 from osteo_models.evaluation.bootstrap import DECISION_METRICS, MetricName, sum_patients
 from osteo_models.evaluation.cases import Cases
 from osteo_models.evaluation.metrics import Estimate, Measure, Summary, estimate_metrics, summarize
@@ -17,6 +16,7 @@ from osteo_models.evaluation.rows import (
     Row,
     Tables,
     add_area,
+    calibration_rows,
     confidence_row,
     confusion_row,
     delong_cells,
@@ -46,9 +46,8 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], measure: Measure
     Args:
         job: The job.
         jobs: All jobs: its second threshold may come from another one's scores.
-        measure: The default threshold, the seed and the number of resamples.
+        measure: The default threshold.
     """
-    seed, resamples = measure.seed, measure.resamples
     sums = sum_patients(job.cases, measure.threshold)
     summaries: dict[str, Summary] = {}
     tables: Tables = {"summary": [], "confusion": []}
@@ -58,8 +57,6 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], measure: Measure
             part.score,
             patient_id=part.patient_id.tolist(),
             threshold=measure.threshold,
-            seed=seed,
-            resamples=resamples,
         )
         summaries[subset] = summary
         area = delong_cells(part.target, part.score)
@@ -74,14 +71,13 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], measure: Measure
     estimates: dict[MetricName, Estimate] = {}
     if chosen.exists:
         chosen_sums = sum_patients(job.cases, chosen.threshold)
-        estimates = estimate_metrics(chosen_sums, DECISION_METRICS, seed=seed, resamples=resamples)
+        estimates = estimate_metrics(chosen_sums, DECISION_METRICS)
         tables["confusion"].append(confusion_row(job, chosen_sums, "image", "chosen", chosen.threshold))
     tables["chosen"] = list(_chosen_rows(job, chosen, estimates, summaries["all"]))
     if job.protocol == "patient":
-        tables["roc_bands"] = list(band_rows(job, sums, seed=seed, resamples=resamples))
-        tables["calibration"] = list(calibration_rows(job, sums, seed=seed, resamples=resamples))
+        tables["calibration"] = list(calibration_rows(job))
     if job.stage == "stage-5":
-        tables["table8"] = [confidence_row(job, measure)]
+        tables["table8"] = [confidence_row(job, measure.threshold)]
     if job.stage == "stage-6":
         tables["table10"] = list(extreme_rows(job, measure.threshold))
     return JobResult(summaries, tables, summaries["all"].flatten() | _flatten_chosen(chosen, estimates))
@@ -102,13 +98,7 @@ def _add_patient_level(job: Predictions, tables: Tables, measure: Measure) -> No
     target = np.asarray([one.target for one in patients], dtype=np.int64)
     score = np.asarray([one.score for one in patients])
     names = np.asarray([one.patient_id for one in patients], dtype=np.str_)
-    summary = summarize(
-        *(target, score),
-        patient_id=names.tolist(),
-        threshold=measure.threshold,
-        seed=measure.seed,
-        resamples=measure.resamples,
-    )
+    summary = summarize(target, score, patient_id=names.tolist(), threshold=measure.threshold)
     tables["summary"] += add_area(summary_rows(job, summary, "all", "patient"), delong_cells(target, score))
     sums = sum_patients(Cases(target, score, names, has_patients=True), measure.threshold)
     default = np.full(1, measure.threshold)

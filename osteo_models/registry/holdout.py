@@ -47,7 +47,5 @@ def measure_holdout(predictions: pd.DataFrame, evaluate: Evaluate) -> dict[str, 
         predictions["score"],
         threshold=evaluate.threshold,
         patient_id=predictions["patient_id"],
-        seed=evaluate.seed,
-        resamples=evaluate.bootstrap,
     )
     return summary.flatten(metric_prefix(STAGE, PROTOCOL))

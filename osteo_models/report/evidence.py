@@ -18,7 +18,7 @@ from osteo_models.errors import InputError
 
 HERE: Final = Path(__file__).parent
 SHOWN: Final = (
-    *("summary", "chosen", "confusion", "roc", "roc_bands", "calibration", "patients", "delong_unpaired"),
+    *("summary", "chosen", "confusion", "roc", "calibration", "patients", "delong_unpaired"),
     *(
         "image_vs_patient",
         "table1",

@@ -73,7 +73,7 @@ def compare_versions(params: Params, settings: Settings, first: str, second: str
     """Write a page that sets two versions side by side.
 
     Args:
-        params: Its bootstrap and threshold.
+        params: Its threshold.
         settings: Where the store and artifacts are.
         first: `NAME@alias`, `NAME/3`, or `NAME` for the newest.
         second: The same.
@@ -93,8 +93,6 @@ def compare_versions(params: Params, settings: Settings, first: str, second: str
         sides[1],
         params.stage_table,
         threshold=params.evaluate.threshold,
-        seed=params.evaluate.seed,
-        resamples=params.evaluate.bootstrap,
         synthetic=any(is_synthetic(one.tags) for one in found),
     )
 

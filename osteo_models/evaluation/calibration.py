@@ -7,23 +7,25 @@ cohort is set by its design, so that the intercept says little about anybody els
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import pairwise
+from typing import Any, Final, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 
 from osteo_models.evaluation.cases import BoolArray, Cases, FloatArray, IntArray
+from osteo_models.evaluation.effective import FEWEST_PATIENTS, Interval, mean_interval
+from osteo_models.evaluation.intervals import CONFIDENCE
 
 RESOLUTION: Final = 2.0**-24  # of a float32 near 1: a score of exactly 0 or 1 stands for one that near
-STEPS: Final = 200  # two do but for resamples that are all but separated
+STEPS: Final = 200  # four do but for patients without whom the classes are all but separated
 EXACT: Final = 1e-9  # Newton's method ends at a step this small beside the coefficients; its error is the square of it
-NEAR: Final = 1e-4  # the same for resamples, whose percentiles need no more
-LONGEST_STEP: Final = 2.0  # keeps a resample that is nearly separated from leaping away
-CELLS_AT_ONCE: Final = 130_000  # resamples x images of one block: they stay in the processor's cache
+LONGEST_STEP: Final = 2.0  # keeps a fit that is nearly separated from leaping away
+CELLS_AT_ONCE: Final = 130_000  # fits x images of one block: they stay in the processor's cache
+GROUPS: Final = 200  # left out in turn, of each class: patients, or groups of patients where there are more
 BINS: Final = 10
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -69,35 +71,52 @@ def recalibrate(target: IntArray, logit: FloatArray, owner: IntArray, weights: F
     centre, spread = float(logit.mean()), float(logit.std())
     scaled = (logit - centre) / spread
     # the mean weights draw every patient that any row draws, so that this fit exists where one of the rows' does
-    middle = _fit(target, scaled, weights[rows].mean(axis=0)[None, owner], np.zeros((1, 2)), EXACT)
-    middle = np.nan_to_num(middle)  # all but separated: start from nothing
-    fitted = _step_from(middle[0], target, scaled, owner, weights[rows])
+    middle = np.nan_to_num(_fit(target, scaled, weights[rows].mean(axis=0)[None, owner], np.zeros((1, 2))))
+    fitted = np.repeat(middle, rows.size, axis=0)
     for part in np.array_split(np.arange(rows.size), -(-rows.size * owner.size // CELLS_AT_ONCE)):
-        chosen = weights[rows[part]][:, owner]
-        if rows.size > 1:
-            fitted[part] = _fit(target, scaled.astype(np.float32), chosen.astype(np.float32), fitted[part], NEAR)
-        lost = np.isnan(fitted[part, 0]) | (rows.size == 1)
-        if lost.any():
-            start = np.repeat(middle, int(lost.sum()), axis=0)
-            fitted[part[lost]] = _fit(target, scaled, chosen[lost], start, EXACT)
+        fitted[part] = _fit(target, scaled, weights[rows[part]][:, owner], fitted[part])
     slope[rows] = fitted[:, 1] / spread
     intercept[rows] = fitted[:, 0] - fitted[:, 1] * centre / spread
     return Recalibration(slope, intercept)
 
 
-def _step_from(
-    middle: FloatArray, target: IntArray, scaled: FloatArray, owner: IntArray, weights: FloatArray
-) -> FloatArray:
-    """One step of Newton's method from one point for all rows, from sums over patients: (B, 2)."""
-    with np.errstate(over="ignore"):  # a chance of exactly 0
-        chance = 1 / (1 + np.exp(-(middle[0] + middle[1] * scaled)))
-    curvature = chance * (1 - chance)
-    parts = (target - chance, (target - chance) * scaled, curvature, curvature * scaled, curvature * scaled**2)
-    sums = [weights @ np.bincount(owner, weights=part, minlength=weights.shape[1]) for part in parts]
-    return middle + _solve(*sums)[0]
+def jackknife(
+    target: IntArray, logit: FloatArray, owner: IntArray, classes: Sequence[IntArray]
+) -> tuple[Interval | None, Interval | None]:
+    """95 % intervals of slope and intercept, from leaving out each patient in turn; None where a fit does not exist.
+
+    Args:
+        classes: The patients of either class, each of one class; with more than `GROUPS` of a class, groups of them
+            are left out.
+
+    Source:
+        Grouped jackknife: Kott, J Off Stat 2001;17:521. The quantile is Student's, of the smaller class.
+    """
+    patients = sum(members.size for members in classes)
+    dealt = [np.arange(members.size) % GROUPS for members in classes]
+    kept = [np.ones((1, patients))]
+    for members, group in zip(classes, dealt, strict=True):
+        weights = np.ones((int(group.max()) + 1, patients))
+        weights[group, members] = 0
+        kept.append(weights)
+    fit = recalibrate(target, logit, owner, np.concatenate(kept))
+    ends = np.cumsum([len(rows) for rows in kept])
+    smaller = min(len(rows) for rows in kept[1:]) - 1
+    quantile = float(cast(Any, special).stdtrit(smaller, 0.5 + CONFIDENCE / 2))
+    found: list[Interval | None] = []
+    for values in (fit.slope, fit.intercept):
+        if not np.isfinite(values).all():
+            found.append(None)
+            continue
+        parts = [values[start:end] for start, end in pairwise(ends)]
+        half = quantile * float(np.sqrt(sum(part.var() * (part.size - 1) for part in parts)))
+        found.append((float(values[0]) - half, float(values[0]) + half))
+    return found[0], found[1]
 
 
-def _solve(g0: Floats, g1: Floats, h00: Floats, h01: Floats, h11: Floats) -> tuple[FloatArray, FloatArray]:
+def _solve(
+    g0: FloatArray, g1: FloatArray, h00: FloatArray, h01: FloatArray, h11: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """The step of each row from gradient and curvature, cut to the longest allowed, and how long it would have been."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         step = np.stack([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0], axis=1) / (h00 * h11 - h01**2)[:, None]
@@ -116,25 +135,25 @@ def _reach(
     return np.where(drawn, low, np.inf).min(axis=1), np.where(drawn, high, -np.inf).max(axis=1)
 
 
-def _fit(target: IntArray, scaled: Floats, weights: Floats, start: FloatArray, close: float) -> FloatArray:
+def _fit(target: IntArray, scaled: FloatArray, weights: FloatArray, start: FloatArray) -> FloatArray:
     """Newton's method for all rows of weights (R, N) at once: (R, 2); NaN where it does not settle."""
-    fitted = start.astype(weights.dtype)
+    fitted = start.copy()
     active = np.arange(len(weights))
-    squared, labels = scaled**2, target.astype(weights.dtype)
+    squared = scaled**2
     for _ in range(STEPS):
         with np.errstate(over="ignore"):  # a chance of exactly 0
             chance = 1 / (1 + np.exp(-(fitted[active, :1] + fitted[active, 1:] * scaled)))
         weight = weights[active]
         curvature = weight * chance * (1 - chance)
-        residual = weight * (labels - chance)
+        residual = weight * (target - chance)
         sums = (curvature.sum(axis=1), curvature @ scaled, curvature @ squared)
         step, length = _solve(residual.sum(axis=1), residual @ scaled, *sums)
         fitted[active] += step
-        active = active[length > close * (1 + np.abs(fitted[active]).max(axis=1))]  # NaN ends too
+        active = active[length > EXACT * (1 + np.abs(fitted[active]).max(axis=1))]  # NaN ends too
         if not active.size:
             break
     fitted[active] = np.nan
-    return fitted.astype(np.float64)
+    return fitted
 
 
 @dataclass(frozen=True)
@@ -149,25 +168,18 @@ class Bin:
     patients: int
 
 
-def bin_scores(cases: Cases, owner: IntArray, weights: FloatArray) -> Iterator[Bin]:
+def bin_scores(cases: Cases) -> Iterator[Bin]:
     """The calibration curve: ten bins of equally many images; equal scores are never parted.
 
-    Shapes:
-        owner: (N,), the column of `weights` (B, P) that an image belongs to.
+    The interval is that of a share of images, with patients as in `mean_interval`.
     """
     edges = np.unique(np.quantile(cases.score, np.linspace(0, 1, BINS + 1)[1:-1]))
     place = np.searchsorted(edges, cases.score, side="right")
     for number in np.unique(place):
         rows = place == number
-        count = np.bincount(owner[rows], minlength=weights.shape[1]).astype(np.float64)
-        positives = np.bincount(owner[rows], weights=cases.target[rows], minlength=weights.shape[1])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shares = (weights @ positives) / (weights @ count)
-        shares = shares[np.isfinite(shares)]  # a resample may draw no patient of this bin
-        patients = int((count > 0).sum())
-        low, high = (None, None)
-        if patients > 1 and shares.size and float(np.ptp(shares)) > 0:
-            low, high = (float(value) for value in np.percentile(shares, [2.5, 97.5]))
-        yield Bin(
-            float(cases.score[rows].mean()), float(cases.target[rows].mean()), low, high, int(rows.sum()), patients
-        )
+        target = cases.target[rows]
+        _, owner, images = np.unique(cases.patient[rows], return_inverse=True, return_counts=True)
+        low, high = None, None
+        if images.size >= FEWEST_PATIENTS:
+            low, high = mean_interval(np.bincount(owner, weights=target).astype(np.float64), images.astype(np.float64))
+        yield Bin(float(cases.score[rows].mean()), float(target.mean()), low, high, target.size, images.size)

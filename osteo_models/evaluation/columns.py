@@ -50,7 +50,6 @@ METRIC_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "folds": (*JOB_COLUMNS, "fold", "n", "n_patients", *METRIC_NAMES, "source"),
     "roc": (*JOB_COLUMNS, "false_positive_rate", "true_positive_rate", "threshold", "source"),
-    "roc_bands": (*JOB_COLUMNS, "false_positive_rate", "true_positive_rate", "low", "high", "source"),
     "calibration": (*JOB_COLUMNS, "bin", "mean_score", "observed", "low", "high", "n", "n_patients", "source"),
     "patients": (
         *(*JOB_COLUMNS, "modality", "patient_id", "target", "score", "images_n", "correct", "accuracy"),
@@ -79,7 +78,7 @@ PAPER_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     ),
     **{f"table{number}": _stage_table() for number in range(3, 8)},
     "table8": (
-        *(*JOB_COLUMNS, "mean", "sd", *INTERVAL, "n_correct", "n", "n_patients"),
+        *(*JOB_COLUMNS, "mean", "sd", "n_correct", "n", "n_patients"),
         *("paper_mean", "paper_sd", "source"),
     ),
     "table9": (

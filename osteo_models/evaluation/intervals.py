@@ -1,4 +1,4 @@
-"""95 % intervals of proportions and percentiles: Wald (the paper's), Wilson, and of bootstrap samples."""
+"""95 % intervals of proportions of independent cases: Wald (the paper's) and Wilson."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import operator
 from statistics import NormalDist
 from typing import Final, Literal, get_args
 
-import numpy as np
-
 from osteo_models.errors import InputError
-from osteo_models.evaluation.cases import FloatArray
 
 Method = Literal["wald", "wilson"]
 CONFIDENCE: Final = 0.95
@@ -52,22 +49,6 @@ def proportion_interval(successes: int, trials: int, method: Method = "wald") ->
         high = 1.0 if hits == total else centre + half
         return low, high
     raise InputError(f"`method` is {method!r}", allowed=", ".join(get_args(Method)))
-
-
-def percentile_interval(samples: FloatArray) -> tuple[float, float] | None:
-    """The middle 95 % of bootstrap samples; None where they tell nothing.
-
-    A sample that is all one value (each patient without an error, say) measures no spread: an interval of width
-    zero would claim a certainty that nobody has. NaN marks a resample in which the metric does not exist; an infinite
-    one (a slope without end) counts by its rank, and makes an interval only where both ends are finite.
-    """
-    if samples.size == 0 or bool(np.isnan(samples).any()):
-        return None
-    with np.errstate(invalid="ignore"):  # between two infinite samples
-        low, high = np.percentile(samples, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    if not (math.isfinite(low) and math.isfinite(high)) or float(np.min(samples)) + 1e-12 >= float(np.max(samples)):
-        return None
-    return float(low), float(high)
 
 
 def _whole(value: int, name: str) -> int:

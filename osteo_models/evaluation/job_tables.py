@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from osteo_models.evaluation.bands import band_rows, calibration_rows
 from osteo_models.evaluation.bootstrap import DECISION_METRICS, MetricName, sum_patients
 from osteo_models.evaluation.cases import Cases
 from osteo_models.evaluation.metrics import Estimate, Measure, Summary, estimate_metrics, summarize
@@ -18,6 +17,7 @@ from osteo_models.evaluation.rows import (
     Row,
     Tables,
     add_area,
+    calibration_rows,
     confidence_row,
     confusion_row,
     delong_cells,
@@ -50,9 +50,8 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], stages: StageTab
         job: The job.
         jobs: All jobs: its second threshold may come from another one's scores.
         stages: The table of stages.
-        measure: The default threshold, the seed and the number of resamples.
+        measure: The default threshold.
     """
-    seed, resamples = measure.seed, measure.resamples
     sums = sum_patients(job.cases, measure.threshold)
     summaries: dict[str, Summary] = {}
     tables: Tables = {"summary": [], "confusion": []}
@@ -62,8 +61,6 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], stages: StageTab
             part.score,
             patient_id=part.patient_id.tolist(),
             threshold=measure.threshold,
-            seed=seed,
-            resamples=resamples,
         )
         summaries[subset] = summary
         area = delong_cells(part.target, part.score)
@@ -78,14 +75,13 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], stages: StageTab
     estimates: dict[MetricName, Estimate] = {}
     if chosen.exists:
         chosen_sums = sum_patients(job.cases, chosen.threshold)
-        estimates = estimate_metrics(chosen_sums, DECISION_METRICS, seed=seed, resamples=resamples)
+        estimates = estimate_metrics(chosen_sums, DECISION_METRICS)
         tables["confusion"].append(confusion_row(job, chosen_sums, "image", "chosen", chosen.threshold))
     tables["chosen"] = list(_chosen_rows(job, chosen, estimates, summaries["all"]))
     if job.protocol == "patient":
-        tables["roc_bands"] = list(band_rows(job, sums, seed=seed, resamples=resamples))
-        tables["calibration"] = list(calibration_rows(job, sums, seed=seed, resamples=resamples))
+        tables["calibration"] = list(calibration_rows(job))
     if job.stage in stages.find_paper_table(HOLDOUT_TABLE):
-        tables["table8"] = [confidence_row(job, measure)]
+        tables["table8"] = [confidence_row(job, measure.threshold)]
     if job.stage in stages.find_paper_table(PATIENT_TEST_TABLE):
         tables["table10"] = list(extreme_rows(job, measure.threshold))
     return JobResult(summaries, tables, summaries["all"].flatten() | _flatten_chosen(chosen, estimates))
@@ -106,13 +102,7 @@ def _add_patient_level(job: Predictions, tables: Tables, measure: Measure) -> No
     target = np.asarray([one.target for one in patients], dtype=np.int64)
     score = np.asarray([one.score for one in patients])
     names = np.asarray([one.patient_id for one in patients], dtype=np.str_)
-    summary = summarize(
-        *(target, score),
-        patient_id=names.tolist(),
-        threshold=measure.threshold,
-        seed=measure.seed,
-        resamples=measure.resamples,
-    )
+    summary = summarize(target, score, patient_id=names.tolist(), threshold=measure.threshold)
     tables["summary"] += add_area(summary_rows(job, summary, "all", "patient"), delong_cells(target, score))
     sums = sum_patients(Cases(target, score, names, has_patients=True), measure.threshold)
     default = np.full(1, measure.threshold)

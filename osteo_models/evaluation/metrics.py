@@ -17,21 +17,28 @@ from osteo_models.evaluation.bootstrap import (
     MetricName,
     PatientSums,
     compute_metrics,
-    draw_weights,
     sum_patients,
 )
+from osteo_models.evaluation.calibration import jackknife
 from osteo_models.evaluation.cases import Cases, check_cases
-from osteo_models.evaluation.intervals import percentile_interval, proportion_interval
+from osteo_models.evaluation.effective import (
+    FEWEST_PATIENTS,
+    Interval,
+    area_interval,
+    balanced_interval,
+    mean_interval,
+)
 
-# What an interval was made with. "wilson_patients": no patient differs from the others (all right, say), the bootstrap
-# has no spread, and Wilson's interval counts patients, not images. "undefined": nothing honest can be said.
-IntervalKind = Literal["bootstrap", "wilson_patients", "undefined"]
+# How an interval was made. "effective patients": Clopper-Pearson's at the effective number of patients; "jackknife": of
+# patients, for the calibration; "too few patients": of a class that the figure needs, for an interval that covers;
+# "undefined": the figure, or the fit without one of the patients, does not exist.
+IntervalKind = Literal["effective patients", "jackknife", "too few patients", "undefined"]
 SEED: Final = 2023
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How figures are made: decisions from `threshold` on, intervals from so many resamples of this seed."""
+    """How figures are made: decisions from `threshold` on; `seed` draws what is drawn."""
 
     threshold: float = 0.5
     seed: int = SEED
@@ -56,7 +63,7 @@ class Summary:
         roc_auc: Area under the ROC curve of the scores.
         roc_auc_hard: Area of the decisions alone, which is the balanced accuracy: the figure that the paper printed.
         calibration_slope, calibration_intercept: Of the logistic recalibration; undefined where scores separate the
-            classes, and with an undefined interval where they do so in a resample.
+            classes, and with an undefined interval where they do so without one of the patients.
         n: Images.
         n_patients: Patients, None where they are not known (each image then counts as independent).
     """
@@ -107,92 +114,83 @@ def summarize(
     *,
     threshold: float = 0.5,
     patient_id: Iterable[Any] | None = None,
-    seed: int = SEED,
-    resamples: int = RESAMPLES,
 ) -> Summary:
-    """Metrics with 95 % intervals from a bootstrap of whole patients.
+    """Metrics with 95 % intervals that count patients.
 
     Args:
         target: 0 (control) or 1 (osteoporosis) per image.
         score: Probability of osteoporosis in [0, 1]; the decision is `score >= threshold`.
         threshold: In [0, 1].
-        patient_id: Whose image it is. Without it images count as independent, which slices of one patient are not.
-        seed: Of the bootstrap.
-        resamples: Of the bootstrap, at least 100.
+        patient_id: The patient of each image. Without it images count as independent, which slices of one patient are
+            not.
 
     Returns:
-        The summary. A metric whose class is missing, the area of constant scores, and an interval from fewer than two
-        patients of a class are None.
+        The summary. A metric whose class is missing, the area of constant scores, and an interval from fewer than five
+        patients of a class that the metric needs are None.
 
     Raises:
-        InputError: NaN, other lengths, targets not 0 or 1, scores or threshold outside [0, 1], too few resamples.
+        InputError: NaN, other lengths, targets not 0 or 1, scores or threshold outside [0, 1].
     """
     if not 0 <= threshold <= 1:  # NaN fails here too
         raise InputError(f"`threshold` is {threshold!r}", allowed="a number in [0, 1]")
-    if resamples < 100:
-        raise InputError(f"`resamples` is {resamples!r}", allowed="at least 100; fewer make no 95 % interval")
     cases = check_cases(target, score, patient_id)
     sums = sum_patients(cases, threshold)
-    return _gather(cases, sums, estimate_metrics(sums, METRIC_NAMES, seed=seed, resamples=resamples), threshold)
+    return _gather(cases, sums, estimate_metrics(sums, METRIC_NAMES), threshold)
 
 
-def estimate_metrics(
-    sums: PatientSums, names: Sequence[MetricName], *, seed: int = SEED, resamples: int = RESAMPLES
-) -> dict[MetricName, Estimate]:
-    """Metrics with their bootstrap intervals, from sums over patients."""
-    point = compute_metrics(sums, np.ones((1, sums.positives.size)), names)
-    samples = compute_metrics(sums, draw_weights(sums.stratum, resamples, seed), names)
-    enough = _enough_patients(sums)
+def estimate_metrics(sums: PatientSums, names: Sequence[MetricName]) -> dict[MetricName, Estimate]:
+    """Metrics with their intervals, from sums over patients."""
+    values = compute_metrics(sums, names)
+    known: list[MetricName] = [name for name in names if math.isfinite(values[name])]
+    enough: list[MetricName] = [name for name in known if _count_fewest(sums, name) >= FEWEST_PATIENTS]
+    intervals = _find_intervals(sums, enough)
     found: dict[MetricName, Estimate] = {}
     for name in names:
-        interval = percentile_interval(samples[name]) if enough[name] else None
-        found[name] = _estimate(float(point[name][0]), interval)
-    return _mend_flat(found, sums, enough)
+        interval = intervals.get(name)
+        if name not in known:
+            found[name] = Estimate(None, None, None, "undefined")
+        elif interval is None:
+            kind: IntervalKind = "undefined" if name in intervals else "too few patients"
+            found[name] = Estimate(values[name], None, None, kind)
+        else:
+            kind = "jackknife" if name.startswith("calibration") else "effective patients"
+            found[name] = Estimate(values[name], *interval, kind)
+    return found
 
 
-def _estimate(value: float, interval: tuple[float, float] | None) -> Estimate:
-    if not math.isfinite(value):
-        return Estimate(None, None, None, "undefined")
-    if interval is None:
-        return Estimate(value, None, None, "undefined")
-    return Estimate(value, interval[0], interval[1], "bootstrap")
+def _count_fewest(sums: PatientSums, name: MetricName) -> int:
+    """Patients of the smallest class that a metric needs."""
+    positive, negative = sums.class_sizes
+    if name in ("sensitivity", "specificity"):
+        return positive if name == "sensitivity" else negative
+    if name in ("accuracy", "brier"):
+        return min(count for count in (positive, negative) if count)
+    return min(positive, negative)
 
 
-def _enough_patients(sums: PatientSums) -> dict[MetricName, bool]:
-    """Whether a metric rests on two patients of each class that it needs: one patient has no spread."""
-    positive, negative = int((sums.positives > 0).sum()), int((sums.negatives > 0).sum())
-    present = [count for count in (positive, negative) if count]
-    enough: dict[MetricName, bool] = dict.fromkeys(METRIC_NAMES, positive > 1 and negative > 1)
-    enough["accuracy"] = enough["brier"] = all(count > 1 for count in present)
-    enough["sensitivity"], enough["specificity"] = positive > 1, negative > 1
-    return enough
-
-
-def _mend_flat(
-    found: Mapping[MetricName, Estimate], sums: PatientSums, enough: Mapping[MetricName, bool]
-) -> dict[MetricName, Estimate]:
-    """Give proportions of exactly 0 or 1 an interval: the bootstrap cannot see errors that did not happen yet."""
-    mended = dict(found)
-    classes: tuple[tuple[MetricName, int], ...] = (
-        ("sensitivity", int((sums.positives > 0).sum())),
-        ("specificity", int((sums.negatives > 0).sum())),
-        ("accuracy", sums.positives.size),
-    )
-    for name, patients in classes:
-        if name not in found:
-            continue
-        value = found[name].value
-        if enough[name] and found[name].interval == "undefined" and value in (0.0, 1.0):
-            low, high = proportion_interval(patients if value else 0, patients, "wilson")
-            mended[name] = Estimate(value, low, high, "wilson_patients")
-    sensitivity, specificity = mended.get("sensitivity"), mended.get("specificity")
-    if sensitivity and specificity and sensitivity.interval == specificity.interval == "wilson_patients":
-        low = ((sensitivity.ci_low or 0.0) + (specificity.ci_low or 0.0)) / 2
-        high = ((sensitivity.ci_high or 0.0) + (specificity.ci_high or 0.0)) / 2
-        for name in ("balanced_accuracy", "roc_auc_hard"):
-            if name in found:
-                mended[name] = Estimate(found[name].value, low, high, "wilson_patients")
-    return mended
+def _find_intervals(sums: PatientSums, names: Iterable[MetricName]) -> dict[MetricName, Interval | None]:
+    """Intervals of metrics that exist and have enough patients; None where it is undefined."""
+    ill, well, shown = sums.positives > 0, sums.negatives > 0, sums.images > 0
+    hits = (sums.true_positives[ill], sums.positives[ill])
+    rejections = (sums.true_negatives[well], sums.negatives[well])
+    found: dict[MetricName, Interval | None] = {}
+    for name in names:
+        if name in ("accuracy", "brier"):
+            totals = sums.right if name == "accuracy" else sums.squared_error
+            found[name] = mean_interval(totals[shown], sums.images[shown])
+        elif name in ("sensitivity", "specificity"):
+            found[name] = mean_interval(*(hits if name == "sensitivity" else rejections))
+        elif bool((ill & well).any()):
+            found[name] = None  # the classes are not independent where a patient has images of both
+        elif name in ("balanced_accuracy", "roc_auc_hard"):
+            found[name] = balanced_interval(*hits, *rejections)
+        elif name == "roc_auc":
+            found[name] = area_interval(sums.above[ill], sums.positives[ill], sums.below[well], sums.negatives[well])
+        elif name not in found:
+            classes = [np.flatnonzero(members) for members in (ill, well)]
+            slope, intercept = jackknife(sums.target, sums.logit, sums.owner, classes)
+            found |= {"calibration_slope": slope, "calibration_intercept": intercept}
+    return found
 
 
 def _gather(cases: Cases, sums: PatientSums, found: Mapping[MetricName, Estimate], threshold: float) -> Summary:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from osteo_models.evaluation.bootstrap import MetricName, compute_metrics, draw_weights, sum_patients
-from osteo_models.evaluation.cases import Cases
-from osteo_models.evaluation.intervals import percentile_interval
-from osteo_models.evaluation.metrics import Measure
+from osteo_models.evaluation.bootstrap import MetricName, PatientSums, sum_patients
+from osteo_models.evaluation.cases import Cases, FloatArray
+from osteo_models.evaluation.effective import Figure, difference_interval
+from osteo_models.evaluation.metrics import Estimate, Measure, estimate_metrics
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,57 @@ class Difference:
 def compare_scores(
     first: Cases, second: Cases, names: Sequence[MetricName], measure: Measure
 ) -> dict[MetricName, Difference]:
-    """Difference of metrics by a paired bootstrap: a resample draws the same patients for both.
+    """Differences of metrics with intervals from each side's own and the correlation over the patients of both.
 
-    The images need not be the same ones; a patient whom only one side scored still has a class.
+    The images need not be the same ones, and a patient may be on one side only. Equal scores of the same images differ
+    by nothing, for certain.
     """
     everyone = np.union1d(first.patient, second.patient).tolist()
-    a, b = (sum_patients(cases, measure.threshold, everyone) for cases in (first, second))
-    stratum = np.where(a.positives + b.positives > 0, 1, 0).astype(np.int64)
-    once, weights = np.ones((1, len(everyone))), draw_weights(stratum, measure.resamples, measure.seed)
-    points = [compute_metrics(sums, once, names) for sums in (a, b)]
-    samples = [compute_metrics(sums, weights, names) for sums in (a, b)]
-    enough = min(np.bincount(stratum, minlength=2)) > 1  # one patient of a class has no spread
+    sums = [sum_patients(cases, measure.threshold, everyone) for cases in (first, second)]
+    sides = [estimate_metrics(one, names) for one in sums]
+    equal = all(
+        np.array_equal(getattr(first, column), getattr(second, column)) for column in ("target", "score", "patient")
+    )
     found: dict[MetricName, Difference] = {}
     for name in names:
-        one, other = (None if np.isnan(point[name][0]) else float(point[name][0]) for point in points)
-        interval = percentile_interval(samples[0][name] - samples[1][name]) if enough else None
-        found[name] = Difference(one, other, *(interval or (None, None)))
+        figures = [_read_figure(side[name]) for side in sides]
+        low, high = None, None
+        if equal and sides[0][name].value is not None:
+            low, high = 0.0, 0.0
+        elif figures[0] is not None and figures[1] is not None:
+            low, high = difference_interval(figures[0], figures[1], _correlate(sums[0], sums[1], name))
+        found[name] = Difference(sides[0][name].value, sides[1][name].value, low, high)
     return found
+
+
+def _read_figure(one: Estimate) -> Figure | None:
+    if one.value is None or one.ci_low is None or one.ci_high is None:
+        return None
+    return Figure(one.value, one.ci_low, one.ci_high)
+
+
+def _correlate(first: PatientSums, second: PatientSums, name: MetricName) -> float:
+    """Correlation of a metric's two values over cohorts, from patients; 0 where either has no spread.
+
+    It is taken a little smaller than estimated, by one patient of the smaller class: a few patients agree by chance.
+    """
+    a, b = _find_influence(first, name), _find_influence(second, name)
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    smaller = min(count for count in first.class_sizes if count)
+    return float(a @ b) / scale * (1 - 1 / smaller) if scale > 0 else 0.0
+
+
+def _find_influence(sums: PatientSums, name: MetricName) -> FloatArray:
+    """How far each patient moves a metric, (P,); the squares add up to its clustered variance."""
+
+    def of_mean(total: FloatArray, size: FloatArray) -> FloatArray:
+        images = max(float(size.sum()), 1.0)
+        return (total - size * float(total.sum()) / images) / images
+
+    if name in ("accuracy", "brier"):
+        return of_mean(sums.right if name == "accuracy" else sums.squared_error, sums.images)
+    if name == "roc_auc":
+        return of_mean(sums.above, sums.positives) + of_mean(sums.below, sums.negatives)
+    hits, rejections = of_mean(sums.true_positives, sums.positives), of_mean(sums.true_negatives, sums.negatives)
+    rates = {"sensitivity": hits, "specificity": rejections}
+    return rates.get(name, (hits + rejections) / 2)

@@ -14,14 +14,14 @@ from osteo_models.evaluation.bootstrap import (
     MetricName,
     PatientSums,
     compute_metrics,
-    draw_weights,
     sum_patients,
 )
+from osteo_models.evaluation.calibration import bin_scores
 from osteo_models.evaluation.cases import BoolArray, FloatArray, IntArray
 from osteo_models.evaluation.curves import trace_roc
 from osteo_models.evaluation.delong import auc_interval
-from osteo_models.evaluation.intervals import percentile_interval, proportion_interval
-from osteo_models.evaluation.metrics import Measure, Summary
+from osteo_models.evaluation.intervals import proportion_interval
+from osteo_models.evaluation.metrics import Summary
 from osteo_models.evaluation.patients import find_extremes, score_patients
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.terms import decide
@@ -40,7 +40,7 @@ def identify(job: Predictions) -> Row:
 
 
 def summary_rows(job: Predictions, summary: Summary, subset: str, level: str) -> Iterator[Row]:
-    """One row per metric: the value, the bootstrap's interval, and Wald's, Wilson's and DeLong's beside it.
+    """One row per metric: the value, its interval, and Wald's, Wilson's and DeLong's of images next to it.
 
     Args:
         subset: "all", or the modality that the summary is confined to.
@@ -95,8 +95,8 @@ def fold_values(job: Predictions, threshold: float) -> dict[int, dict[MetricName
     for fold in np.unique(job.fold):
         part = job.select(job.fold == fold)
         sums = sum_patients(part.cases, threshold)
-        values = compute_metrics(sums, np.ones((1, sums.positives.size)))
-        found[int(fold)] = {name: float(row[0]) if math.isfinite(row[0]) else None for name, row in values.items()}
+        values = compute_metrics(sums)
+        found[int(fold)] = {name: value if math.isfinite(value) else None for name, value in values.items()}
     return found
 
 
@@ -146,23 +146,22 @@ def extreme_rows(job: Predictions, threshold: float) -> Iterator[Row]:
         yield row | {"wilson_low": low, "wilson_high": high}
 
 
-def confidence_row(job: Predictions, measure: Measure) -> Row:
+def calibration_rows(job: Predictions) -> Iterator[Row]:
+    """The calibration curve by bins of scores, each with the interval of its observed share."""
+    for number, one in enumerate(bin_scores(job.cases), 1):
+        row = identify(job) | {"bin": number, "mean_score": one.mean_score, "observed": one.observed}
+        yield row | {"low": one.ci_low, "high": one.ci_high, "n": one.images, "n_patients": one.patients}
+
+
+def confidence_row(job: Predictions, threshold: float) -> Row:
     """Table 8: mean and SD of the scores of the rightly classified, each score taken for the class it decided for."""
-    decided: BoolArray = decide(job.score, measure.threshold)
+    decided: BoolArray = decide(job.score, threshold)
     right = decided == (job.target == 1)
-    sure = np.where(decided, job.score, 1 - job.score)
-    confidence = sure[right]
+    confidence = np.where(decided, job.score, 1 - job.score)[right]
     mean = float(confidence.mean()) if confidence.size else None
     spread = float(confidence.std(ddof=1)) if confidence.size > 1 else None
-    sums = sum_patients(job.cases, measure.threshold)
-    patients = sums.positives.size
-    totals = np.bincount(sums.owner, weights=sure * right, minlength=patients)
-    counts = np.bincount(sums.owner, weights=right, minlength=patients)
-    weights = draw_weights(sums.stratum, measure.resamples, measure.seed)
-    with np.errstate(invalid="ignore"):
-        interval = percentile_interval((weights @ totals) / (weights @ counts)) or (None, None)
-    row: Row = identify(job) | {"mean": mean, "sd": spread, "ci_low": interval[0], "ci_high": interval[1]}
-    return row | {"n_correct": int(right.sum()), "n": job.target.size, "n_patients": patients}
+    row: Row = identify(job) | {"mean": mean, "sd": spread, "n_correct": confidence.size, "n": job.target.size}
+    return row | {"n_patients": int(np.unique(job.patient_id).size)}
 
 
 def confusion_row(job: Predictions, sums: PatientSums, level: str, kind: str, threshold: FloatArray) -> Row:

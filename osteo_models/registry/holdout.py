@@ -48,7 +48,5 @@ def measure_holdout(predictions: pd.DataFrame, evaluate: Evaluate) -> dict[str, 
         predictions["score"],
         threshold=evaluate.threshold,
         patient_id=predictions["patient_id"],
-        seed=evaluate.seed,
-        resamples=evaluate.bootstrap,
     )
     return summary.flatten(metric_prefix(str(predictions["stage"].iloc[0]), PROTOCOL))

@@ -10,7 +10,7 @@ from osteo_models.report.facts import Facts
 from osteo_models.report.forest import Forest, Mark
 from osteo_models.report.stages import order_networks
 from osteo_models.report.subgroups import build_groups, build_modalities
-from osteo_models.report.table import Cell, Table, count, key_of, make_table, measure, number, source, word
+from osteo_models.report.table import Cell, Table, count, estimate, key_of, make_table, measure, number, source, word
 from osteo_models.report.wording import (
     ARCHITECTURES,
     IMAGES,
@@ -20,9 +20,9 @@ from osteo_models.report.wording import (
     name_split,
     name_stages,
     write_count,
-    write_interval,
     write_metric,
     write_points,
+    write_row_interval,
     write_signed,
 )
 from osteo_models.stage_table import StageTable
@@ -111,7 +111,7 @@ def build_beyond(rows: Records) -> Table:
         *("Network", "<Stage", "<Against", "ROC AUC", "Of the shortcut", "Difference", "Images", "Patients", "<Note"),
         "<Predictions",
     )
-    caption = "Each network minus a shortcut on the same images; whole patients resampled for both together."
+    caption = "Each network minus a shortcut on the same images; 95 % intervals that count patients."
     return make_table("beyond", caption, columns, found)
 
 
@@ -213,7 +213,7 @@ def _order_predictor(row: dict[str, Any]) -> tuple[bool, int]:
 def _shortcut_mark(row: dict[str, Any]) -> Mark:
     value, low, high = (float(row[name]) if is_number(row[name]) else None for name in ("value", "ci_low", "ci_high"))
     counts = f"{write_count(row['n_patients'])} patients"
-    interval = write_interval("roc_auc", low, high) or "interval undefined"
+    interval = write_row_interval("roc_auc", row) or "interval undefined"
     note = row["note"] if isinstance(row["note"], str) and row["note"] else ""
     kind = "shortcut" if row["kind"] == "shortcut" else "patient"
     label = PREDICTORS.get(row["predictor"]) or ARCHITECTURES.get(row["predictor"], str(row["predictor"]))
@@ -245,9 +245,7 @@ def build_shortcut_table(rows: Records) -> Table:
             word(IMAGES.get(images, images)),
         ]
         cells.append(word(VALIDATIONS.get(validation, validation)))
-        for name in ("balanced_accuracy", "roc_auc"):
-            one = metrics.get(name, {})
-            cells.append(measure(name, one.get("value"), one.get("ci_low"), one.get("ci_high")))
+        cells += [estimate(name, metrics.get(name, {})) for name in ("balanced_accuracy", "roc_auc")]
         used = str(first["columns"]).replace(";", ", ") if isinstance(first["columns"], str) else None
         note = "; ".join(str(part) for part in (used, first["note"]) if isinstance(part, str) and part)
         found.append([*cells, count(first["n"]), count(first["n_patients"]), word(note), source(first["source"])])

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from osteo_models.report.evidence import Evidence
 from osteo_models.report.facts import Facts
-from osteo_models.report.wording import IMAGES, is_number, name_stages
+from osteo_models.report.wording import IMAGES, METHOD, is_number, name_stages
 
 Fact = Callable[[Evidence, Facts], str]  # empty: not reported
 State = Literal["reported", "not reported", "not applicable"]
@@ -145,8 +145,7 @@ def _search(evidence: Evidence, facts: Facts) -> str:
 
 
 def _intervals(evidence: Evidence, facts: Facts) -> str:
-    resamples = facts.param("evaluate.bootstrap")
-    return f"95 %, {resamples:,} resamples of whole patients within their class." if is_number(resamples) else ""
+    return f"95 %, {METHOD}" if evidence.summary else ""
 
 
 def _threshold(evidence: Evidence, facts: Facts) -> str:

@@ -63,26 +63,16 @@ class Side:
 
 
 def write_comparison(
-    out: Path,
-    first: Side,
-    second: Side,
-    stages: StageTable,
-    *,
-    threshold: float,
-    seed: int,
-    resamples: int,
-    synthetic: bool,
+    out: Path, first: Side, second: Side, stages: StageTable, *, threshold: float, synthetic: bool
 ) -> Path:
     """Write the page.
 
     Args:
         stages: The table of stages.
         threshold: A score from here on is decided as osteoporosis.
-        seed: Of the bootstrap.
-        resamples: Of the bootstrap.
         synthetic: Whether either was made from a phantom: the page says so.
     """
-    pairs = pair_versions(first.predictions, second.predictions, threshold=threshold, seed=seed, resamples=resamples)
+    pairs = pair_versions(first.predictions, second.predictions, threshold=threshold)
     page = render_page(
         "comparison.html.j2",
         first=first,
@@ -200,7 +190,7 @@ def build_pairs(pairs: Sequence[Pair]) -> Table:
         *("Test", "<Protocol", "Balanced accuracy, A, %", "B, %", "B − A, points", "ROC AUC, A", "B", "B − A"),
         *("DeLong by image: z, p", "By patient: z, p", "Shared images", "Patients", "<Note", "<Predictions"),
     )
-    caption = "On the images that both have scored: differences with 95 % intervals, whole patients resampled together."
+    caption = "On the images that both have scored: differences with 95 % intervals that count patients."
     return make_table("pairs", caption, columns, rows)
 
 

@@ -1,10 +1,10 @@
-"""ROC and calibration curves with their bands."""
+"""ROC and calibration curves."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from osteo_models.report.charts import Axis, Band, Dot, Legend, Line, Panel, draw_chart
+from osteo_models.report.charts import Axis, Dot, Legend, Line, Panel, draw_chart
 from osteo_models.report.evidence import Evidence, Records
 from osteo_models.report.facts import Facts
 from osteo_models.report.stages import Index, index_summary
@@ -61,16 +61,13 @@ def _title(stage: str, images: str) -> str:
 def build_roc_panels(evidence: Evidence) -> list[Panel]:
     """One panel per stage and image set: the proposed network under both protocols, the others in grey."""
     stages, summary = evidence.stages, index_summary(evidence.summary)
-    bands = _by_place(evidence.tables["roc_bands"], stages)
     return [
-        _roc_panel(summary, place, jobs, bands.get(place, {}), folds=place[0] in stages.select("folds"))
+        _roc_panel(summary, place, jobs, folds=place[0] in stages.select("folds"))
         for place, jobs in _by_place(evidence.tables["roc"], stages).items()
     ]
 
 
-def _roc_panel(
-    summary: Index, place: tuple[str, str], jobs: dict[Job, Records], bands: dict[Job, Records], *, folds: bool
-) -> Panel:
+def _roc_panel(summary: Index, place: tuple[str, str], jobs: dict[Job, Records], *, folds: bool) -> Panel:
     stage, images = place
     lines: list[Line] = []
     legend: list[Legend] = []
@@ -90,15 +87,8 @@ def _roc_panel(
         Axis("1 − specificity", 0, 1, TICKS, 2),
         Axis("sensitivity", 0, 1, TICKS, 2),
         [Line([(0, 0), (1, 1)], "s-chance"), *lines],
-        [_roc_band(rows, _style(job)) for job, rows in bands.items() if job[0] in PROPOSED],
     )
     return Panel(title, [chart], legend, sorted({rows[0]["source"] for rows in jobs.values()}))
-
-
-def _roc_band(rows: Records, style: str) -> Band:
-    known = [row for row in rows if is_number(row["low"]) and is_number(row["high"])]
-    lower, upper = ([(row["false_positive_rate"], row[end]) for row in known] for end in ("low", "high"))
-    return Band(lower, upper, style)
 
 
 def build_calibration_panels(evidence: Evidence) -> list[Panel]:

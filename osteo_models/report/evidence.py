@@ -19,7 +19,7 @@ from osteo_models.stage_table import StageTable
 
 HERE: Final = Path(__file__).parent
 SHOWN: Final = (
-    *("summary", "chosen", "confusion", "roc", "roc_bands", "calibration", "patients", "delong_unpaired"),
+    *("summary", "chosen", "confusion", "roc", "calibration", "patients", "delong_unpaired"),
     *(
         "image_vs_patient",
         "table1",

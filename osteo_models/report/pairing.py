@@ -1,4 +1,4 @@
-"""Two versions on the images that both have scored: paired tests, with whole patients resampled."""
+"""Two versions on the images that both have scored: paired differences and tests."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from osteo_models.errors import InputError
-from osteo_models.evaluation.bootstrap import compute_metrics, draw_weights, sum_patients
-from osteo_models.evaluation.cases import Cases
 from osteo_models.evaluation.delong import DelongResult, delong_test
-from osteo_models.evaluation.intervals import percentile_interval
+from osteo_models.evaluation.metrics import Measure
+from osteo_models.evaluation.paired import compare_scores
 from osteo_models.evaluation.patients import score_patients
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.report.wording import KINDS
@@ -45,9 +44,7 @@ class Pair:
     sources: tuple[str, str]
 
 
-def pair_versions(
-    first: Sequence[Predictions], second: Sequence[Predictions], *, threshold: float, seed: int, resamples: int
-) -> list[Pair]:
+def pair_versions(first: Sequence[Predictions], second: Sequence[Predictions], *, threshold: float) -> list[Pair]:
     """Every kind of test and protocol in which both versions scored a common image."""
     pairs: list[Pair] = []
     for kind in KINDS:
@@ -59,7 +56,7 @@ def pair_versions(
             _, rows_a, rows_b = np.intersect1d(a.image_id, b.image_id, return_indices=True)
             a, b = a.select(rows_a), b.select(rows_b)
             if rows_a.size and np.array_equal(a.target, b.target):
-                pairs.append(_compare(kind, protocol, a, b, threshold, seed, resamples))
+                pairs.append(_compare(kind, protocol, a, b, threshold))
     return pairs
 
 
@@ -68,10 +65,8 @@ def _select(jobs: Sequence[Predictions], kind: Validation, protocol: str) -> Pre
     return next((job for job in jobs if job.validation == kind and job.protocol == protocol), None)
 
 
-def _compare(
-    kind: Validation, protocol: str, a: Predictions, b: Predictions, threshold: float, seed: int, resamples: int
-) -> Pair:
-    balanced, area = _bootstrap(a, b, threshold, seed, resamples)
+def _compare(kind: Validation, protocol: str, a: Predictions, b: Predictions, threshold: float) -> Pair:
+    balanced, area = _subtract(a, b, threshold)
     by_image, note = _test(a.target, a.score, b.score)
     patients = [score_patients(job.target, job.score, job.patient_id) for job in (a, b)]
     target = np.asarray([one.target for one in patients[0]], dtype=np.int64)
@@ -98,21 +93,8 @@ def _test(target: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[De
         return None, error.found.replace("`score_a`", "B's score").replace("`score_b`", "A's score")
 
 
-def _bootstrap(
-    a: Predictions, b: Predictions, threshold: float, seed: int, resamples: int
-) -> tuple[Difference, Difference]:
-    """Balanced accuracy and area; a resample draws the same patients for both."""
-    sums = [sum_patients(Cases(job.target, job.score, job.patient_id, has_patients=True), threshold) for job in (a, b)]
-    once = np.ones((1, sums[0].positives.size))
-    weights = draw_weights(sums[0].stratum, resamples, seed)
-    points, samples = ([compute_metrics(one, rows) for one in sums] for rows in (once, weights))
-    found: list[Difference] = []
-    for name in ("balanced_accuracy", "roc_auc"):
-        values = [None if np.isnan(point[name][0]) else float(point[name][0]) for point in points]
-        interval = percentile_interval(samples[1][name] - samples[0][name])
-        gap = None if values[0] is None or values[1] is None else values[1] - values[0]
-        if np.array_equal(a.score, b.score):
-            interval = (0.0, 0.0)
-        low, high = interval if interval else (None, None)
-        found.append(Difference(values[0], values[1], gap, low, high))
-    return found[0], found[1]
+def _subtract(a: Predictions, b: Predictions, threshold: float) -> tuple[Difference, Difference]:
+    """Balanced accuracy and area of B minus those of A."""
+    found = compare_scores(b.cases, a.cases, ("balanced_accuracy", "roc_auc"), Measure(threshold))
+    balanced, area = (Difference(one.second, one.first, one.value, one.ci_low, one.ci_high) for one in found.values())
+    return balanced, area

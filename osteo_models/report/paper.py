@@ -17,7 +17,6 @@ from osteo_models.report.wording import (
     name_network,
     name_stages,
     write_count,
-    write_interval,
     write_metric,
     write_p,
     write_signed,
@@ -111,9 +110,7 @@ def build_scores(rows: Records) -> Table:
     found = [
         [
             word(name_network(row["architecture"], row["images"])),
-            number(
-                row["mean"], detail=write_interval("brier", row.get("ci_low"), row.get("ci_high")), absent="undefined"
-            ),
+            number(row["mean"], absent="undefined"),
             number(row["sd"], absent="undefined"),
             number(row.get("paper_mean")),
             number(row.get("paper_sd")),

@@ -15,7 +15,7 @@ SEEDS: Final = {
     "splits.seed": "splits",
     "experiments.seed": "training",
     "search.seed": "architecture search",
-    "evaluate.seed": "bootstrap",
+    "evaluate.seed": "pairs of the audits",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from osteo_models.report.evidence import Evidence, Records, read_paper_stages
 from osteo_models.report.facts import Facts
-from osteo_models.report.table import Cell, Column, Group, Row, Table, count, key_of, measure, word
+from osteo_models.report.table import Cell, Column, Group, Row, Table, count, estimate, key_of, word
 from osteo_models.report.wording import (
     ARCHITECTURES,
     IMAGES,
@@ -16,8 +16,8 @@ from osteo_models.report.wording import (
     is_number,
     name_network,
     write_count,
-    write_interval,
     write_metric,
+    write_row_interval,
 )
 from osteo_models.stage_table import StageRow
 from osteo_models.terms import IMAGE_SETS, stage_number
@@ -127,12 +127,9 @@ def own_row(kind: str, label: str, metrics: dict[str, dict[str, Any]], chosen: d
     cells = [word(label)]
     for name in METRICS:
         one = metrics.get(name, {})
-        mark = "†" if one.get("interval") == "wilson_patients" else ""
-        interval = write_interval(name, one.get("ci_low"), one.get("ci_high")) or UNDEFINED
+        interval = write_row_interval(name, one) or UNDEFINED
         kind_of_cell = "lead-figure" if name == "balanced_accuracy" else ""
-        cells.append(
-            Cell(write_metric(name, one.get("value")) + mark, interval, key_of(one.get("value")), kind_of_cell)
-        )
+        cells.append(Cell(write_metric(name, one.get("value")), interval, key_of(one.get("value")), kind_of_cell))
     cells.append(_chosen_cell(chosen))
     any_metric = metrics["accuracy"]
     return Row([*cells, count(any_metric["n"]), count(any_metric["n_patients"])], kind)
@@ -141,7 +138,7 @@ def own_row(kind: str, label: str, metrics: dict[str, dict[str, Any]], chosen: d
 def _chosen_cell(chosen: dict[str, Any]) -> Cell:
     if not chosen:
         return Cell("–")
-    cell = measure("balanced_accuracy", chosen["value"], chosen["ci_low"], chosen["ci_high"])
+    cell = estimate("balanced_accuracy", chosen)
     ends = [chosen.get("threshold_low"), chosen.get("threshold_high")]
     if not all(is_number(end) for end in ends):
         return cell

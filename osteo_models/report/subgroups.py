@@ -7,7 +7,19 @@ from typing import Any, Final
 
 from osteo_models.report.evidence import Records
 from osteo_models.report.stages import order_networks
-from osteo_models.report.table import Cell, Column, Group, Row, Table, count, make_table, measure, source, word
+from osteo_models.report.table import (
+    Cell,
+    Column,
+    Group,
+    Row,
+    Table,
+    count,
+    estimate,
+    make_table,
+    measure,
+    source,
+    word,
+)
 from osteo_models.report.wording import METRICS, PROPOSED, name_network
 from osteo_models.terms import stage_number
 
@@ -61,7 +73,7 @@ def _group_row(by: str, group: str, metrics: dict[str, dict[str, Any]]) -> Row:
     cells = [word(_name_group(by, group)), word(by)]
     for name in SHOWN:
         one = metrics.get(name, {})
-        cell = measure(name, one.get("value"), one.get("ci_low"), one.get("ci_high"))
+        cell = estimate(name, one)
         cells.append(Cell("–") if note and cell.key is None else cell)
     return Row([*cells, count(first["n"]), count(first["n_patients"]), word(note, kind="missing" if note else "")])
 

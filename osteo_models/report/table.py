@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from osteo_models.report.wording import is_number, write_count, write_interval, write_metric, write_number
+from osteo_models.report.wording import (
+    is_number,
+    write_count,
+    write_interval,
+    write_metric,
+    write_number,
+    write_row_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,12 @@ def count(value: Any) -> Cell:
 def measure(metric: str, value: Any, low: Any = None, high: Any = None, kind: str = "") -> Cell:
     """A metric with its interval, in the metric's own unit."""
     return Cell(write_metric(metric, value), write_interval(metric, low, high), key_of(value), kind)
+
+
+def estimate(metric: str, row: Mapping[str, Any]) -> Cell:
+    """A metric of a row with its interval, or that there are too few patients for one."""
+    value = row.get("value")
+    return Cell(write_metric(metric, value), write_row_interval(metric, row), key_of(value))
 
 
 def number(value: Any, digits: int = 3, *, signed: bool = False, detail: str = "", absent: str = "–") -> Cell:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final, TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeGuard
 
 from osteo_models.stage_table import StageRow, StageTable
 from osteo_models.terms import VALIDATIONS, Stage, Validation, sort_stages, stage_number
@@ -41,6 +41,12 @@ METRICS: Final[dict[str, str]] = {
 }
 AREAS: Final = ("roc_auc", "roc_auc_hard", "brier", "calibration_slope", "calibration_intercept")
 UNDEFINED: Final = "undefined"
+TOO_FEW: Final = "too few patients"
+# After "95 %, "; the coverage is that of docs/statistics.md.
+METHOD: Final = (
+    "Clopper-Pearson's at the effective number of patients, because slices of one patient are not independent. In "
+    "simulations at least 94 % of them hold the true value, from five patients per class on; with fewer there is none."
+)
 PREDICTORS: Final[dict[str, str]] = {
     "age": "Age alone",
     "sex": "Sex alone",
@@ -117,6 +123,12 @@ def write_interval(metric: str, low: object, high: object) -> str:
     if not is_number(low) or not is_number(high):
         return ""
     return f"{write_metric(metric, low)}–{write_metric(metric, high)}"
+
+
+def write_row_interval(metric: str, row: Mapping[str, Any]) -> str:
+    """The interval of a row that says how it was made, or that there are too few patients for one; empty for none."""
+    few = row.get("interval") == TOO_FEW
+    return TOO_FEW if few else write_interval(metric, row.get("ci_low"), row.get("ci_high"))
 
 
 def write_points(value: object) -> str:

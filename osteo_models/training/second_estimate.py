@@ -51,7 +51,7 @@ def estimate_again(
     at_once = min(cluster.slots, job.folds)
     count = lambda _, fold, epochs: on_epoch(fold, epochs)  # noqa: E731
     results = run_job(job, dict(enumerate(rows)), cluster, folder=folder, at_once=at_once, on_epoch=count)
-    return _estimate(results, rows, development, design.derive_seed("bootstrap"))
+    return _estimate(results, rows, development)
 
 
 def _as_job(record: Record, design: Design) -> Job:
@@ -73,7 +73,7 @@ def _as_job(record: Record, design: Design) -> Job:
     )
 
 
-def _estimate(results: Sequence[FoldResult], rows: Sequence[FoldRows], development: Development, seed: int) -> Estimate:
+def _estimate(results: Sequence[FoldResult], rows: Sequence[FoldRows], development: Development) -> Estimate:
     target, score, fold = list[int](), list[float](), list[int]()
     for result in results:
         test = rows[result.fold].test
@@ -81,4 +81,4 @@ def _estimate(results: Sequence[FoldResult], rows: Sequence[FoldRows], developme
         score += (np.bincount(index, weights=result.scores.astype(np.float64)) / np.bincount(index)).tolist()
         target += development.arrays.target[test][first].tolist()
         fold += [result.fold] * len(first)
-    return summarize_folds(target, score, fold, seed=seed)
+    return summarize_folds(target, score, fold)

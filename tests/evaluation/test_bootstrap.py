@@ -1,11 +1,10 @@
-"""The bootstrap's matrix form against plain resampling of the cases themselves."""
+"""Metrics from sums over patients, against scikit-learn."""
 
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
 
-from osteo_models.evaluation import bootstrap
-from osteo_models.evaluation.bootstrap import compute_metrics, draw_weights, sum_patients
+from osteo_models.evaluation.bootstrap import compute_metrics, sum_patients
 from osteo_models.evaluation.cases import check_cases
 
 
@@ -18,41 +17,29 @@ def cases():
     return check_cases(target, np.round(np.clip(rng.normal(0.35 + 0.3 * target, 0.25), 0, 1), 1), patients)
 
 
-def test_weights_equal_repeating_the_cases(cases):
+def test_metrics_equal_scikit_learn(cases):
+    found = compute_metrics(sum_patients(cases, 0.5))
+    decision = cases.score >= 0.5
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(cases.target, cases.score), abs=1e-12)
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(cases.target, decision))
+    assert found["roc_auc_hard"] == pytest.approx(roc_auc_score(cases.target, decision))
+    assert found["accuracy"] == pytest.approx(np.mean(cases.target == decision))
+    assert found["brier"] == pytest.approx(brier_score_loss(cases.target, cases.score))
+
+
+def test_shares_of_the_other_class_add_up_from_both_sides(cases):
     sums = sum_patients(cases, 0.5)
-    weights = draw_weights(sums.stratum, 20, seed=3)
-    found = compute_metrics(sums, weights)
-    names, index = np.unique(cases.patient, return_inverse=True)
-    for row, weight in enumerate(weights.astype(int)):
-        assert weight.sum() == names.size
-        repeat = np.repeat(np.arange(cases.target.size), weight[index])
-        target, score = cases.target[repeat], cases.score[repeat]
-        assert found["roc_auc"][row] == pytest.approx(roc_auc_score(target, score), abs=1e-12)
-        assert found["balanced_accuracy"][row] == pytest.approx(balanced_accuracy_score(target, score >= 0.5))
-        assert found["roc_auc_hard"][row] == pytest.approx(roc_auc_score(target, score >= 0.5))
-        assert found["accuracy"][row] == pytest.approx(np.mean(target == (score >= 0.5)))
-        assert found["brier"][row] == pytest.approx(brier_score_loss(target, score))
-
-
-def test_small_blocks_count_the_same_wins(cases, monkeypatch):
-    whole = sum_patients(cases, 0.5).wins
-    monkeypatch.setattr(bootstrap, "COMPARISONS_AT_ONCE", 1)
-    assert np.array_equal(sum_patients(cases, 0.5).wins, whole)
-
-
-def test_each_stratum_keeps_its_size_and_the_seed_decides():
-    stratum = np.asarray([0, 0, 0, 1, 1, 2, 0])
-    weights = draw_weights(stratum, 500, seed=9)
-    for kind in (0, 1, 2):
-        assert set(weights[:, stratum == kind].sum(axis=1)) == {float((stratum == kind).sum())}
-    assert np.array_equal(weights, draw_weights(stratum, 500, seed=9))
-    assert not np.array_equal(weights, draw_weights(stratum, 500, seed=10))
-    assert weights[:, :3].mean() == pytest.approx(1, abs=0.1)
+    assert sums.above.sum() / sums.positives.sum() == pytest.approx(sums.below.sum() / sums.negatives.sum())
+    assert sums.class_sizes == (7, 6)
+    first = cases.target == 1
+    mine = cases.score[first & (cases.patient == "P11")][:, None]
+    others = cases.score[~first]
+    expected = np.mean((mine > others) + (mine == others) / 2, axis=1).sum()
+    assert sums.above[np.flatnonzero(np.unique(cases.patient) == "P11")[0]] == pytest.approx(expected)
 
 
 def test_patients_given_from_outside_set_the_order(cases):
     order = [f"P{number}" for number in range(13)]  # P12 has no image here
     sums = sum_patients(cases, 0.5, order)
-    assert sums.positives[12] == sums.negatives[12] == 0
+    assert sums.positives[12] == sums.negatives[12] == sums.above[12] == 0
     assert sums.positives[order.index("P11")] == 7
-    assert sums.stratum[[0, 1, 11, 12]].tolist() == [2, 0, 1, 3]

@@ -5,9 +5,9 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t
 
-from osteo_models.evaluation import calibration, summarize
-from osteo_models.evaluation.bootstrap import draw_weights
+from osteo_models.evaluation import summarize
 from osteo_models.evaluation.calibration import bin_scores, recalibrate, take_logit
 from osteo_models.evaluation.cases import check_cases
 
@@ -27,15 +27,15 @@ def fit(target, score, weights=None):
     return model.fit(tol=1e-14).params
 
 
-def test_point_and_resamples_equal_statsmodels():
+def test_point_and_weighted_fits_equal_statsmodels():
     target, score, owner = cohort()
     once = recalibrate(target, take_logit(score), owner, np.ones((1, 30)))
     assert (once.intercept[0], once.slope[0]) == pytest.approx(tuple(fit(target, score)), abs=1e-9)
-    weights = draw_weights(np.arange(30) % 2, 40, seed=4)
+    weights = np.random.default_rng(4).integers(0, 3, (40, 30)).astype(float)
     many = recalibrate(target, take_logit(score), owner, weights)
     for row in range(0, 40, 5):
         expected = fit(target, score, weights[row][owner])
-        assert (many.intercept[row], many.slope[row]) == pytest.approx(tuple(expected), abs=2e-5)
+        assert (many.intercept[row], many.slope[row]) == pytest.approx(tuple(expected), abs=1e-8)
 
 
 def test_summary_carries_it_with_an_interval():
@@ -72,15 +72,6 @@ def test_no_fit_is_undefined(target, score):
     assert not any("calibration" in name for name in found.flatten())
 
 
-def test_resamples_that_do_not_settle_in_single_precision_are_fitted_in_double(monkeypatch):
-    target, score, owner = cohort()
-    weights = draw_weights(np.arange(30) % 2, 6, seed=4)
-    monkeypatch.setattr(calibration, "NEAR", 0.0)
-    found = recalibrate(target, take_logit(score), owner, weights)
-    expected = [fit(target, score, row[owner]) for row in weights]
-    assert np.stack([found.intercept, found.slope], axis=1) == pytest.approx(np.asarray(expected), abs=1e-9)
-
-
 @pytest.mark.parametrize(
     ("logit", "target", "slope", "intercept"),
     [
@@ -102,15 +93,32 @@ def test_scores_of_exactly_zero_and_one_are_finite():
     assert np.isfinite(found.slope[0])
 
 
-def test_an_infinite_slope_in_many_resamples_has_no_interval():
-    # three patients a class, one of each reaches across: most resamples without it are separated
-    owner = np.repeat(np.arange(6), 3)
-    target = (owner >= 3).astype(int)
-    score = np.where(target == 1, 0.8, 0.2) + 0.01 * np.arange(18)
-    score[0], score[-1] = 0.9, 0.1
+def test_an_infinite_slope_without_one_patient_has_no_interval():
+    # six patients a class; without the one patient that reaches across, the classes are separated
+    owner = np.repeat(np.arange(12), 3)
+    target = (owner >= 6).astype(int)
+    score = np.where(target == 1, 0.8, 0.2) + 0.004 * np.arange(36)
+    score[0] = 0.9
     found = summarize(target, score, patient_id=owner)
     assert found.calibration_slope.value is not None
     assert (found.calibration_slope.ci_low, found.calibration_slope.interval) == (None, "undefined")
+
+
+def test_the_interval_is_the_jackknife_of_patients():
+    target, score, owner = cohort(patients=20)
+    found = summarize(target, score, patient_id=owner).calibration_slope
+    without = np.asarray([fit(target[owner != one], score[owner != one])[1] for one in range(20)])
+    variance = sum(0.9 * np.sum((part - part.mean()) ** 2) for part in (without[::2], without[1::2]))
+    half = t.ppf(0.975, 9) * np.sqrt(variance)
+    assert (found.ci_low, found.ci_high) == pytest.approx((found.value - half, found.value + half), abs=1e-7)
+    assert found.interval == "jackknife"
+
+
+def test_many_patients_are_left_out_in_groups():
+    target, score, owner = cohort(patients=900, images=2)
+    found = summarize(target, score, patient_id=owner).calibration_slope
+    fewer = summarize(target[:800], score[:800], patient_id=owner[:800]).calibration_slope  # 200 of each class
+    assert (found.ci_high - found.ci_low) / (fewer.ci_high - fewer.ci_low) == pytest.approx(2 / 3, rel=0.15)
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,7 +142,7 @@ def test_a_fit_is_where_the_score_function_is_zero_or_there_is_none(size, seed, 
 def test_bins_hold_every_image_once():
     target, score, owner = cohort(patients=60)
     cases = check_cases(target, np.round(score, 2), owner.tolist())
-    found = list(bin_scores(cases, owner, draw_weights(np.arange(60) % 2, 300, 1)))
+    found = list(bin_scores(cases))
     assert sum(one.images for one in found) == target.size
     assert len(found) == 10
     assert [one.mean_score for one in found] == sorted(one.mean_score for one in found)
@@ -145,6 +153,6 @@ def test_bins_hold_every_image_once():
 
 def test_equal_scores_stay_in_one_bin():
     cases = check_cases([0, 1] * 20, [0.5] * 30 + [0.9] * 10, list(range(40)))
-    found = list(bin_scores(cases, np.arange(40), np.ones((3, 40))))
+    found = list(bin_scores(cases))
     assert [(one.mean_score, one.images) for one in found] == [(0.5, 30), (pytest.approx(0.9), 10)]
-    assert found[0].ci_low is None  # no resample differs
+    assert 0 < found[0].ci_low < 0.5 < found[0].ci_high < 1

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from osteo_models.errors import InputError
-from osteo_models.evaluation import proportion_interval, summarize
+from osteo_models.evaluation import summarize
 from osteo_models.evaluation.folds import summarize_folds
 
 
@@ -15,11 +15,10 @@ def make(patients=60, seed=0):
 
 def test_the_value_is_the_mean_of_the_folds_own_values():
     target, score, fold = make()
-    found = summarize_folds(target, score, fold, resamples=200)
-    each = [summarize(target[fold == k], score[fold == k], resamples=100).balanced_accuracy.value for k in range(3)]
+    found = summarize_folds(target, score, fold)
+    each = [summarize(target[fold == k], score[fold == k]).balanced_accuracy.value for k in range(3)]
     assert found.value == pytest.approx(np.mean(each))
-    assert found.interval == "bootstrap" and found.ci_low < found.value < found.ci_high
-    assert summarize_folds(target, score, fold, resamples=200) == found
+    assert found.interval == "effective patients" and found.ci_low < found.value < found.ci_high
     # The spread is that of all patients, not of a third of them.
     whole = summarize(target, score).balanced_accuracy
     assert found.ci_high - found.ci_low == pytest.approx(whole.ci_high - whole.ci_low, rel=0.25)
@@ -27,14 +26,22 @@ def test_the_value_is_the_mean_of_the_folds_own_values():
 
 def test_without_an_error_the_interval_counts_patients():
     target, _, fold = make()
-    found = summarize_folds(target, target.astype(float), fold, resamples=200)
-    low, _ = proportion_interval(30, 30, "wilson")
-    assert (found.value, found.ci_low, found.ci_high, found.interval) == (1.0, low, 1.0, "wilson_patients")
+    found = summarize_folds(target, target.astype(float), fold)
+    whole = summarize(target, target.astype(float)).balanced_accuracy
+    assert (found.value, found.ci_high, found.interval) == (1.0, 1.0, "effective patients")
+    assert found.ci_low == pytest.approx(whole.ci_low, abs=0.005)
+
+
+def test_few_patients_of_a_class_have_no_interval():
+    target, score, _ = make()
+    few = np.append(np.flatnonzero(target == 1), np.flatnonzero(target == 0)[:4])
+    found = summarize_folds(target[few], score[few], np.arange(few.size) % 2)
+    assert found.value is not None and (found.ci_low, found.interval) == (None, "too few patients")
 
 
 def test_a_fold_without_a_class_has_no_value():
     target, score, _ = make()
-    found = summarize_folds(target, score, target, resamples=200)
+    found = summarize_folds(target, score, target)
     assert (found.value, found.interval) == (None, "undefined")
 
 

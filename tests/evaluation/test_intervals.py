@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
 from osteo_models.errors import InputError
-from osteo_models.evaluation.intervals import percentile_interval, proportion_interval
+from osteo_models.evaluation.intervals import proportion_interval
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -50,13 +50,3 @@ def test_counts_that_make_no_proportion_are_an_error(successes, trials, method, 
     with pytest.raises(InputError) as caught:
         proportion_interval(successes, trials, method=method)
     assert told in str(caught.value)
-
-
-def test_percentiles_of_samples():
-    low, high = percentile_interval(np.linspace(0, 1, 1001))
-    assert (low, high) == pytest.approx((0.025, 0.975))
-
-
-@pytest.mark.parametrize("samples", [[], [0.5] * 9, [0.1, float("nan"), 0.3]])
-def test_samples_that_tell_nothing_have_no_interval(samples):
-    assert percentile_interval(np.asarray(samples, dtype=float)) is None

@@ -186,7 +186,7 @@ def test_scores_that_cannot_be_compared() -> None:
 
 
 def test_a_champion_that_was_scored_again_is_compared_on_the_hold_out() -> None:
-    case = make_case(make_splits(held=12))
+    case = make_case()
     rival = make_rival(case, case, stage="stage-5", rescored=True)
     found = _only(make_evidence(rival=rival), NOT_WORSE)
     assert found.passed and found.found.endswith("the champion was scored again: its predictions are of other data")

@@ -25,19 +25,15 @@ def job(number: int) -> dict:
 
 
 def interval(value: float, half: float = 0.05) -> dict:
-    return {"value": value, "ci_low": value - half, "ci_high": value + half, "interval": "bootstrap"}
+    return {"value": value, "ci_low": value - half, "ci_high": value + half, "interval": "effective patients"}
 
 
 def curves() -> dict:
-    bands, bins, chosen, confusion = [], [], [], []
+    bins, chosen, confusion = [], [], []
     for number in range(len(JOBS)):
         for step in range(11):
             x = step / 10
             y = min(1.0, x**0.3)
-            bands.append(
-                job(number)
-                | {"false_positive_rate": x, "true_positive_rate": y, "low": max(0, y - 0.1), "high": min(1, y + 0.1)}
-            )
             row = {"bin": step, "mean_score": x, "observed": y, "low": max(0, y - 0.2), "high": min(1, y + 0.2)}
             bins.append(job(number) | row | {"n": 12, "n_patients": 9})
         chosen.append(
@@ -56,7 +52,7 @@ def curves() -> dict:
                     | counts
                     | {"n": 120, "n_patients": 31}
                 )
-    return {"roc_bands": bands, "calibration": bins, "chosen": chosen, "confusion": confusion}
+    return {"calibration": bins, "chosen": chosen, "confusion": confusion}
 
 
 def paper() -> dict:

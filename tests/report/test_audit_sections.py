@@ -97,10 +97,10 @@ def test_one_modality_or_both(evidence):
     assert [row[0] for row in rows] == ["MRI alone", "CT alone", "both, each image by itself", "both, mean of a pair"]
 
 
-def test_roc_bands_lie_under_the_proposed_network(evidence):
+def test_roc_curves_of_the_proposed_network_lead(evidence):
     panel = curves.build_roc_panels(evidence)[0]
     assert panel.title == "Stage 1: MRI"
-    assert panel.drawings[0].count('class="band') == 1
+    assert panel.drawings[0].count('class="band') == 0  # no band was shown to cover
     assert [entry.label for entry in panel.legend][:2] == ["Unimodal, patient folds", "Unimodal, image folds"]
 
 
@@ -184,7 +184,7 @@ def test_the_checklist_reports_only_what_is_there(evidence):
     full = checklist.build(evidence, facts(synthetic=True, params=params, provenance={"git.commit": "a" * 40}))
     found = {one.wanted: one for answers in full["areas"].values() for one in answers}
     assert found["Outcome and how it was determined"].fact.startswith("Mean T-score of L1–L4 below -1")
-    assert found["Uncertainty of the figures"].fact == "95 %, 2,000 resamples of whole patients within their class."
+    assert found["Uncertainty of the figures"].fact.startswith("95 %, Clopper-Pearson's at the effective number of pat")
     assert found["Ethics approval and consent"].state == "not applicable"
     assert found["Funding and conflicts of interest"].state == "not reported"
     real = checklist.build(evidence, facts())

@@ -15,7 +15,7 @@ from osteo_models.report.pairing import pair_versions
 from tests.conftest import STAGES
 from tests.report.page import Page
 
-OPTIONS = {"threshold": 0.5, "seed": 5, "resamples": 500}
+OPTIONS = {"threshold": 0.5}
 
 
 def make_job(skill, seed=1, stage="stage-5", images="mri", protocol="patient", patients=30):

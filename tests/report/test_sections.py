@@ -53,13 +53,14 @@ def test_the_papers_rows_never_decide_the_order(evidence):
 def test_an_interval_that_does_not_exist_is_undefined_in_print(evidence):
     metrics = stages.index_summary(evidence.summary)["stage-1", "unimodal", "mri", "patient", "all", "image"]
     spoiled = metrics | {"roc_auc": metrics["roc_auc"] | {"ci_low": float("nan")}}
-    spoiled |= {"specificity": metrics["specificity"] | {"interval": "wilson_patients"}}
+    few = {"ci_low": float("nan"), "ci_high": float("nan"), "interval": "too few patients"}
+    spoiled |= {"specificity": metrics["specificity"] | few}
     spoiled |= {"brier": metrics["brier"] | {"value": float("nan")}}
     row = stages.own_row("patient", "", spoiled, {})
     names = ("label", "balanced", "accuracy", "sensitivity", "specificity", "roc_auc", "hard", "brier")
     cells = dict(zip(names, row.cells, strict=False))
     assert cells["roc_auc"].detail == "undefined"
-    assert cells["specificity"].text.endswith("†")
+    assert cells["specificity"].detail == "too few patients"
     assert (cells["brier"].text, cells["brier"].key) == ("undefined", None)
 
 

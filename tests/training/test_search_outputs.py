@@ -15,7 +15,7 @@ REFUSED = {"impossible": 4, "too costly": 1, "tried before": 2}
 
 
 def test_the_summary_in_numbers():
-    again = Estimate(0.7, 0.65, 0.75, "bootstrap")
+    again = Estimate(0.7, 0.65, 0.75, "effective patients")
     found = summarize_search(RECORDS, [Session(1.0, 1)], REFUSED, again=again)
     assert found["candidates"] == 3
     assert (found["finished"], found["pruned"], found["failed"], found["rejected_shapes"]) == (1, 1, 1, 4)

@@ -34,7 +34,7 @@ def group_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row
                 yield from (row | {"metric": name, "interval": "undefined", "note": note} for name in GROUP_METRICS)
                 continue
             sums = sum_patients(part.cases, measure.threshold)
-            found = estimate_metrics(sums, GROUP_METRICS, seed=measure.seed, resamples=measure.resamples)
+            found = estimate_metrics(sums, GROUP_METRICS)
             note = "" if 0 < positive < part.target.size else "one class alone"
             for name, one in found.items():
                 cells: Row = {"metric": name, "value": one.value, "ci_low": one.ci_low, "ci_high": one.ci_high}

@@ -15,15 +15,12 @@ import numpy as np
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
 from osteo_models.data.pairs import pair_images
-from osteo_models.evaluation.bootstrap import MetricName, draw_weights
-from osteo_models.evaluation.cases import BoolArray, FloatArray, IntArray, TextArray
+from osteo_models.evaluation.bootstrap import MetricName, compute_metrics, sum_patients
+from osteo_models.evaluation.cases import Cases, FloatArray, IntArray, TextArray
 from osteo_models.evaluation.facts import Facts
-from osteo_models.evaluation.intervals import percentile_interval
 from osteo_models.evaluation.metrics import Measure, Summary
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import Row, identify
-from osteo_models.evaluation.weighted import weigh_areas
-from osteo_models.terms import decide
 
 USE_METRICS: Final[tuple[MetricName, ...]] = (
     "accuracy",
@@ -37,19 +34,18 @@ USE_METRICS: Final[tuple[MetricName, ...]] = (
 
 @dataclass(frozen=True)
 class PairScores:
-    """Scored pairs with the places of their two patients.
+    """Scored pairs.
+
+    Args:
+        patients: Of both modalities.
 
     Shapes:
-        target, score, mri_owner, ct_owner: (M,); owners count patients of their modality from 0.
-        mri_class, ct_class: the class of each patient.
+        target, score: (M,).
     """
 
     target: IntArray
     score: FloatArray
-    mri_owner: IntArray
-    ct_owner: IntArray
-    mri_class: IntArray
-    ct_class: IntArray
+    patients: int
 
 
 def use_rows(job: Predictions, parts: dict[str, Summary]) -> Iterator[Row]:
@@ -72,20 +68,12 @@ def pair_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row]
         note = "no pairs of images that were scored"
         yield from (row | {"metric": name, "note": note} for name in USE_METRICS)
         return
-    row |= {"n": pairs.target.size, "n_patients": pairs.mri_class.size + pairs.ct_class.size}
-    row |= {"note": "n counts pairs; each is of two patients, both drawn by the bootstrap"}
-    mri, ct = (
-        draw_weights(found, measure.resamples, measure.seed + place)
-        for place, found in enumerate((pairs.mri_class, pairs.ct_class))
-    )
-    point = _measure(pairs, np.ones((1, pairs.target.size)), measure.threshold)
-    samples = _measure(pairs, mri[:, pairs.mri_owner] * ct[:, pairs.ct_owner], measure.threshold)
-    for name in USE_METRICS:
-        value = float(point[name][0])
-        interval = percentile_interval(samples[name]) or (None, None)
-        known = not np.isnan(value)
-        cells: Row = {"value": value if known else None, "ci_low": interval[0], "ci_high": interval[1]}
-        yield row | {"metric": name} | cells
+    row |= {"n": pairs.target.size, "n_patients": pairs.patients}
+    row |= {"note": "n counts pairs, each of two patients; no interval, as none was shown to cover"}
+    names = np.arange(pairs.target.size).astype(np.str_)
+    sums = sum_patients(Cases(pairs.target, pairs.score, names, has_patients=False), measure.threshold)
+    for name, value in compute_metrics(sums, USE_METRICS).items():
+        yield row | {"metric": name, "value": None if np.isnan(value) else value}
 
 
 def join_pairs(job: Predictions, facts: Facts, seed: int) -> PairScores | None:
@@ -101,13 +89,8 @@ def join_pairs(job: Predictions, facts: Facts, seed: int) -> PairScores | None:
     rows = order[place[:, (listed[place] == ids).all(axis=0)]]
     if not rows.size:
         return None
-    owners, classes = list[IntArray](), list[IntArray]()
-    for side in rows:
-        _, first, owner = np.unique(job.patient_id[side], return_index=True, return_inverse=True)
-        owners.append(owner.astype(np.int64))
-        classes.append(job.target[side][first])
     score = job.score[rows].mean(axis=0)
-    return PairScores(job.target[rows[0]], score, owners[0], owners[1], classes[0], classes[1])
+    return PairScores(job.target[rows[0]], score, sum(np.unique(job.patient_id[side]).size for side in rows))
 
 
 def _draw_pairs(job: Predictions, seed: int) -> TextArray:
@@ -115,21 +98,3 @@ def _draw_pairs(job: Predictions, seed: int) -> TextArray:
     columns = {"image_id": job.image_id, "modality": job.modality, "target": job.target}
     pairs = cast(Any, pair_images)(cast(Any, pd).DataFrame(columns), seed)
     return np.asarray([pairs["mri_image_id"].tolist(), pairs["ct_image_id"].tolist()], dtype=np.str_)
-
-
-def _measure(pairs: PairScores, weights: FloatArray, threshold: float) -> dict[MetricName, FloatArray]:
-    positive: BoolArray = pairs.target == 1
-    right = decide(pairs.score, threshold) == positive
-    positives, negatives = weights[:, positive].sum(axis=1), weights[:, ~positive].sum(axis=1)
-    total = positives + negatives
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sensitivity = weights[:, positive & right].sum(axis=1) / positives
-        specificity = weights[:, ~positive & right].sum(axis=1) / negatives
-        return {
-            "accuracy": weights[:, right].sum(axis=1) / total,
-            "sensitivity": sensitivity,
-            "specificity": specificity,
-            "balanced_accuracy": (sensitivity + specificity) / 2,
-            "roc_auc": weigh_areas(pairs.target, pairs.score, weights),
-            "brier": weights @ (pairs.score - pairs.target) ** 2 / total,
-        }

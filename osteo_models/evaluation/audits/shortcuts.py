@@ -87,14 +87,12 @@ def shortcut_rows(facts: Facts, shortcuts: Mapping[Key, Shortcut], measure: Meas
             one.score[one.tested],
             threshold=measure.threshold,
             patient_id=facts.patient_id[one.tested].tolist(),
-            seed=measure.seed,
-            resamples=measure.resamples,
         )
         yield from (row | cells for cells in metric_cells(summary))
 
 
 def beyond_rows(job: Predictions, facts: Facts, shortcuts: Mapping[Key, Shortcut], measure: Measure) -> Iterator[Row]:
-    """How much more an image model knows than each predictor, on the same images, by a paired bootstrap."""
+    """How much more an image model knows than each predictor, on the same images."""
     rows = facts.find_rows(job.image_id)
     for predictor in PREDICTORS:
         one = shortcuts[predictor, "combined" if job.images == "multimodal" else job.images, job.validation]

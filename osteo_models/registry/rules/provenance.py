@@ -127,8 +127,7 @@ def _card_parts(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 def _recompute(table: Predictions, threshold: float) -> Iterator[tuple[str, float]]:
     sums = sum_patients(check_cases(table.target, table.score, table.patient_id), threshold)
-    values = compute_metrics(sums, np.ones((1, sums.positives.size)), RECOMPUTED)
-    yield from ((name, float(values[name][0])) for name in RECOMPUTED)
+    yield from compute_metrics(sums, RECOMPUTED).items()
     yield "n", float(table.target.size)
     yield "n_patients", float(sums.positives.size)
 

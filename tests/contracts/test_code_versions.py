@@ -17,6 +17,8 @@ BOOKKEEPING = {
     "errors": "messages",
     "terms": "names; the classes are listed, the size of images is one of their content",
     "params": "values, which are in the key",
+    "params_faults": "messages",
+    "stage_table": "values, which are in the key",
     "search_params": "values, which are in the key",
     "settings": "where things are",
     "processes": "processes",

@@ -15,13 +15,14 @@ OUTPUTS = {path for stage in STAGES.values() for kind in ("outs", "metrics") for
 # Code that a stage imports and that cannot change its outputs: how it runs, what it reports, what the store is told.
 NEUTRAL = (
     "osteo_models/servers/",
-    *(f"osteo_models/{name}.py" for name in ("errors", "processes", "progress", "search_params", "settings")),
+    *(f"osteo_models/{name}.py" for name in ("errors", "params_faults", "processes", "progress", "search_params", "settings")),
     *(f"pipelines/{name}.py" for name in ("entry", "interrupt", "reconcile", "server")),
 )
 STORE = tuple(
-    f"osteo_models/registry/{name}.py" for name in ("embedded", "orphans", "runs", "store", "tracking", "writer")
+    f"osteo_models/registry/{name}.py" for name in ("embedded", "listing", "orphans", "runs", "store", "tracking", "writer")
 )
-NEUTRAL_BY_STAGE = dict.fromkeys(("search", "experiments", "evaluate"), (*STORE, "osteo_models/data/revisions.py"))
+REVISIONS = ("osteo_models/data/code_tree.py", "osteo_models/data/revisions.py")
+NEUTRAL_BY_STAGE = dict.fromkeys(("search", "experiments", "evaluate"), (*STORE, *REVISIONS))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ OUTPUTS = {path for stage in STAGES.values() for kind in ("outs", "metrics") for
 # Code that a stage imports and that cannot change its outputs: how it runs, what it reports, what the store is told.
 NEUTRAL = (
     "osteo_models/servers/",
+    "osteo_models/data/staging.py",
     *(f"osteo_models/{name}.py" for name in ("errors", "params_faults", "processes", "progress", "search_params", "settings")),
     *(f"pipelines/{name}.py" for name in ("entry", "interrupt", "reconcile", "server")),
 )

@@ -82,7 +82,9 @@ def _show_verdict(verdict: Any, as_json: bool) -> None:
         click.echo(json.dumps(asdict(verdict), default=str))
         return
     for result in verdict.results:
-        mark = "WAIV" if result.waiver else "FAIL" if not result.passed else "ok  " if result.applies else "n/a "
+        mark = "ok  " if result.applies else "n/a "
+        if not result.passed:
+            mark = "WAIV" if result.waiver else "MORE" if result.lacking else "FAIL"  # MORE: evidence is needed
         click.echo(f"  {mark} {result.rule}: {result.why}")
 
 

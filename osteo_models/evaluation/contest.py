@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from osteo_models.errors import InputError
 from osteo_models.evaluation.bootstrap import RESAMPLES
 from osteo_models.evaluation.cases import Cases, FloatArray, IntArray, TextArray, check_cases
 from osteo_models.evaluation.delong import delong_test
@@ -48,6 +49,7 @@ class PairedDifference:
     Args:
         difference: Of the patients' mean scores (DeLong).
         image_difference: Of the images (bootstrap of patients).
+        fewest: Patients of the smaller class.
         detectable: The smallest true difference that a two-sided test at 5 % would have found with 80 % power, from
             the standard error of this pair; None where there is no spread.
     """
@@ -61,6 +63,7 @@ class PairedDifference:
     detectable: float | None
     n: int
     n_patients: int
+    fewest: int
 
 
 def compare_pair(scores: PairedScores, *, seed: int = SEED, resamples: int = RESAMPLES) -> PairedDifference:
@@ -72,11 +75,19 @@ def compare_pair(scores: PairedScores, *, seed: int = SEED, resamples: int = RES
     Source:
         DeLong et al., Biometrics 1988;44:837. Smallest detectable difference: (z(0.975) + z(0.80)) standard errors.
     """
+    for name, part in (("score_a", scores.first), ("score_b", scores.second)):
+        if np.ptp(part) == 0:  # patients' means differ in the last bit, and would hide it
+            raise InputError(
+                f"`{name}` is {part[0]:g} everywhere", allowed="scores that differ: there is no curve else"
+            )
     first, second = (_mean_scores(scores, part) for part in (scores.first, scores.second))
     test = delong_test(first[0], first[1], second[1])
     delong = None if test.ci_low is None or test.ci_high is None else (test.ci_low, test.ci_high)
+    if delong == (0.0, 0.0) and not np.array_equal(scores.first, scores.second):
+        delong = None  # equal curves of other scores, such as two perfect ones: nothing varies
+    fewest = int(min(np.bincount(first[0], minlength=2)))
     point, bootstrap = _bootstrap(scores, seed, resamples)
-    if min(np.bincount(first[0], minlength=2)) < FEWEST_PATIENTS:
+    if fewest < FEWEST_PATIENTS:
         delong = bootstrap = None
     error = 0.0 if delong is None else (delong[1] - delong[0]) / (2 * Z_95)
     return PairedDifference(
@@ -89,6 +100,7 @@ def compare_pair(scores: PairedScores, *, seed: int = SEED, resamples: int = RES
         detectable=(Z_95 + Z_POWER) * error if error > 0 else None,
         n=scores.target.size,
         n_patients=first[0].size,
+        fewest=fewest,
     )
 
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from osteo_models.evaluation.cases import FloatArray, check_cases
 from osteo_models.evaluation.effective import FEWEST_PATIENTS, balanced_interval
 from osteo_models.evaluation.metrics import Estimate
+from osteo_models.terms import decide
 
 
 def summarize_folds(target: ArrayLike, score: ArrayLike, fold: ArrayLike, *, threshold: float = 0.5) -> Estimate:
@@ -25,7 +26,7 @@ def summarize_folds(target: ArrayLike, score: ArrayLike, fold: ArrayLike, *, thr
     """
     cases = check_cases(target, score)
     names, place = np.unique(np.asarray(fold), return_inverse=True)
-    right = (cases.score >= threshold) == (cases.target == 1)
+    right = decide(cases.score, threshold) == (cases.target == 1)
     parts: list[FloatArray] = []
     for label in (1, 0):
         members = cases.target == label

@@ -59,7 +59,10 @@ def _tell(one: Event) -> str:
         return f"rolled back from version {one.version_before} to version {one.version_after}{reason}"
     if one.action == "waiver":
         return f"waived for version {one.version_after}: {one.reason}"
-    return f"refused version {one.version_after}{commit}{reason}"
+    evidence = _parse(one.evidence)
+    undecided = isinstance(evidence, dict) and evidence.get("verdict") == "NOT_ENOUGH_EVIDENCE"
+    verb = "not enough evidence for" if undecided else "refused"
+    return f"{verb} version {one.version_after}{commit}{reason}"
 
 
 def _parse(text: str) -> Any:

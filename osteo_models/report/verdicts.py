@@ -142,7 +142,10 @@ def judge_gate(versions: Records) -> Verdict:
     if not versions:
         return Verdict(question, "missing", ["No model version is registered."], "versions")
     passed = [version for version in versions if version.get("verdict") == "PROMOTE"]
+    undecided = sum(version.get("verdict") == "NOT_ENOUGH_EVIDENCE" for version in versions)
     sentences = [f"{len(passed)} of {len(versions)} versions pass."]
+    if undecided:
+        sentences.append(f"{undecided} more could not be judged: not enough evidence.")
     champions = [f"{v['name']} version {v['version']}" for v in versions if "champion" in str(v.get("alias", ""))]
     sentences.append(f"Champion: {', '.join(champions)}." if champions else "There is no champion.")
     stopped: dict[str, int] = {}

@@ -16,11 +16,15 @@ OUTPUTS = {path for stage in STAGES.values() for kind in ("outs", "metrics") for
 NEUTRAL = (
     "osteo_models/servers/",
     "osteo_models/data/staging.py",
-    *(f"osteo_models/{name}.py" for name in ("errors", "params_faults", "processes", "progress", "search_params", "settings")),
+    *(
+        f"osteo_models/{name}.py"
+        for name in ("errors", "params_faults", "processes", "progress", "search_params", "settings")
+    ),
     *(f"pipelines/{name}.py" for name in ("entry", "interrupt", "reconcile", "server")),
 )
 STORE = tuple(
-    f"osteo_models/registry/{name}.py" for name in ("embedded", "listing", "orphans", "runs", "store", "tracking", "writer")
+    f"osteo_models/registry/{name}.py"
+    for name in ("embedded", "listing", "orphans", "runs", "store", "tracking", "writer")
 )
 REVISIONS = ("osteo_models/data/code_tree.py", "osteo_models/data/revisions.py")
 NEUTRAL_BY_STAGE = dict.fromkeys(("search", "experiments", "evaluate"), (*STORE, *REVISIONS))

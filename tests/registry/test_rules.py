@@ -296,7 +296,7 @@ def test_a_stage_is_judged_by_the_validation_of_its_predictions() -> None:
     (result,) = judge(make_evidence(predictions=_second_holdout(images=slice(3, None))), [untouched]).results
     assert not result.passed and result.found == "3 images of the hold-out were not scored in stage-7"
     other = make_evidence(predictions=_second_holdout("folds"))
-    assert "12 images of hold-out patients in stage-7" in judge(other, [untouched]).results[0].found
+    assert "24 images of hold-out patients in stage-7" in judge(other, [untouched]).results[0].found
     assert not judge(other, [disjoint]).results[0].passed
 
 
@@ -405,7 +405,7 @@ def test_a_useless_model_is_not_promoted_by_a_lucky_hold_out() -> None:
         metrics = dict[str, float]()
         for stage, patients in (("stage-1", 94), ("stage-5", 12)):
             target = np.arange(patients) % 2
-            summary = summarize(target, rng.uniform(size=patients), patient_id=map(str, range(patients)), resamples=200)
+            summary = summarize(target, rng.uniform(size=patients), patient_id=map(str, range(patients)))
             metrics |= summary.flatten(metric_prefix(stage, "patient"))
         lucky += metrics["stage_5.patient.balanced_accuracy"] >= 0.55
         promoted += judge(metrics, gate).verdict == "PROMOTE"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -43,9 +44,8 @@ def check_age_alone(evidence: Evidence, rule: GateRule) -> RuleResult:
         parts = (str(rule.metric), f"{rule.metric}.ci_low", f"{rule.metric}.ci_high", "n_patients")
         values = [evidence.metrics.get(prefix + part) for part in parts]
         age = _find_age(evidence, stage, str(rule.metric))
-        outcome, shown = ("unknown", _number(values[0])) if age is None else compare_bound(values, age + margin, bound)
-        if age is not None and bound != "high" and values[0] == age + margin:
-            outcome = "fails"  # above, not equal
+        least = math.inf if age is None else math.nextafter(age + margin, math.inf)  # above, not equal
+        outcome, shown = ("unknown", _number(values[0])) if age is None else compare_bound(values, least, bound)
         outcomes[stage] = outcome, f"{shown} against {_number(age)} of age alone"
     return combine(rule, outcomes, needed)
 
@@ -100,7 +100,7 @@ def check_champion(evidence: Evidence, rule: GateRule) -> RuleResult:
 
 def _decide(difference: PairedDifference, bound: float, *, superior: bool) -> Outcome:
     intervals = [difference.delong, difference.bootstrap]
-    if any(high < 0 or (superior and high <= 0) for _, high in filter(None, intervals)):
+    if any(high < bound or (superior and high <= bound) for _, high in filter(None, intervals)):
         return "fails"
     if all(interval is not None and interval[0] > bound for interval in intervals):
         return "holds"
@@ -111,9 +111,13 @@ def _missing(found: PairedDifference, bound: float, outcome: Outcome) -> str:
     """What an undecided comparison lacks: how many patients would decide."""
     if outcome != "unknown":
         return ""
-    if found.delong is None:
+    if found.fewest < FEWEST_PATIENTS:
         return f", {FEWEST_PATIENTS} patients of each class are needed at least"
-    return f", {describe_missing(found.difference - bound, found.difference - found.delong[0], found.n_patients)}"
+    if found.delong is None or found.bootstrap is None or found.image_difference is None:
+        return ", nothing varies: no interval can be given"
+    pairs = ((found.difference, found.delong[0]), (found.image_difference, found.bootstrap[0]))
+    value, low = min(pairs, key=lambda pair: (pair[0] - bound) / max(pair[0] - pair[1], 1e-12))
+    return f", {describe_missing(value - bound, value - low, found.n_patients)}"
 
 
 def _describe(stage: Stage, found: PairedDifference, rival: Rival) -> str:

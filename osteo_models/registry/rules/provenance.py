@@ -10,8 +10,9 @@ from typing import Final
 import numpy as np
 
 from osteo_models.data.code_tree import TREE
-from osteo_models.evaluation.bootstrap import MetricName, compute_metrics, sum_patients
+from osteo_models.evaluation.bootstrap import MetricName, sum_patients
 from osteo_models.evaluation.cases import check_cases
+from osteo_models.evaluation.metrics import estimate_metrics
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.params import GateRule
 from osteo_models.registry.rules.evidence import Evidence, Rule, RuleResult, failed, passed
@@ -79,7 +80,7 @@ def check_files_intact(evidence: Evidence, rule: GateRule) -> RuleResult:
 
 def check_metrics_match(evidence: Evidence, rule: GateRule) -> RuleResult:
     """The numbers of each listed stage are those of the predictions that are kept with the version."""
-    needed = f"{', '.join(RECOMPUTED)}, n as computed from the predictions kept with it"
+    needed = f"{', '.join(RECOMPUTED)} with their intervals and n as computed from the predictions kept with it"
     stages: list[Stage] = [stage for stage in rule.stages if evidence.took_part(stage)]
     absent = [stage for stage in stages if (stage, "patient") not in evidence.predictions]
     if not stages:
@@ -127,7 +128,9 @@ def _card_parts(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 def _recompute(table: Predictions, threshold: float) -> Iterator[tuple[str, float]]:
     sums = sum_patients(check_cases(table.target, table.score, table.patient_id), threshold)
-    yield from compute_metrics(sums, RECOMPUTED).items()
+    for name, one in estimate_metrics(sums, RECOMPUTED).items():
+        for part, value in (("", one.value), (".ci_low", one.ci_low), (".ci_high", one.ci_high)):
+            yield f"{name}{part}", np.nan if value is None else value
     yield "n", float(table.target.size)
     yield "n_patients", float(sums.positives.size)
 

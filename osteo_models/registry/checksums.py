@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -47,16 +47,21 @@ def hash_files(folder: Path, parts: Sequence[str] = ()) -> dict[str, str]:
     Raises:
         OSError: A file or folder cannot be read.
     """
+
+    def fail(error: OSError) -> None:
+        raise error
+
     found: dict[str, str] = {}
-    for path in _walk(folder):
-        name = path.relative_to(folder).as_posix()
-        if name in (MANIFEST, WRITTEN_BY_MLFLOW) or not is_part(name, parts):
-            continue
-        if path.is_symlink() or not path.is_file():
-            found[name] = NO_FILE
-            continue
-        with path.open("rb") as file:
-            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    for place, folders, files in os.walk(folder, onerror=fail):  # it follows no link to a folder
+        for path in (Path(place, name) for name in (*files, *folders)):
+            name = path.relative_to(folder).as_posix()
+            if name in (MANIFEST, WRITTEN_BY_MLFLOW) or not is_part(name, parts):
+                continue
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                found[name] = NO_FILE
+            elif path.is_file():
+                with path.open("rb") as file:
+                    found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
 
 
@@ -107,25 +112,10 @@ def find_damage(folder: Path, digest: str | None, parts: Sequence[str] = ()) -> 
     except ValueError:
         return [Damage(MANIFEST, "is damaged")]
     stored = hash_files(folder, parts)
-    names = sorted(stored.keys() | {name for name in listed if is_part(name, parts)})
-    problems = ((name, _compare(listed.get(name), stored.get(name))) for name in names)
-    return [Damage(name, found, added=name not in listed) for name, found in problems if found]
-
-
-def _compare(listed: str | None, stored: str | None) -> str:
-    if listed is None:
-        return "is not in the manifest"
-    if stored is None:
-        return "is missing"
-    return f"is {NO_FILE}" if stored == NO_FILE else "is changed" if stored != listed else ""
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, and every link to a folder, which is not followed."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for place, folders, names in os.walk(folder, onerror=fail):
-        yield from (Path(place, name) for name in names)
-        yield from (path for name in folders if (path := Path(place, name)).is_symlink())
+    damage = [Damage(name, "is missing") for name in listed if is_part(name, parts) and name not in stored]
+    for name, digest in stored.items():
+        if name not in listed:
+            damage.append(Damage(name, "is not in the manifest", added=True))
+        elif digest != listed[name]:
+            damage.append(Damage(name, f"is {NO_FILE}" if digest == NO_FILE else "is changed"))
+    return sorted(damage, key=lambda each: each.name)

@@ -46,12 +46,6 @@ class Exposure:
     files: Sequence[Mapping[str, str]]
 
 
-def _read_tables(folder: Path, where: str) -> Tables:
-    """The split tables in a package, without images."""
-    splits, pairs = (read_frame(io.BytesIO(read_part(folder, f"{EVIDENCE}/splits/{name}", where))) for name in SPLITS)
-    return Tables(splits, pairs, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8))
-
-
 def read_exposure(tracking: Tracking, version: VersionInfo) -> Exposure:
     """Whom the version's weights were trained on, and whom its metrics were computed on.
 
@@ -65,7 +59,10 @@ def read_exposure(tracking: Tracking, version: VersionInfo) -> Exposure:
 
 
 def _read_exposure(folder: Path, where: str) -> Exposure:
-    tables, job = _read_tables(folder, where), read_job(json.loads(read_part(folder, MODEL, where)))
+    names = (f"{EVIDENCE}/splits/{name}" for name in SPLITS)
+    splits, pairs = (read_frame(io.BytesIO(read_part(folder, name, where))) for name in names)
+    tables = Tables(splits, pairs, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8), {})
+    job = read_job(json.loads(read_part(folder, MODEL, where)))
     rows = np.unique(np.concatenate([select_rows(job, fold, tables).train.ravel() for fold in range(job.folds)]))
     trained = Counter(tables.splits["patient_id"].iloc[rows])
     tested: dict[str, Counter[str]] = {}

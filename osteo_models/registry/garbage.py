@@ -70,7 +70,9 @@ def find_garbage(tracking: Tracking, settings: Settings, *, older_than_seconds: 
         StoreError: The store cannot be used.
     """
     runs = read_runs(tracking)
-    models = list(_read_models(tracking))
+    with tracking.reading():
+        experiments = [found.experiment_id for found in all_experiments(tracking)]
+        models = list(list_all(tracking.client.search_logged_models, experiments)) if experiments else []
     edges, roots = _draw_graph(tracking, settings, runs)
     found = [*_find_jobs(settings), *_find_features(settings)]
     found += [*_find_deleted(settings, runs), *_find_models(settings, models)]
@@ -206,13 +208,6 @@ def _find_scratch(settings: Settings) -> Iterator[Garbage]:
         for path in sorted(place.glob(pattern)):
             if path.is_dir():
                 yield Garbage("", f"{what} {path.name}", path, _size(path))
-
-
-def _read_models(tracking: Tracking) -> Iterator[LoggedModel]:
-    with tracking.reading():
-        experiments = [found.experiment_id for found in all_experiments(tracking)]
-        if experiments:
-            yield from list_all(tracking.client.search_logged_models, experiments)
 
 
 def _newest(path: Path | None) -> float:

@@ -40,7 +40,9 @@ def check_weights(path: Path, tensors: int) -> None:
     except OSError as error:
         raise WeightsError(f"cannot be read ({error.strerror})", where=str(path)) from None
     allowed = "a safetensors file as it was registered"
-    if kind := _find_danger(start):
+    # A safetensors file begins with the length of its header, which may look like a pickle's mark, then zeros.
+    kind = next((kind for kind, marks in DANGEROUS.items() if any(start[3:]) and start.startswith(marks)), None)
+    if kind:
         raise WeightsError(f"{kind}, no safetensors file", where=str(path), allowed=allowed, remedy=REMEDY)
     if size > tensors + SPARE_BYTES:
         found = f"{size:,} bytes for a network of {tensors:,}"
@@ -48,10 +50,3 @@ def check_weights(path: Path, tensors: int) -> None:
     if header > min(size - LENGTH_BYTES, MOST_HEADER_BYTES) or opening != b"{":
         found = f"the file is damaged: a header of {header:,} bytes in a file of {size:,}"
         raise WeightsError(found, where=str(path), allowed=allowed, remedy="take it from a backup")
-
-
-def _find_danger(start: bytes) -> str | None:
-    # A safetensors file begins with the length of its header, which may look like a pickle's mark, then zeros.
-    if not any(start[3:]):
-        return None
-    return next((kind for kind, marks in DANGEROUS.items() if start.startswith(marks)), None)

@@ -52,7 +52,12 @@ def open_files(tracking: Tracking, version: VersionInfo, *parts: str) -> Iterato
         )
     with tempfile.TemporaryDirectory() as place:
         with tracking.reading():
-            location = _find_location(tracking, version)
+            try:
+                location = tracking.client.get_logged_model(version.model_id).artifact_location
+            except MlflowException as error:
+                if not is_missing(error):
+                    raise
+                raise StaleDataError("MLflow has lost its model", where=version.uri, remedy=LOST) from None
             folder = local_path(location)
             if folder is None:
                 folder = Path(place)
@@ -142,15 +147,6 @@ def local_path(uri: str) -> Path | None:
     """The path of a `file:` address; None for any other."""
     parts = urlsplit(uri)
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
-
-
-def _find_location(tracking: Tracking, version: VersionInfo) -> str:
-    try:
-        return tracking.client.get_logged_model(version.model_id).artifact_location
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
-        raise StaleDataError("MLflow has lost its model", where=version.uri, remedy=LOST) from None
 
 
 def _download(tracking: Tracking, location: str, folder: Path, where: str, parts: Sequence[str]) -> None:

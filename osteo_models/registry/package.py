@@ -16,7 +16,7 @@ from osteo_models.models import find_entry
 from osteo_models.registry import serving
 from osteo_models.registry.checksums import hash_files, write_manifest
 from osteo_models.registry.golden import GOLDEN, make_golden
-from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, read_network
+from osteo_models.registry.network import FEATURES, LIKENESS, RECORD, WEIGHTS, ModelRecord, read_network
 
 # Stated, not inferred: MLflow's inference loads the model in a process of its own, for seconds, and guesses.
 REQUIREMENTS: Final = (
@@ -49,12 +49,14 @@ def write_package(target: Path, model_folder: Path, record: ModelRecord, *, mode
         model_id: MLflow's logged model that the folder is for.
         run_id: The run that it is registered in.
     """
+    paths = [model_folder / name for name in (WEIGHTS, RECORD, LIKENESS, FEATURES)]
+    known = {path.name: str(path) for path in paths if path.is_file()}
     with tempfile.TemporaryDirectory() as place:
         pyfunc.save_model(
             path=str(target),
             mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
             python_model=str(MODEL_CODE),
-            artifacts=serving.artifact_paths(model_folder) | _write_golden(Path(place), model_folder),
+            artifacts=known | _write_golden(Path(place), model_folder),
             code_paths=[str(Path(osteo_models.__file__).parent)],
             pip_requirements=list_requirements(record),
             signature=serving.make_signature(),
@@ -69,7 +71,7 @@ def _write_golden(place: Path, model_folder: Path) -> dict[str, str]:
         return {}
     path = place / GOLDEN
     path.write_text(json.dumps(make_golden(loaded), indent=1) + "\n", encoding="utf-8")
-    return {"golden": str(path)}
+    return {GOLDEN: str(path)}
 
 
 def list_requirements(record: ModelRecord) -> list[str]:

@@ -107,7 +107,12 @@ def _score_again(
     pixels = np.zeros((mine.image_id.size, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8)
     modalities: list[Modality | None] = []
     for position, (name, modality) in enumerate(zip(mine.image_id.tolist(), mine.modality.tolist(), strict=True)):
-        image = prepare_bytes(_read(paths[name]), prepare=loaded.record.prepare, modality=modality, where=name)
+        try:
+            content = paths[name].read_bytes()
+        except OSError as error:  # its text names the file, and so a patient's pseudonym
+            remedy = "check the permissions and the disk of the data set"
+            raise StoreError(f"an image cannot be read ({error.strerror})", where=data, remedy=remedy) from None
+        image = prepare_bytes(content, prepare=loaded.record.prepare, modality=modality, where=name)
         pixels[position] = image.pixels
         modalities.append(image.modality)
     scores = PairedScores(mine.target, mine.patient_id, mine.score, loaded.score(pixels, modalities))
@@ -121,11 +126,3 @@ def _find_images(settings: Settings, data: str) -> dict[str, Path]:
         return {}
     table = read_frame(listed).set_index("image_id")["path"]
     return {str(name): settings.root / data / "dicom" / str(path) for name, path in table.items()}
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:  # its text names the file, and so a patient's pseudonym
-        remedy = "check the permissions and the disk of the data set"
-        raise StoreError(f"an image cannot be read ({error.strerror})", where="data set", remedy=remedy) from None

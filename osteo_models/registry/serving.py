@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,11 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 
 from osteo_models.errors import InputError
 from osteo_models.registry.golden import GOLDEN, check_golden
-from osteo_models.registry.network import FEATURES, LIKENESS, RECORD, WEIGHTS, ModelRecord, read_package
+from osteo_models.registry.network import ModelRecord, read_package
 from osteo_models.registry.scoring import ACCEPT, check_table, encode_picture, score_table
 from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, modalities_of
 
-__all__ = ["NetworkModel", "artifact_paths", "encode_picture", "make_example", "make_signature", "score_table"]
-
-OPTIONAL: Final = {"likeness": LIKENESS, "features": FEATURES}  # references of the training images, which may lack
+__all__ = ["NetworkModel", "encode_picture", "make_example", "make_signature", "score_table"]
 
 
 class NetworkModel(PythonModel):
@@ -82,10 +80,3 @@ def make_example(record: ModelRecord) -> pd.DataFrame:
     )
     table.columns = table.columns.astype(object)  # MLflow compares them in a way that pandas deprecates for text
     return table
-
-
-def artifact_paths(folder: Path) -> dict[str, str]:
-    """The files of a model folder that belong into a package."""
-    paths = {"weights": folder / WEIGHTS, "record": folder / RECORD}
-    paths |= {name: folder / file for name, file in OPTIONAL.items() if (folder / file).is_file()}
-    return {name: str(path) for name, path in paths.items()}

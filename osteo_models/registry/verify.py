@@ -65,7 +65,10 @@ def check_version(
     where = f"{version.name} version {version.version}"
     files, jobs = list[Finding](), list[str]()
     try:
-        files += _check_files(tracking, version, where) if every_byte else []
+        if every_byte:
+            with open_files(tracking, version) as folder:
+                damage = read_damage(tracking, version, folder)
+            files += [Finding(where, str(each), ADDED if each.added else REMEDY) for each in damage]
         if not files:
             files += [Finding(where, change, REMEDY_OF_TAGS) for change in find_changes(tracking, version)]
         jobs = list_jobs(tracking, version)
@@ -131,9 +134,3 @@ def _compare_data(folder: Path, data: str, listing: dict[str, str], *, paths: bo
             f"delete it, then `dvc checkout {data}`" if problem != "not recorded" else f"`dvc add {data}` or delete it"
         )
         yield Finding(data, f"{shown} is {problem}", remedy)
-
-
-def _check_files(tracking: Tracking, version: VersionInfo, where: str) -> Iterator[Finding]:
-    with open_files(tracking, version) as folder:
-        for damage in read_damage(tracking, version, folder):
-            yield Finding(where, str(damage), ADDED if damage.added else REMEDY)

@@ -9,7 +9,7 @@ import pytest
 from osteo_models.data.cache import compare_folder, find_cache, find_damage, read_listing
 from osteo_models.data.history import load_revision
 from osteo_models.data.revisions import read_data_digest
-from osteo_models.errors import InputError, OsteoError
+from osteo_models.errors import InputError, OsteoError, StoreError
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +139,11 @@ def test_damaged_objects_are_named(repository):
     assert list(find_damage(repository / "c")) == [digest]
     assert read_listing(repository / "c", digest) is None
     path.write_bytes(content)
+
+
+def test_a_file_that_cannot_be_read_is_no_damage(tmp_path) -> None:
+    path = tmp_path / "files" / "md5" / "ab" / ("c" * 30)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(path.name)  # a loop, which no user can read
+    with pytest.raises(StoreError, match="a file cannot be read"):
+        list(find_damage(tmp_path))

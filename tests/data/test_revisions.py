@@ -15,7 +15,7 @@ from osteo_models.data.revisions import (
     run_dvc,
     start_dvc,
 )
-from osteo_models.errors import OsteoError, StaleDataError
+from osteo_models.errors import OsteoError, StaleDataError, StoreError
 
 
 @pytest.fixture
@@ -83,3 +83,10 @@ def test_dvcs_own_error_line_is_given_back_and_what_a_stage_says_is_shown(reposi
     assert len(errors) == 1 and "failed to reproduce 'one'" in errors[0]
     shown = capfd.readouterr()
     assert "said" in shown.err and "ERROR" not in shown.err
+
+
+def test_a_record_that_cannot_be_read_does_not_mean_that_there_is_none(tmp_path) -> None:
+    assert read_data_digest(tmp_path) is None
+    (tmp_path / "data.dvc").symlink_to("data.dvc")  # a loop, which no user can read
+    with pytest.raises(StoreError, match=r"data\.dvc: cannot be read"):
+        read_data_digest(tmp_path)

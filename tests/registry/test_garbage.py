@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 
-from osteo_models.errors import InputError, OsteoError
+from osteo_models.errors import InputError, OsteoError, StaleDataError
 from osteo_models.registry.garbage import delete_run, find_garbage, find_unreachable, remove_garbage
 from osteo_models.registry.needs import read_runs
 from osteo_models.registry.verify import check_version
@@ -84,6 +84,19 @@ def test_unreachable_things_go_and_the_version_stays_whole(project) -> None:
     assert unfinished.exists() and begun.exists()
     assert list(check_version(project.tracking, project.version, read_runs(project.tracking))) == []
     load_network(project.tracking, project.version)
+
+
+@pytest.mark.parametrize("name", ["record/origin.json", "artifacts/model.json"])
+def test_nothing_is_removed_while_it_is_not_known_what_a_version_needs(project, name: str) -> None:
+    add_job(project, "a" * 16)
+    (project.files / name).write_text("{}")
+    with pytest.raises(StaleDataError, match=f"models:/osteo-unimodal-mri/1: {name} is changed; restore the file"):
+        collect(project)
+    free = project.tracking.client.create_run(project.tracking.find_experiment("osteo/stage-1")).info.run_id
+    if name.startswith("record"):
+        with pytest.raises(StaleDataError):
+            delete_run(project.tracking, free)
+        assert project.tracking.client.get_run(free).info.lifecycle_stage == "active"
 
 
 def test_what_was_used_lately_stays(project) -> None:

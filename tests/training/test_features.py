@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from osteo_models.errors import StaleDataError
+from osteo_models.errors import OsteoError, StaleDataError
 from osteo_models.models import build
 from osteo_models.training.features import (
     BATCH,
@@ -80,3 +80,9 @@ def test_features_that_are_not_as_they_were_written_are_none(damage: str, values
         content[-1] ^= 1
         path.write_bytes(content[:-8] if damage == "cut" else content)
     assert read_features(tmp_path, NAME) is None
+
+
+def test_features_that_cannot_be_read_are_an_error(tmp_path) -> None:
+    (tmp_path / "net.json").symlink_to("net.json")  # a loop, which no user can read
+    with pytest.raises(OsteoError, match="stored features cannot be read"):
+        read_features(tmp_path, "net")

@@ -47,6 +47,15 @@ def test_a_flipped_bit_or_a_lost_file_makes_it_unfinished(result, tmp_path, name
     assert read_result(tmp_path) is None
 
 
+@pytest.mark.parametrize("name", ["result.json", SCORES, WEIGHTS])
+def test_what_cannot_be_read_is_an_error_and_no_unfinished_trial(result, tmp_path, name):
+    write_result(tmp_path, result)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(name)  # a loop, which no user can read
+    with pytest.raises(OsteoError, match="cannot be read"):
+        read_result(tmp_path)
+
+
 def test_a_full_disk_is_told_and_leaves_nothing_half(tmp_path, monkeypatch):
     path = tmp_path / "new" / "facts.json"
     write_atomically(path, b"before")

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from mlflow.models import set_model
 
-from osteo_models.registry.checksums import find_damage
-
 # MLflow imports this file and the library from where the package is. Bytecode there would be files that are not in the
 # manifest: what Python made of this file is removed, and no more is written.
 sys.dont_write_bytecode = True
@@ -16,6 +14,8 @@ with contextlib.suppress(OSError, NotImplementedError):
     own = Path(cache_from_source(__file__))
     own.unlink(missing_ok=True)
     own.parent.rmdir()
+
+from osteo_models.registry.checksums import find_damage  # noqa: E402
 
 folder = Path(__file__).parent
 # While a package is being made it has no description yet, and MLflow runs this file from elsewhere.

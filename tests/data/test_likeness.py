@@ -121,7 +121,7 @@ def test_the_file_gives_the_same_answers_and_holds_no_code(likeness, new, tmp_pa
 
 
 def test_the_limits_of_a_single_modality_are_finite(tmp_path: Path) -> None:
-    images, patients = draw_bodies("mri", patients=20, each=3, seed=1)
+    images, patients = draw_bodies("mri", patients=60, each=5, seed=1)
     alone = fit_likeness(images, ["mri"] * len(images), patients)
     save_likeness(tmp_path / "likeness.safetensors", alone)
     again = load_likeness(tmp_path / "likeness.safetensors")

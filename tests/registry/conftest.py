@@ -31,6 +31,7 @@ from tests.conftest import ROOT
 from tests.registry.small_project import SmallProject, make_project
 
 PREPARE = {"crop_mm": [200, 120], "ct_window_hu": [-160, 840], "mri_percentiles": [1.0, 99.5]}
+RECORD = {"origin.json": b'{"jobs": []}'}  # what every version says of the jobs behind its metrics
 TAGS = {
     "git.commit": "1f3a",
     "git.tree": "5e7d" * 10,
@@ -162,6 +163,7 @@ def register(tracking: Tracking, make_job: MakeJob, make_model: MakeModel) -> Ca
             metrics=metrics,
             tags=TAGS,
             evidence=evidence,
+            files=RECORD,
             run_id=run_id,
         )
 

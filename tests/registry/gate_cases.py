@@ -214,6 +214,7 @@ def register_case(
         metrics=metrics,
         tags={name: text for name, text in {**pins, **case.tags}.items() if text is not None},
         evidence=without(paths, case),
+        files={"origin.json": b'{"jobs": []}'},
         run_id=tracking.begin_job(job),
     )
     if case.damage:

@@ -24,7 +24,7 @@ from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.verify import check_judged, check_version
 from osteo_models.registry.versions import register_version
 from osteo_models.settings import load_settings
-from tests.registry.conftest import TAGS, stage_metrics
+from tests.registry.conftest import RECORD, TAGS, stage_metrics
 from tests.registry.gate_cases import files_of, make_case, make_splits, register_case
 
 NAME = "osteo-unimodal-mri"
@@ -47,7 +47,9 @@ class Desk:
         metrics = stage_metrics(3, value)
         folder = self.make_model(job.key, seed=int(job.key, 16))
         run = self.tracking.begin_job(job)
-        return register_version(self.tracking, model_folder=folder, metrics=metrics, tags=TAGS, run_id=run).version
+        return register_version(
+            self.tracking, model_folder=folder, metrics=metrics, tags=TAGS, files=RECORD, run_id=run
+        ).version
 
     def promote(self, version: int | str | None = None, rules=(RULE,), **given):
         known = {"journal": self.journal, "author": AUTHOR} | given
@@ -86,8 +88,8 @@ def test_the_way_of_a_model(desk: Desk) -> None:
             desk.promote(dry_run=dry_run)
         assert refused.value.exit_code == 3
         assert str(refused.value).startswith(
-            f"{NAME} version {bad}: REJECT: minimum balanced_accuracy (stage-3): found stage-3 0.600, "
-            "needed balanced_accuracy of at least 0.7; the champion stays"
+            f"{NAME} version {bad}: REJECT: minimum balanced_accuracy (stage-3): found stage-3 0.600 [0.550, "
+            "0.640], needed lower end of the interval of balanced_accuracy of at least 0.7; the champion stays"
         )
     assert list_versions(desk.tracking, NAME) == before
     assert desk.events()[1:] == [("refusal", first, bad)]
@@ -121,7 +123,7 @@ def test_the_journal_tells_who_and_why(desk: Desk) -> None:
     ]
     assert shown.faults == () and shown.champion == first
     evidence = shown.as_dict()["events"][2]["evidence"]
-    assert evidence["rules"][0]["found"] == "stage-3 0.600"
+    assert evidence["rules"][0]["found"] == "stage-3 0.600 [0.550, 0.640]"
     assert evidence["weights"] == get_version(desk.tracking, f"{NAME}/3").sha256
     assert json.dumps(shown.as_dict())
     with pytest.raises(InputError, match=f"no events of 'osteo-nothing'; allowed: {NAME}"):
@@ -154,7 +156,7 @@ def test_every_failed_rule_is_named(desk: Desk) -> None:
     text = str(refused.value)
     assert "patients (stage-3): found stage-3 40, needed at least 400 patients in each stage" in text
     assert "interval roc_auc (stage-5): found no metrics in stage-5, needed" in text
-    assert "minimum balanced_accuracy (stage-3): found stage-3 0.500" in text
+    assert "minimum balanced_accuracy (stage-3): found stage-3 0.500 [0.450, 0.540]" in text
 
 
 def test_a_better_and_a_worse_one_beside_the_champion(desk: Desk, tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_a_better_and_a_worse_one_beside_the_champion(desk: Desk, tmp_path: Path
     few = register("d", splits=make_splits(16), signal=0.7, seed=9)
     desk.promote(first, [CHAMPION])
     assert desk.promote(same, [CHAMPION]).replaced == first
-    with pytest.raises(GateRefused, match="REJECT: champion .*: found champion version 2: stage-1 area"):
+    with pytest.raises(GateRefused, match="REJECT: champion .*: found champion version 2: stage-1 AUC 0"):
         desk.promote(worse, [CHAMPION])
     with pytest.raises(GateRefused, match="NOT_ENOUGH_EVIDENCE: .* on 32 of 32 images, .* it could have shown 0"):
         desk.promote(few, [CHAMPION])
@@ -301,7 +303,7 @@ def test_an_alias_without_any_promotion_is_found(desk: Desk) -> None:
 
 
 def test_more_models_than_one_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("osteo_models.registry.lookup.PAGE", 2)
+    monkeypatch.setattr("osteo_models.registry.listing.PAGE", 2)
     for number in range(5):
         desk.tracking.client.create_registered_model(f"model-{number}")
     versions = [desk.version(0.8) for _ in range(3)]

@@ -21,7 +21,7 @@ from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.versions import register_version
 from osteo_models.settings import load_settings
 from tests.conftest import ROOT
-from tests.registry.conftest import TAGS, stage_metrics
+from tests.registry.conftest import RECORD, TAGS, stage_metrics
 
 NAME = "osteo-unimodal-mri"
 
@@ -44,7 +44,9 @@ def osteo(tmp_path: Path, fresh_store: Path, monkeypatch: pytest.MonkeyPatch, ma
         job = make_job()
         folder = make_model(job.key, seed=int(job.key, 16))
         run = tracking.begin_job(job)
-        register_version(tracking, model_folder=folder, metrics=stage_metrics(1, value), tags=TAGS, run_id=run)
+        register_version(
+            tracking, model_folder=folder, metrics=stage_metrics(1, value), tags=TAGS, files=RECORD, run_id=run
+        )
 
     def run_it(*arguments: str, code: int = 0) -> str:
         done = CliRunner().invoke(main, arguments)
@@ -63,7 +65,7 @@ def test_a_session(osteo) -> None:
     assert f"{NAME} version 1 is already champion" in osteo("promote", NAME, "1")
     assert json.loads(osteo("promote", NAME, "2", "--json"))["replaced"] == 1
     refused = osteo("promote", NAME, code=3)
-    assert "FAIL minimum balanced_accuracy (stage-1): stage-1 0.600; needed" in refused
+    assert "FAIL minimum balanced_accuracy (stage-1): stage-1 0.600 [0.550, 0.640]; needed" in refused
     assert "error: osteo-unimodal-mri version 3: REJECT: minimum" in refused
 
     without = osteo("promote", NAME, "--waive", "minimum", code=2)

@@ -130,8 +130,8 @@ def test_a_version_that_cannot_say_it_is_not_passed_over(project) -> None:
     table = pd.read_csv(splits, dtype=str)
     table.to_csv(splits, index=False, lineterminator="\r\n")
     (found,) = find_patient(project.tracking, "mri000")
-    assert found.unknown == "evidence/splits/splits.csv was changed after it was registered"
-    assert str(found).endswith("not known: evidence/splits/splits.csv was changed after it was registered")
+    assert found.unknown == "evidence/splits/splits.csv is changed"
+    assert str(found).endswith("not known: evidence/splits/splits.csv is changed")
     (found,) = find_data(project.tracking, project.root, read_data_digest(project.root), "data")[1]
     assert found.unknown.startswith("it was made from this revision, and ")
     with pytest.raises(StaleDataError, match="splits"):

@@ -39,7 +39,7 @@ from tests.registry.small_project import SmallProject
 from tests.registry.test_feature_space import make_tables
 
 PICTURE = base64.b64decode(encode_picture(np.tile(np.arange(60, dtype=np.uint8) * 4, (80, 1))))
-MINIMUM = GateRule(rule="minimum", stages=("stage-5",), metric="balanced_accuracy", value=0.5)
+MINIMUM = GateRule(rule="minimum", stages=("stage-5",), metric="balanced_accuracy", bound="point", value=0.5)
 
 
 @pytest.fixture(scope="module")

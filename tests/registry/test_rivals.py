@@ -65,7 +65,7 @@ def test_saved_predictions_are_matched_by_image(tracking, register) -> None:
     theirs.predictions["stage-1"] = theirs.predictions["stage-1"].iloc[::-1].iloc[:100].reset_index(drop=True)
     rival = find_rival(tracking, *register("a", mine), *register("b", theirs))
     assert (rival.version, rival.rescored, rival.lacking) == (2, False, "")
-    assert rival.images == {"stage-1": 160, "stage-5": 12}
+    assert rival.images == {"stage-1": 160, "stage-5": 24}
     merged = mine.predictions["stage-1"].merge(theirs.predictions["stage-1"], on="image_id").sort_values("image_id")
     scores = rival.scores["stage-1"]
     assert scores.first.tolist() == merged["score_x"].tolist()
@@ -87,14 +87,14 @@ def test_a_champion_of_other_data_is_scored_again(tracking, register, settings: 
     version, kept = register("a", make_case(), OTHER)
     champion, champion_kept = register("b", make_case(older))
     rival = find_rival(tracking, version, kept, champion, champion_kept, settings=settings)
-    assert (rival.rescored, rival.images) == (True, {"stage-5": 12})
+    assert (rival.rescored, rival.images) == (True, {"stage-5": 24})
     scores = rival.scores["stage-5"]
     tested = kept.predictions["stage-5", "patient"]
     known = tested.patient_id != "p085"  # whom the champion was trained on
-    assert known.sum() == 10 and scores.first.tolist() == tested.score[known].tolist()
+    assert known.sum() == 22 and scores.first.tolist() == tested.score[known].tolist()
     folder = settings.root / "data" / "dicom"
     pixels = np.stack([np.asarray(Image.open(folder / f"{name}.png")) for name in tested.image_id[known]])
-    expected = load_network(tracking, champion).score(pixels, ["mri"] * 10)
+    expected = load_network(tracking, champion).score(pixels, ["mri"] * 22)
     np.testing.assert_allclose(scores.second, expected, atol=1e-12)
 
 

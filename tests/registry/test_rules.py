@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,16 @@ from hypothesis import strategies as st
 
 from osteo_models.data.code_tree import CodeSearch
 from osteo_models.errors import InputError, ParamsError
+from osteo_models.evaluation.contest import PairedDifference
 from osteo_models.evaluation.intervals import proportion_interval
 from osteo_models.evaluation.metrics import summarize
+from osteo_models.explain.cases import choose_cases
 from osteo_models.params import GateRule
-from osteo_models.registry.rules import RULES, Evidence, Rival, Waiver, judge
-from osteo_models.terms import metric_prefix
+from osteo_models.registry.rules import RULES, Evidence, Rival, Waiver, comparison, judge
+from osteo_models.registry.scoring import judge_members
+from osteo_models.terms import decide, metric_prefix
 from tests.registry.gate_cases import (
+    as_predictions,
     as_rows,
     make_case,
     make_evidence,
@@ -302,9 +307,10 @@ def test_a_stage_is_judged_by_the_validation_of_its_predictions() -> None:
 
 def test_age_alone_is_that_of_the_stage_s_own_validation() -> None:
     rule = GateRule(rule="age_alone", stages=("stage-7",), metric="balanced_accuracy")
-    metrics = {"stage_7.patient.balanced_accuracy": 0.9}
-    known = make_evidence(metrics=metrics, predictions=_second_holdout())
-    assert judge(known, [rule]).results[0].found == "stage-7 0.900 against 0.500 of age alone"
+    name = "stage_7.patient.balanced_accuracy"
+    metrics = {name: 0.9, f"{name}.ci_low": 0.6, f"{name}.ci_high": 0.99}
+    (known,) = judge(make_evidence(metrics=metrics, predictions=_second_holdout()), [rule]).results
+    assert known.passed and known.found == "stage-7 0.900 [0.600, 0.990] against 0.500 of age alone"
     folds = make_evidence(metrics=metrics, predictions=_second_holdout("folds"))
     assert judge(folds, [rule]).results[0].found == "stage-7 0.900 against unknown of age alone"
 
@@ -345,6 +351,62 @@ def test_a_higher_metric_is_never_judged_worse(ends: list[float], rise: float, l
     before = judge(_interval(*ends), [rule]).verdict
     after = judge(_interval(*(min(1.0, end + rise) for end in ends)), [rule]).verdict
     assert order.index(after) >= order.index(before)
+
+
+@given(ends=ENDS, least=st.floats(0, 1), narrower=st.floats(0, 1))
+def test_more_patients_never_undo_a_decision_of_minimum(ends: list[float], least: float, narrower: float) -> None:
+    rule = MINIMUM.model_copy(update={"value": least})
+    low, value, high = ends
+    before = judge(_interval(*ends), [rule]).verdict
+    after = judge(_interval(value - narrower * (value - low), value, value + narrower * (high - value)), [rule]).verdict
+    assert after == before or before == "NOT_ENOUGH_EVIDENCE"
+
+
+DIFFERENCES = st.lists(st.floats(-1, 1), min_size=3, max_size=3).map(sorted)
+
+
+@given(
+    by_patient=DIFFERENCES, by_image=DIFFERENCES, narrower=st.floats(0, 1), rule=st.sampled_from([NOT_WORSE, BETTER])
+)
+def test_more_patients_never_undo_a_decision_beside_the_champion(
+    by_patient: list[float], by_image: list[float], narrower: float, rule: GateRule
+) -> None:
+    evidence = make_evidence(SOUND, rival=make_rival(SOUND, SOUND))
+
+    def decide_at(width: float) -> str:
+        intervals = [(v - width * (v - low), v + width * (high - v)) for low, v, high in (by_patient, by_image)]
+        found = PairedDifference(0.9, 0.8, by_patient[1], intervals[0], by_image[1], intervals[1], 0.1, 160, 80, 40)
+        with patch.object(comparison, "compare_pair", return_value=found):
+            return judge(evidence, [rule]).verdict
+
+    before, after = decide_at(1.0), decide_at(narrower)
+    assert after == before or before == "NOT_ENOUGH_EVIDENCE"
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_score_at_the_threshold_is_decided_alike_everywhere(threshold: float, kind: type[np.floating]) -> None:
+    """0.7 in float32 is 0.69999999: below the threshold 0.7, whoever compares; 0.1 is above 0.1."""
+    score, target = np.full(2, threshold, dtype=kind), np.array([0, 1])
+    expected = float(score[0]) >= threshold
+    assert decide(score, threshold).tolist() == [expected, expected]
+    summary = summarize(target, score, threshold=threshold, patient_id=["a", "b"])
+    assert (summary.true_positives, summary.true_negatives) == (expected, not expected)
+    assert judge_members(score[np.newaxis], threshold)["decision"].tolist() == [expected, expected]
+    two = as_predictions(SOUND.predictions["stage-5"].iloc[[0, 2]])
+    assert two.target.tolist() == target.tolist()
+    cases = choose_cases(replace(two, score=score), threshold)
+    assert [case.decision for case in cases] == [expected, expected]
+    assert {(case.target, case.kind) for case in cases} == {(expected, "correct"), (not expected, "worst_error")}
+
+
+@pytest.mark.parametrize("bound", ["low", "point", "high"])
+@pytest.mark.parametrize("rule", [MINIMUM, AGE], ids=lambda rule: rule.rule)
+def test_a_number_that_is_not_one_is_never_a_decision(rule: GateRule, bound: str) -> None:
+    name = f"{metric_prefix(rule.stages[-1] if rule is AGE else 'stage-1', 'patient')}.balanced_accuracy"
+    nothing = dict.fromkeys((name, f"{name}.ci_low", f"{name}.ci_high"), float("nan"))
+    found = _only(make_evidence(metrics=nothing), rule.model_copy(update={"bound": bound}))
+    assert (found.passed, found.lacking) == (False, True)
 
 
 def test_the_number_of_patients_that_would_decide_decides() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -89,5 +90,9 @@ def test_lineage_answers_one_question_at_a_time(osteo, project) -> None:
 def test_reproduce_stops_where_the_record_says_otherwise(osteo, project) -> None:
     (project.root / "data" / "clinical.csv").chmod(0o644)
     (project.root / "data" / "clinical.csv").write_text("another")
-    assert "not what it was made from: the files in data: " in osteo("reproduce", NAME, code=1)
+    assert "note: the files in data: " in osteo("reproduce", NAME)  # the images and folds are the same
+    path = project.settings.artifacts / "cohort" / "images.npy"
+    images = np.load(path)
+    np.save(path, 255 - images)
+    assert "not what it was made from: images: " in osteo("reproduce", NAME, code=1)
     assert "no version @champion" in osteo("reproduce", f"{NAME}@champion", code=2)

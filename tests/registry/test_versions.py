@@ -22,7 +22,7 @@ from osteo_models.registry.needs import read_runs
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.verify import check_version
 from osteo_models.registry.versions import get_version, list_versions, load_network, register_version, set_alias
-from tests.registry.conftest import TAGS
+from tests.registry.conftest import RECORD, TAGS
 from tests.registry.photograph import photograph
 from tests.registry.test_feature_space import make_tables
 
@@ -180,7 +180,7 @@ def test_a_registration_that_was_killed_is_completed(
             do(*args, **kwargs)
         raise KeyboardInterrupt
 
-    given = {"model_folder": folder, "metrics": stage(5), "tags": TAGS, "run_id": parent}
+    given = {"model_folder": folder, "metrics": stage(5), "tags": TAGS, "files": RECORD, "run_id": parent}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(MlflowClient, step, die)
         register_version(tracking, **given)

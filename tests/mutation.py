@@ -32,8 +32,8 @@ from hypothesis import Phase, settings
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sklearn.metrics", "sklearn.model_selection")
-AUDITS = ["evaluation/test_audits.py"]
 STAGES = ["evaluation/test_stages.py", "evaluation/test_paper_tables.py"]
+AUDITS = ["evaluation/test_audits.py", *STAGES]
 # By the path of a module: the test files that are to notice its faults, the quickest first.
 TESTS = {
     "data/leaks": ["data/test_splits.py"],
@@ -42,13 +42,13 @@ TESTS = {
     "data/splits": ["data/test_splits.py"],
     "data/subsets": ["data/test_splits.py"],
     "data/withdrawal": ["data/test_withdrawal.py"],
-    "evaluation/audits/__init__": [*AUDITS, *STAGES],
+    "evaluation/audits/__init__": AUDITS,
     "evaluation/audits/duplicates": AUDITS,
     "evaluation/audits/groups": AUDITS,
     "evaluation/audits/modalities": AUDITS,
     "evaluation/audits/shared": AUDITS,
     "evaluation/audits/shortcuts": AUDITS,
-    "evaluation/bands": ["evaluation/test_weighted.py"],
+    "evaluation/bands": ["evaluation/test_weighted.py", *STAGES],
     "evaluation/bootstrap": ["evaluation/test_bootstrap.py", "evaluation/test_metrics.py"],
     "evaluation/calibration": ["evaluation/test_calibration.py"],
     "evaluation/cases": ["evaluation/test_metrics.py", "evaluation/test_delong.py"],
@@ -58,13 +58,13 @@ TESTS = {
     "evaluation/curves": ["evaluation/test_patients.py"],
     "evaluation/delong": ["evaluation/test_delong.py", "evaluation/test_delong_library.py"],
     "evaluation/evidence": ["evaluation/test_stages.py", "registry/test_rivals.py"],
-    "evaluation/facts": ["evaluation/test_facts.py", *AUDITS],
+    "evaluation/facts": ["evaluation/test_facts.py", "evaluation/test_audits.py"],
     "evaluation/folds": ["evaluation/test_folds.py"],
     "evaluation/intervals": ["evaluation/test_intervals.py", "evaluation/test_metrics.py"],
     "evaluation/job_tables": STAGES,
     "evaluation/ledger": ["evaluation/test_ledger.py"],
     "evaluation/metrics": ["evaluation/test_metrics.py"],
-    "evaluation/paired": ["evaluation/test_contest.py", *AUDITS],
+    "evaluation/paired": ["evaluation/test_paired.py", "evaluation/test_audits.py"],
     "evaluation/paper": STAGES,
     "evaluation/patients": ["evaluation/test_patients.py"],
     "evaluation/placements": ["evaluation/test_delong.py", "evaluation/test_delong_library.py"],

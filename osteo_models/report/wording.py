@@ -45,7 +45,7 @@ TOO_FEW: Final = "too few patients"
 # After "95 %, "; the coverage is that of docs/statistics.md.
 METHOD: Final = (
     "Clopper-Pearson's at the effective number of patients, because slices of one patient are not independent. In "
-    "simulations at least 94 % of them hold the true value, from five patients per class on; with fewer there is none."
+    "simulations at least 93 % of them hold the true value, from five patients per class on; with fewer there is none."
 )
 PREDICTORS: Final[dict[str, str]] = {
     "age": "Age alone",

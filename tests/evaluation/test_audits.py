@@ -57,6 +57,11 @@ def test_planted_duplicates_are_found_across_the_splits_that_they_cross(facts):
     sides = facts.sides["fold_image"]
     assert near["pairs"] == int(sides[rest[4]] != sides[rest[90]])
     assert find(rows, split="patient_test", kind="exact")["pairs"] == 0
+    tested = facts.sides["patient_test"] == 1
+    assert {row["n"] for row in rows if row["split"] == "patient_test"} == {tested.sum()}
+    pixels[np.flatnonzero(tested)[0]] = pixels[rest[20]]  # in the patient-based test set and in training
+    row = find(duplicate_rows(facts, find_alike(pixels)), split="patient_test", kind="exact")
+    assert (row["pairs"], row["images"], row["share"]) == (1, 1, 1 / tested.sum())
     listed = list(alike_rows(facts, alike))
     assert [row["exact"] for row in listed] == [1, 1, 0]
     assert NEAR <= listed[2]["correlation"] < 1
@@ -236,6 +241,7 @@ def test_flat_metrics_are_those_of_the_rows(jobs, facts):
     of_job = flatten_job(tables, jobs["stage-5/unimodal-mri-patient"])
     assert of_job["audit.age.roc_auc"] == age["value"]
     assert of_job["audit.shared.series"] == 0.0
+    assert of_job["audit.duplicates.exact"] == flat["duplicates.holdout.exact"]
     of_image = flatten_job(tables, jobs["stage-1/unimodal-mri-image"])
     assert of_image["audit.shared.series"] == flat["shared.fold_image.series"]
     model = find(tables["shortcuts"], predictor="unimodal", images="mri", validation="holdout", metric="roc_auc")

@@ -84,6 +84,19 @@ def test_a_patient_on_both_sides_is_not_unpaired():
     assert "delong_test" in str(caught.value)
 
 
+def test_patients_of_one_side_alone_are_enough():
+    target, a, b = scored(8, 3, 1)
+    names = [f"P{number}" for number in range(8)]
+    assert delong_unpaired(target, a, target, b, patient_a=names) == delong_unpaired(target, a, target, b)
+
+
+@pytest.mark.parametrize("side", ["score_a", "score_b"])
+def test_a_fault_names_its_side(side):
+    given = {"score_a": [0.1, 0.4, 0.3, 0.9], "score_b": [0.2, 0.1, 0.6, 0.5]} | {side: [0.1, np.nan, 0.3, 0.9]}
+    with pytest.raises(InputError, match=f"`{side}` has 1 value"):
+        delong_unpaired([0, 0, 1, 1], given["score_a"], [0, 0, 1, 1], given["score_b"])
+
+
 def clustered(seed=2):
     rng = np.random.default_rng(seed)
     owner = np.repeat(np.arange(24), 6)

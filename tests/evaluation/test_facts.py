@@ -16,7 +16,7 @@ def test_rows_are_those_of_the_tables(tmp_path, cohort):
     assert facts.development.tolist() == (table["holdout"] == 0).tolist()
     assert set(facts.sides["patient_test"][~facts.development]) == {-1}  # takes no part in stage 6
     assert np.isnan(facts.numbers["kvp"][facts.modality == "mri"]).all()
-    assert facts.pixels.shape == (len(table), 12, 9)
+    assert facts.pixels.shape == (len(table), 12, 9) and isinstance(facts.pixels, np.memmap)
     picked = table["image_id"].to_numpy(str)[[5, 2, 9]]
     assert facts.find_rows(picked).tolist() == [5, 2, 9]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osteo_models.evaluation.ledger import find_counts, fit_row, ledger_rows, size_rows
+from osteo_models.evaluation.ledger import Counts, find_counts, fit_row, ledger_rows, size_rows
 from osteo_models.evaluation.paper import read_printed
 from tests.conftest import STAGES
 
@@ -46,6 +46,40 @@ def test_table_3_fits_with_its_classes_swapped(ledger):
         511,
         6,
     )
+
+
+def test_the_sizes_at_which_most_rows_of_each_table_are_possible():
+    names = (
+        "stated_positive",
+        "stated_negative",
+        "rows",
+        "possible_rows",
+        "best_positive",
+        "best_negative",
+        "best_rows",
+    )
+    assert {(row["table"], row["images"]): tuple(row.get(name) for name in names) for row in size_rows()} == {
+        ("3", "mri"): (511, 502, 8, 0, 502, 511, 6),
+        ("4", "ct"): (528, 500, 8, 3, 526, 502, 4),
+        ("5", "combined"): (1039, 1002, 8, 0, 1029, 1012, 6),
+        ("6", "multimodal"): (None, None, 1, 1, 1004, 1000, 1),
+        ("7", "mri"): (24, 24, 8, 7, 24, 24, 7),
+        ("7", "ct"): (34, 34, 8, 6, 34, 34, 6),
+        ("7", "combined"): (58, 58, 8, 3, 58, 58, 3),
+        ("7", "multimodal"): (58, 58, 1, 0, None, None, 0),
+    }
+    assert [row["note"] for row in size_rows()][2:5] == [
+        "6 of 8 rows fit 1029 + 1012, 0 the stated sizes",
+        "the text gives the total, not the class sizes",
+        "the stated sizes fit best",
+    ]
+
+
+def test_a_class_of_one_image_can_be_fitted_and_of_none_cannot():
+    row = {"sensitivity": "100.00", "specificity": "50.00", "accuracy": "66.66"}
+    assert fit_row(row, 1, 2) == Counts(1, 1)
+    assert fit_row(row, 0, 2) is fit_row(row, 1, 0) is None
+    assert fit_row(row | {"specificity": "100.00", "sensitivity": "50.00"}, 2, 1) == Counts(1, 1)
 
 
 def test_table_6_fits_502_and_500_pairs(ledger):

@@ -15,6 +15,11 @@ def test_a_patient_scores_the_mean_of_its_images():
     assert found[1].accuracy == 0.5
 
 
+def test_a_score_at_the_threshold_is_osteoporosis():
+    control, ill = score_patients([0, 1], [0.6, 0.6], ["a", "b"], threshold=0.6)
+    assert (control.correct, ill.correct) == (0, 1)
+
+
 def test_a_patient_with_both_targets_is_named():
     with pytest.raises(InputError, match=r"1 patient\(s\) with both targets: P7; allowed: one target per patient"):
         score_patients([0, 1, 0], [0.1, 0.2, 0.3], ["P7", "P7", "P8"])
@@ -56,3 +61,8 @@ def test_roc_points_equal_scikit_learn():
 def test_one_class_has_no_curve():
     with pytest.raises(InputError, match="one class is missing"):
         trace_roc([1, 1], [0.2, 0.3])
+
+
+def test_a_class_without_patients_has_no_extremes():
+    found = find_extremes(score_patients([1, 1], [0.9, 0.2], ["a", "b"]))
+    assert [(one.group, one.which) for one in found] == [("osteoporosis", "minimum"), ("osteoporosis", "maximum")]

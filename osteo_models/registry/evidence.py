@@ -164,7 +164,8 @@ def _read_table(path: Path, name: str, faults: dict[str, str]) -> list[Row] | No
             missing = TABLE_COLUMNS[name] - set(rows.fieldnames or ())
             found = list[Row](rows)
             for row in found:
-                float(row["value"] or "nan")
+                for name in ("value", "ci_high", "n_patients"):
+                    float(row.get(name) or "nan")
         except (csv.Error, ValueError, KeyError) as error:
             faults[name] = f"cannot be read ({error})"
             return None

@@ -22,8 +22,8 @@ from osteo_models.registry.rules.evidence import (
     failed,
     not_applicable,
 )
-from osteo_models.registry.rules.thresholds import BOUNDS, NAMES, compare_bound, describe_missing
-from osteo_models.terms import Stage, metric_prefix
+from osteo_models.registry.rules.thresholds import BOUNDS, NAMES, compare_bound, describe_missing, find_values
+from osteo_models.terms import Stage
 
 SHORTCUTS: Final = "evaluation/shortcuts.csv"
 
@@ -40,9 +40,8 @@ def check_age_alone(evidence: Evidence, rule: GateRule) -> RuleResult:
         return failed(rule, evidence.why_not(SHORTCUTS), needed, lacking=True)
     outcomes = dict[Stage, tuple[Outcome, str]]()
     for stage in rule.stages:
-        prefix = f"{metric_prefix(stage, 'patient')}."
         parts = (str(rule.metric), f"{rule.metric}.ci_low", f"{rule.metric}.ci_high", "n_patients")
-        values = [evidence.metrics.get(prefix + part) for part in parts]
+        values = find_values(evidence, stage, parts)
         age = _find_age(evidence, stage, str(rule.metric))
         least = math.inf if age is None else math.nextafter(age + margin, math.inf)  # above, not equal
         outcome, shown = ("unknown", _number(values[0])) if age is None else compare_bound(values, least, bound)

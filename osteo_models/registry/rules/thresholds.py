@@ -31,6 +31,7 @@ BOUNDS: Final = ("low", "point", "high")
 NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {"low": "lower end of the interval of ", "point": "", "high": "upper end of the interval of "}
 )
+ROUNDING: Final = 1e-9  # a smaller distance from a floor is none
 ERROR: Final = 0.05  # chance of a false refusal over all groups of a version together
 
 
@@ -85,7 +86,7 @@ def describe_missing(distance: float, half: float, patients: float | None) -> st
         half: Of the interval, from the estimate to the end that faces the floor.
         patients: That the interval rests on.
     """
-    if distance <= 0:
+    if distance <= ROUNDING:
         return "at this estimate no number of patients would show it"
     if not patients:
         return "more patients are needed"
@@ -164,7 +165,7 @@ def widen_upper(row: Row, groups: int) -> float:
     student = cast(Any, special)
     freedom = max(float(row["n_patients"]) - 1, 1)
     wanted, had = (float(student.stdtrit(freedom, level)) for level in (1 - ERROR / groups, 0.975))
-    middle, upper = (math.asin(math.sqrt(float(row[name]))) for name in ("value", "ci_high"))
+    middle, upper = (math.asin(math.sqrt(float(row[name]))) for name in ("value", "ci_high", "n_patients"))
     return math.sin(min(math.pi / 2, middle + (upper - middle) * wanted / had)) ** 2
 
 
@@ -184,16 +185,20 @@ def _name_group(row: Row) -> str:
 
 
 def _has_interval(row: Row) -> bool:
-    return all(row[name] and math.isfinite(float(row[name])) for name in ("value", "ci_high"))
+    return all(row[name] and math.isfinite(float(row[name])) for name in ("value", "ci_high", "n_patients"))
 
 
 def _collect(evidence: Evidence, rule: GateRule, parts: Sequence[str]) -> Iterator[tuple[Stage, list[float | None]]]:
     """The stages of a rule that the version took part in under the patient protocol, with the requested values."""
     for stage in rule.stages:
         if evidence.took_part(stage):
-            prefix = f"{metric_prefix(stage, 'patient')}."
-            values = [evidence.metrics.get(prefix + part) for part in parts]
-            yield stage, [None if value is None or math.isnan(value) else value for value in values]
+            yield stage, find_values(evidence, stage, parts)
+
+
+def find_values(evidence: Evidence, stage: Stage, parts: Sequence[str]) -> list[float | None]:
+    """Metrics of a stage under the patient protocol; None for what is not there, or is not a number."""
+    values = [evidence.metrics.get(f"{metric_prefix(stage, 'patient')}.{part}") for part in parts]
+    return [None if value is None or math.isnan(value) else value for value in values]
 
 
 def _no_stage(evidence: Evidence, rule: GateRule, needed: str) -> RuleResult:

@@ -165,7 +165,7 @@ def widen_upper(row: Row, groups: int) -> float:
     student = cast(Any, special)
     freedom = max(float(row["n_patients"]) - 1, 1)
     wanted, had = (float(student.stdtrit(freedom, level)) for level in (1 - ERROR / groups, 0.975))
-    middle, upper = (math.asin(math.sqrt(float(row[name]))) for name in ("value", "ci_high", "n_patients"))
+    middle, upper = (math.asin(math.sqrt(float(row[name]))) for name in ("value", "ci_high"))
     return math.sin(min(math.pi / 2, middle + (upper - middle) * wanted / had)) ** 2
 
 

@@ -170,7 +170,6 @@ class Evaluate(_Section):
     """Statistics computed from the predictions."""
 
     threshold: float = Field(ge=0, le=1)
-    bootstrap: int = Field(ge=100)
     seed: int = Field(ge=0)
 
 

@@ -24,7 +24,6 @@ def compute(params: Params, settings: Settings) -> Evaluation:
         params.stage_table,
         threshold=item.threshold,
         seed=item.seed,
-        resamples=item.bootstrap,
     )
 
 

@@ -27,7 +27,6 @@ MetricName = Literal[
 METRIC_NAMES: Final[tuple[MetricName, ...]] = get_args(MetricName)
 # What depends on the threshold alone.
 DECISION_METRICS: Final[tuple[MetricName, ...]] = ("accuracy", "sensitivity", "specificity", "balanced_accuracy")
-RESAMPLES: Final = 2000
 
 
 @dataclass(frozen=True)

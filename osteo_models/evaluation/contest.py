@@ -1,7 +1,7 @@
 """Two models on the same images: the difference of their areas under the ROC curve, and what could have been seen.
 
 Slices of one patient are not independent, so both intervals count patients: DeLong's on the patients' mean scores, and
-the bootstrap's, which draws whole patients and compares on their images.
+that of the difference on the images.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from typing import Final
 import numpy as np
 
 from osteo_models.errors import InputError
-from osteo_models.evaluation.bootstrap import RESAMPLES
 from osteo_models.evaluation.cases import Cases, FloatArray, IntArray, TextArray, check_cases
 from osteo_models.evaluation.delong import delong_test
 from osteo_models.evaluation.intervals import Z_95
-from osteo_models.evaluation.metrics import SEED, Measure
+from osteo_models.evaluation.metrics import Measure
 from osteo_models.evaluation.paired import compare_scores
 from osteo_models.evaluation.patients import score_patients
 
@@ -48,7 +47,7 @@ class PairedDifference:
 
     Args:
         difference: Of the patients' mean scores (DeLong).
-        image_difference: Of the images (bootstrap of patients).
+        image_difference: Of the images; `by_image` is its interval, see docs/statistics.md.
         fewest: Patients of the smaller class.
         detectable: The smallest true difference that a two-sided test at 5 % would have found with 80 % power, from
             the standard error of this pair; None where there is no spread.
@@ -59,14 +58,14 @@ class PairedDifference:
     difference: float
     delong: tuple[float, float] | None
     image_difference: float | None
-    bootstrap: tuple[float, float] | None
+    by_image: tuple[float, float] | None
     detectable: float | None
     n: int
     n_patients: int
     fewest: int
 
 
-def compare_pair(scores: PairedScores, *, seed: int = SEED, resamples: int = RESAMPLES) -> PairedDifference:
+def compare_pair(scores: PairedScores) -> PairedDifference:
     """Compare two models on the same images.
 
     Raises:
@@ -86,9 +85,9 @@ def compare_pair(scores: PairedScores, *, seed: int = SEED, resamples: int = RES
     if delong == (0.0, 0.0) and not np.array_equal(scores.first, scores.second):
         delong = None  # equal curves of other scores, such as two perfect ones: nothing varies
     fewest = int(min(np.bincount(first[0], minlength=2)))
-    point, bootstrap = _bootstrap(scores, seed, resamples)
+    point, by_image = _compare_images(scores)
     if fewest < FEWEST_PATIENTS:
-        delong = bootstrap = None
+        delong = by_image = None
     error = 0.0 if delong is None else (delong[1] - delong[0]) / (2 * Z_95)
     return PairedDifference(
         auc_first=test.auc_a,
@@ -96,7 +95,7 @@ def compare_pair(scores: PairedScores, *, seed: int = SEED, resamples: int = RES
         difference=test.auc_a - test.auc_b,
         delong=delong,
         image_difference=point,
-        bootstrap=bootstrap,
+        by_image=by_image,
         detectable=(Z_95 + Z_POWER) * error if error > 0 else None,
         n=scores.target.size,
         n_patients=first[0].size,
@@ -110,12 +109,11 @@ def _mean_scores(scores: PairedScores, score: FloatArray) -> tuple[IntArray, Flo
     return target, np.asarray([patient.score for patient in patients])
 
 
-def _bootstrap(scores: PairedScores, seed: int, resamples: int) -> tuple[float | None, tuple[float, float] | None]:
-    """The difference on images, and the middle 95 % of it over resamples of patients; the same patients for both."""
+def _compare_images(scores: PairedScores) -> tuple[float | None, tuple[float, float] | None]:
+    """The difference on images with its interval, which counts patients."""
     if np.array_equal(scores.first, scores.second):
         return 0.0, (0.0, 0.0)
     cases: list[Cases] = [check_cases(scores.target, part, scores.patient_id) for part in (scores.first, scores.second)]
-    measure = Measure(resamples=resamples, seed=seed)
-    found = compare_scores(cases[0], cases[1], ("roc_auc",), measure)["roc_auc"]
+    found = compare_scores(cases[0], cases[1], ("roc_auc",), Measure())["roc_auc"]
     interval = None if found.ci_low is None or found.ci_high is None else (found.ci_low, found.ci_high)
     return found.value, interval

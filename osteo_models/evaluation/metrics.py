@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from osteo_models.errors import InputError
 from osteo_models.evaluation.bootstrap import (
     METRIC_NAMES,
-    RESAMPLES,
     MetricName,
     PatientSums,
     compute_metrics,
@@ -42,7 +41,6 @@ class Measure:
 
     threshold: float = 0.5
     seed: int = SEED
-    resamples: int = RESAMPLES
 
 
 @dataclass(frozen=True)

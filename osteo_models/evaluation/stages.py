@@ -16,7 +16,6 @@ from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingType
 
 from osteo_models.errors import TableError
 from osteo_models.evaluation.audits import audit, flatten_audits, flatten_job
-from osteo_models.evaluation.bootstrap import RESAMPLES
 from osteo_models.evaluation.columns import COLUMNS
 from osteo_models.evaluation.comparisons import delong_rows, optimism_rows, unpaired_rows
 from osteo_models.evaluation.facts import Facts, read_facts
@@ -58,7 +57,7 @@ class Evaluation:
 
 
 def evaluate_predictions(
-    artifacts: Path, stages: StageTable, *, threshold: float = 0.5, seed: int = SEED, resamples: int = RESAMPLES
+    artifacts: Path, stages: StageTable, *, threshold: float = 0.5, seed: int = SEED
 ) -> Evaluation:
     """Compute and write every statistic of artifacts/predictions.
 
@@ -69,17 +68,16 @@ def evaluate_predictions(
         artifacts: Predictions; splits and the cohort where they are, for the audits and tables that need them.
         stages: The table of stages.
         threshold: A score from here on is decided as osteoporosis.
-        seed: Of the bootstrap.
-        resamples: Of the bootstrap.
+        seed: Of random draws, such as the pairs of images.
 
     Raises:
-        InputError: No predictions, or a threshold or number of resamples that cannot be used.
+        InputError: No predictions, or a threshold that cannot be used.
         TableError: Faulty predictions, all faults at once, predictions of a stage that is not in the table or has
             another validation there, or splits of other images. Nothing is written then.
     """
     # thousands of small products: threads would cost more than they give
     with threadpool_limits(1, user_api="blas"):
-        return _evaluate(artifacts, stages, Measure(threshold, seed, resamples))
+        return _evaluate(artifacts, stages, Measure(threshold, seed))
 
 
 def _evaluate(artifacts: Path, stages: StageTable, measure: Measure) -> Evaluation:

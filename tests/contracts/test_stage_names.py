@@ -52,7 +52,7 @@ def repository(tmp_path):
         curve = artifacts / "curves" / stage / f"{path.stem}.csv"
         curve.parent.mkdir(parents=True)
         curve.write_text("fold,epoch,test_balanced_accuracy\n0,1,0.6\n0,2,0.7\n", encoding="utf-8")
-    evaluate_predictions(artifacts, stages, resamples=100)
+    evaluate_predictions(artifacts, stages)
     graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     evaluate = {name: graph["stages"]["evaluate"][name] for name in ("outs", "metrics")} | {"cmd": "true"}
     plots = [plot for plot in graph["plots"] if "artifacts/evaluation" in json.dumps(plot)]

@@ -22,7 +22,7 @@ from osteo_models.evaluation.facts import read_facts
 from osteo_models.evaluation.metrics import Measure, summarize
 from osteo_models.evaluation.predictions import read_predictions
 
-MEASURE = Measure(resamples=200)
+MEASURE = Measure()
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_flat_metrics_are_those_of_the_rows(jobs, facts):
     summaries = {
         name: {"all": summarize(job.target, job.score, patient_id=job.patient_id)} for name, job in jobs.items()
     }
-    tables = audit(list(jobs.values()), summaries, facts, Measure(resamples=100))
+    tables = audit(list(jobs.values()), summaries, facts, Measure())
     flat = flatten_audits(tables)
     age = find(tables["shortcuts"], predictor="age", images="mri", validation="holdout", metric="roc_auc")
     assert flat["shortcut.age.mri.holdout.roc_auc"] == age["value"]

@@ -31,7 +31,7 @@ def make_scores(patients: int = 80, images: int = 4, seed: int = 1, gain: float 
 
 def test_the_patient_level_is_delong_of_mean_scores() -> None:
     scores = make_scores()
-    found = compare_pair(scores, resamples=200)
+    found = compare_pair(scores)
     means = [part.reshape(-1, 4).mean(axis=1) for part in (scores.first, scores.second)]
     expected = delong_test(scores.target[::4], *means)
     assert (found.n, found.n_patients) == (320, 80)
@@ -41,15 +41,15 @@ def test_the_patient_level_is_delong_of_mean_scores() -> None:
     assert found.detectable == pytest.approx((norm.ppf(0.975) + norm.ppf(0.8)) * error, rel=1e-9)
 
 
-def test_the_bootstrap_draws_the_same_patients_for_both() -> None:
+def test_the_interval_of_the_images_allows_for_what_both_share() -> None:
     scores = make_scores()
-    found = compare_pair(scores, resamples=500)
+    found = compare_pair(scores)
     areas = [
         summarize(scores.target, part, patient_id=scores.patient_id).roc_auc.value
         for part in (scores.first, scores.second)
     ]
     assert found.image_difference == pytest.approx(areas[0] - areas[1], abs=1e-12)
-    low, high = found.bootstrap
+    low, high = found.by_image
     assert low < found.image_difference < high
     single = summarize(scores.target, scores.first, patient_id=scores.patient_id).roc_auc
     assert high - low < single.ci_high - single.ci_low  # what both share cancels
@@ -57,17 +57,17 @@ def test_the_bootstrap_draws_the_same_patients_for_both() -> None:
 
 def test_turned_round_it_says_the_opposite() -> None:
     scores = make_scores()
-    found = compare_pair(scores, resamples=300)
-    turned = compare_pair(replace(scores, first=scores.second, second=scores.first), resamples=300)
+    found = compare_pair(scores)
+    turned = compare_pair(replace(scores, first=scores.second, second=scores.first))
     assert turned.difference == pytest.approx(-found.difference, abs=1e-12)
     assert turned.delong == pytest.approx((-found.delong[1], -found.delong[0]), abs=1e-12)
-    assert turned.bootstrap == pytest.approx((-found.bootstrap[1], -found.bootstrap[0]), abs=1e-12)
+    assert turned.by_image == pytest.approx((-found.by_image[1], -found.by_image[0]), abs=1e-12)
 
 
 def test_the_same_scores_do_not_differ() -> None:
     scores = make_scores()
-    found = compare_pair(replace(scores, second=scores.first), resamples=100)
-    assert (found.difference, found.delong, found.bootstrap) == (0, (0, 0), (0, 0))
+    found = compare_pair(replace(scores, second=scores.first))
+    assert (found.difference, found.delong, found.by_image) == (0, (0, 0), (0, 0))
     assert found.detectable is None
 
 
@@ -75,30 +75,30 @@ def test_without_spread_nothing_is_claimed() -> None:
     target = np.repeat([0, 1], 20)
     names = np.asarray([f"p{number:02d}" for number in range(40)])
     first = np.where(target == 1, 0.9, 0.1) + np.linspace(0, 0.05, 40)
-    found = compare_pair(PairedScores(target, names, first, first**2), resamples=100)
+    found = compare_pair(PairedScores(target, names, first, first**2))
     assert (found.auc_first, found.auc_second) == (1, 1)
     assert found.detectable is None
-    low, high = found.bootstrap  # two perfect areas of 20 patients per class may still differ
+    low, high = found.by_image  # two perfect areas of 20 patients per class may still differ
     assert low == -high and 0.1 < high < 0.25
 
 
 def test_an_undefined_difference_is_undefined_and_not_zero(monkeypatch) -> None:
     scores = make_scores(4)
-    found = compare_pair(scores, resamples=100)
-    assert found.delong is None and found.bootstrap is None and found.detectable is None
+    found = compare_pair(scores)
+    assert found.delong is None and found.by_image is None and found.detectable is None
     undefined = {"roc_auc": Difference(None, 0.5, None, None)}
     monkeypatch.setattr("osteo_models.evaluation.contest.compare_scores", lambda *_: undefined)
-    assert compare_pair(make_scores(), resamples=100).image_difference is None
+    assert compare_pair(make_scores()).image_difference is None
 
 
 def test_more_patients_detect_less() -> None:
-    found = [compare_pair(make_scores(patients, seed=3), resamples=100).detectable for patients in (40, 160, 640)]
+    found = [compare_pair(make_scores(patients, seed=3)).detectable for patients in (40, 160, 640)]
     assert found[0] > found[1] > found[2] > 0
 
 
 @pytest.mark.slow
 def test_the_smallest_detectable_difference_is_found_four_times_in_five() -> None:
-    found = [compare_pair(make_scores(120, 1, seed=seed, gain=0.1), resamples=100) for seed in range(2000)]
+    found = [compare_pair(make_scores(120, 1, seed=seed, gain=0.1)) for seed in range(2000)]
     least, mean = (np.mean([getattr(each, name) for each in found]) for name in ("detectable", "difference"))
     hits = np.mean([each.delong[0] > 0 for each in found])
     expected = norm.cdf(mean / (least / (norm.ppf(0.975) + norm.ppf(0.8))) - norm.ppf(0.975))
@@ -115,4 +115,4 @@ def test_the_smallest_detectable_difference_is_found_four_times_in_five() -> Non
 )
 def test_what_cannot_be_compared(change: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        compare_pair(replace(make_scores(), **change), resamples=100)
+        compare_pair(replace(make_scores(), **change))

@@ -21,7 +21,7 @@ def root(tmp_path_factory):
     made = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
     made["write_study"](folder, ("unimodal", "own_network"), share=0.25)
     made["write_cohort"](folder, share=0.25)
-    evaluate_predictions(folder, STAGES, resamples=150)
+    evaluate_predictions(folder, STAGES)
     return folder
 
 

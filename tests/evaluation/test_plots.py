@@ -32,7 +32,7 @@ def test_one_file_a_cross_validation_and_none_where_it_was_not_run(tmp_path):
         for epoch in (1, 2)
     ]
     pd.DataFrame(history).to_csv(curves / "unimodal-mri-patient.csv", index=False)
-    evaluate_predictions(tmp_path, STAGES, resamples=100)
+    evaluate_predictions(tmp_path, STAGES)
     plots = tmp_path / "evaluation" / "plots"
     assert [path.name for path in sorted((plots / "roc").iterdir())] == ["stage-1-mri.csv"]
     roc = pd.read_csv(plots / "roc" / "stage-1-mri.csv")

@@ -23,7 +23,7 @@ def evaluated(tmp_path_factory):
     made = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
     made["write_study"](root, ("unimodal", "traditional_cnn"), share=0.3)
     made["write_cohort"](root, share=0.3)
-    return root, evaluate_predictions(root, STAGES, resamples=300).summaries
+    return root, evaluate_predictions(root, STAGES).summaries
 
 
 def read(root, name):
@@ -102,7 +102,7 @@ def test_the_chosen_threshold_and_the_audits_are_metrics_of_the_job(evaluated):
 
 def test_without_splits_there_are_predictions_tables_alone(tmp_path, job, images):
     job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
-    evaluate_predictions(tmp_path, STAGES, resamples=100)
+    evaluate_predictions(tmp_path, STAGES)
     for name in ("duplicates", "shared", "groups", "table1", "table2"):
         assert read(tmp_path, name).empty
     assert len(read(tmp_path, "ledger")) == 50
@@ -113,7 +113,7 @@ def test_predictions_of_other_images_than_the_splits_are_refused(tmp_path, job, 
     cohort(tmp_path, 0.1)
     job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
     with pytest.raises(TableError, match="of the predictions are unknown, such as"):
-        evaluate_predictions(tmp_path, STAGES, resamples=100)
+        evaluate_predictions(tmp_path, STAGES)
     assert not (tmp_path / "evaluation").exists()
 
 
@@ -154,7 +154,7 @@ def test_a_patient_of_one_protocol_only_still_counts(tmp_path, job, images):
     write_job(tmp_path, "stage-1", "unimodal", "mri", "image", images, 3.0)
     fewer = images[images["patient_id"] != "Pmri0000"]
     write_job(tmp_path, "stage-1", "unimodal", "mri", "patient", fewer, 2.0)
-    evaluate_predictions(tmp_path, STAGES, resamples=200)
+    evaluate_predictions(tmp_path, STAGES)
     row = read(tmp_path, "image_vs_patient").iloc[0]
     assert (row["n_patients"], row["n_image"] - row["n_patient"]) == (115, (images["patient_id"] == "Pmri0000").sum())
     assert row["ci_low"] < row["difference"] < row["ci_high"]
@@ -189,7 +189,7 @@ def test_confidence_of_the_right_ones_is_that_of_their_class(evaluated):
 def test_one_class_is_told_as_undefined_and_nothing_is_made_up(tmp_path, job, images):
     job(tmp_path, "stage-5", "unimodal", "mri", "patient", images[images["target"] == 1], 2.0)
     job(tmp_path, "stage-5", "traditional_cnn", "mri", "patient", images[images["target"] == 1], 1.0)
-    evaluate_predictions(tmp_path, STAGES, resamples=100)
+    evaluate_predictions(tmp_path, STAGES)
     table = read(tmp_path, "summary").set_index(["architecture", "level", "metric"])
     row = table.loc[("unimodal", "image", "roc_auc")]
     assert np.isnan(row["value"])
@@ -201,9 +201,9 @@ def test_one_class_is_told_as_undefined_and_nothing_is_made_up(tmp_path, job, im
 def test_a_stage_that_is_gone_leaves_no_metrics(tmp_path, job, images):
     path = job(tmp_path, "stage-2", "unimodal", "ct", "patient", images, 2.0)
     job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
-    evaluate_predictions(tmp_path, STAGES, resamples=100)
+    evaluate_predictions(tmp_path, STAGES)
     path.unlink()
-    evaluate_predictions(tmp_path, STAGES, resamples=100)
+    evaluate_predictions(tmp_path, STAGES)
     found = {one.stem: json.loads(one.read_text()) for one in (tmp_path / "metrics").iterdir()}
     assert sorted(found) == ["audits", *(f"stage-{number}" for number in range(1, 7))]
     assert [stage for stage, metrics in found.items() if metrics] == ["stage-1"]
@@ -219,7 +219,7 @@ def test_a_stage_of_its_own_is_evaluated_and_audited_by_its_validation(tmp_path,
     job(tmp_path, "stage-1", "unimodal", "mri", "patient", images[table["holdout"] == 0], 2.0)
     for stage in ("stage-5", "stage-7"):
         job(tmp_path, stage, "unimodal", "mri", "patient", images[table["holdout"] == 1], 2.0, stages=stages)
-    metrics = evaluate_predictions(tmp_path, stages, resamples=100).metrics
+    metrics = evaluate_predictions(tmp_path, stages).metrics
     of_fifth, of_seventh = (
         {name: value for name, value in metrics[f"{stage}/unimodal-mri-patient"].items() if name.startswith("audit.")}
         for stage in ("stage-5", "stage-7")
@@ -245,10 +245,10 @@ def test_predictions_of_a_stage_that_is_not_in_the_table_are_refused(tmp_path, j
     changed = StageTable((*STAGES.rows, replace(SEVENTH, validation="folds")))
     with pytest.raises(TableError, match=r"stage-7 has validation holdout, folds in params\.yaml"):
         evaluate_predictions(tmp_path, changed)
-    evaluate_predictions(tmp_path, stages, resamples=100)
+    evaluate_predictions(tmp_path, stages)
     (tmp_path / "predictions" / "stage-7").rename(tmp_path / "gone")
     job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
-    evaluate_predictions(tmp_path, STAGES, resamples=100)
+    evaluate_predictions(tmp_path, STAGES)
     assert not (tmp_path / "metrics" / "stage-7.json").exists()
 
 

@@ -142,7 +142,7 @@ def test_the_hold_out_is_scored_by_the_ensemble_itself(make_ensemble) -> None:
     assert table["image_id"].tolist() == ["i0", "i1", "i2", "i5"]
     assert set(table["stage"]) == {"stage-5"} and set(table["protocol"]) == {"patient"}
     assert np.allclose(table["score"], loaded.score(PIXELS[[0, 1, 2, 5]], ["mri"] * 4))
-    metrics = measure_holdout(table, Evaluate(threshold=0.5, bootstrap=100, seed=1))
+    metrics = measure_holdout(table, Evaluate(threshold=0.5, seed=1))
     assert metrics["stage_5.patient.n"] == 4 and metrics["stage_5.patient.n_patients"] == 3
     right = ((table["score"] >= 0.5) == table["target"]).groupby(table["target"]).mean()
     assert metrics["stage_5.patient.balanced_accuracy"] == pytest.approx(right.mean())

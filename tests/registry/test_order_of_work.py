@@ -81,7 +81,7 @@ def test_an_applied_experiment_and_a_champion_that_stays_as_it_is(toy: ToyProjec
     toy.osteo("promote", NAME)
     champion = get_version(toy.tracking, f"{NAME}@champion")
     before = photograph(toy.tracking, champion)
-    toy.dvc("exp", "run", "-q", "-n", "tried", "-S", "evaluate.bootstrap=1000")
+    toy.dvc("exp", "run", "-q", "-n", "tried", "-S", "evaluate.seed=1000")
     toy.git("checkout", "-q", "--", ".")
     toy.dvc("exp", "apply", "-q", "tried")
     challenger = get_version(toy.tracking, f"{NAME}@challenger")
@@ -92,6 +92,6 @@ def test_an_applied_experiment_and_a_champion_that_stays_as_it_is(toy: ToyProjec
     assert json.loads(toy.osteo("history", NAME, "--json"))["faults"] == []
     assert toy.osteo("verify", NAME) == "0 findings in 2 versions\n"
     assert REFUSED in toy.osteo("promote", NAME, code=3)
-    toy.commit("more resamples")
+    toy.commit("another seed")
     assert "version 2 is now champion" in toy.osteo("promote", NAME)
     assert photograph(toy.tracking, get_version(toy.tracking, f"{NAME}/1")) == before

@@ -29,7 +29,7 @@ def folder(tmp_path, fresh_store, monkeypatch):
     (tmp_path / ".osteo").mkdir()
     shutil.copy(fresh_store, tmp_path / ".osteo" / "mlflow.db")
     STUDY["write_study"](tmp_path / "artifacts", ("unimodal",), 0.2)
-    evaluate_predictions(tmp_path / "artifacts", STAGES, resamples=100)
+    evaluate_predictions(tmp_path / "artifacts", STAGES)
     return tmp_path
 
 

@@ -39,8 +39,8 @@ def register() -> None:
     prepare = {"crop_mm": [200, 120], "ct_window_hu": [-160, 840], "mri_percentiles": [1.0, 99.5]}
     record = {"architecture": "unimodal", "spec": {}, "images": "mri", "key": KEY, "recipe": {}, "prepare": prepare}
     (model / "model.json").write_text(json.dumps(record | {"threshold": 0.5}))
-    evidence.write_text(f"group,resamples\nF,{params['evaluate']['bootstrap']}\n")
-    name, half = "stage_3.patient.balanced_accuracy", 1 / params["evaluate"]["bootstrap"]
+    evidence.write_text(f"group,seed\nF,{params['evaluate']['seed']}\n")
+    name, half = "stage_3.patient.balanced_accuracy", 1 / params["evaluate"]["seed"]
     job = JobRun(KEY, "stage-5", "unimodal-mri", {}, {}, "lumbar-cohort", "d" * 32, "data.dvc", 1)
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     run_id = tracking.begin_job(job)

@@ -113,7 +113,7 @@ def write_versions(artifacts: Path) -> None:
 def write_all(artifacts: Path, architectures: tuple[str, ...] = ("unimodal", "traditional_cnn"), share: float = 0.3):
     """A whole artifacts folder."""
     STUDY["write_study"](artifacts, architectures, share)
-    evaluate_predictions(artifacts, STAGES, resamples=200)
+    evaluate_predictions(artifacts, STAGES)
     write_frames(artifacts)
     write_search(artifacts)
     write_explanations(artifacts)

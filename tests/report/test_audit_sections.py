@@ -180,7 +180,7 @@ def test_candidates_stand_by_accuracy_and_the_pruned_one_last(evidence):
 
 
 def test_the_checklist_reports_only_what_is_there(evidence):
-    params = {"cohort": {"t_score_below": -1.0}, "evaluate": {"bootstrap": 2000}}
+    params = {"cohort": {"t_score_below": -1.0}, "evaluate": {"threshold": 0.5}}
     full = checklist.build(evidence, facts(synthetic=True, params=params, provenance={"git.commit": "a" * 40}))
     found = {one.wanted: one for answers in full["areas"].values() for one in answers}
     assert found["Outcome and how it was determined"].fact.startswith("Mean T-score of L1–L4 below -1")

@@ -150,7 +150,7 @@ def test_a_stage_of_its_own_has_its_section(options, tmp_path):
     images = STUDY["make_images"](0.3)
     for stage in ("stage-6", "stage-9", "stage-12"):
         STUDY["write_job"](tmp_path, stage, "unimodal", "mri", "patient", images, 2.0, stages=stages)
-    evaluate_predictions(tmp_path, stages, resamples=100)
+    evaluate_predictions(tmp_path, stages)
     page = Page(build_report(tmp_path, tmp_path / "index.html", stages, **options).read_text(encoding="utf-8"))
     assert len(page.ids) == len(set(page.ids))
     assert {"stage-9", "stage-12", "table-stage-12", "stage-12-patients"} <= set(page.ids)

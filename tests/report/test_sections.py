@@ -11,7 +11,7 @@ from osteo_models.report.evidence import read_evidence
 from osteo_models.report.facts import Facts
 from tests.conftest import STAGES
 
-FACTS = Facts({}, {"evaluate": {"threshold": 0.5, "bootstrap": 2000}}, True, [], {})
+FACTS = Facts({}, {"evaluate": {"threshold": 0.5}}, True, [], {})
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,6 @@ def shrink(params: dict) -> dict:
         }
     easy = {"minimum": 0.0, "subgroups": 0.0, "patients": 2}
     params["gate"] = [rule | {"value": easy[rule["rule"]]} if rule["rule"] in easy else rule for rule in params["gate"]]
-    params["evaluate"]["bootstrap"] = 200
     return params
 
 

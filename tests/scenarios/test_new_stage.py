@@ -35,7 +35,6 @@ def project(tmp_path_factory):
     raw = yaml.safe_load((laboratory.root / "params.yaml").read_text(encoding="utf-8"))
     raw["stages"]["stage-7"] = NEW
     raw["gate"] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["gate"]
-    raw["evaluate"]["bootstrap"] = 100
     (laboratory.root / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     (laboratory.root / "artifacts/cohort/selection.json").write_text("{}", encoding="utf-8")
     for flow in FLOWS:

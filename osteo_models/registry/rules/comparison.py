@@ -66,7 +66,7 @@ def _identity(row: Row) -> tuple[str, ...]:
 def check_champion(evidence: Evidence, rule: GateRule) -> RuleResult:
     """Beside the champion on the same images: better (superiority), or not worse by `value` (non_inferiority).
 
-    Both intervals of the difference of the areas count, DeLong's on patients and the bootstrap's of patients. The
+    Both intervals of the difference of the areas count, DeLong's on patients and that of the images. The
     champion is the worse of the two only where the whole of one interval says so; in between, the test set is too
     small to tell, and the smallest difference that it could have shown stands beside it.
     """
@@ -98,7 +98,7 @@ def check_champion(evidence: Evidence, rule: GateRule) -> RuleResult:
 
 
 def _decide(difference: PairedDifference, bound: float, *, superior: bool) -> Outcome:
-    intervals = [difference.delong, difference.bootstrap]
+    intervals = [difference.delong, difference.by_image]
     if any(high < bound or (superior and high <= bound) for _, high in filter(None, intervals)):
         return "fails"
     if all(interval is not None and interval[0] > bound for interval in intervals):
@@ -112,9 +112,9 @@ def _missing(found: PairedDifference, bound: float, outcome: Outcome) -> str:
         return ""
     if found.fewest < FEWEST_PATIENTS:
         return f", {FEWEST_PATIENTS} patients of each class are needed at least"
-    if found.delong is None or found.bootstrap is None or found.image_difference is None:
+    if found.delong is None or found.by_image is None or found.image_difference is None:
         return ", nothing varies: no interval can be given"
-    pairs = ((found.difference, found.delong[0]), (found.image_difference, found.bootstrap[0]))
+    pairs = ((found.difference, found.delong[0]), (found.image_difference, found.by_image[0]))
     value, low = min(pairs, key=lambda pair: (pair[0] - bound) / max(pair[0] - pair[1], 1e-12))
     return f", {describe_missing(value - bound, value - low, found.n_patients)}"
 
@@ -124,7 +124,7 @@ def _describe(stage: Stage, found: PairedDifference, rival: Rival) -> str:
     parts = [
         f"AUC {found.auc_first:.3f} against {found.auc_second:.3f} on {matched}",
         f"difference {found.difference:+.3f} {_interval(found.delong)} by patient",
-        f"{_signed(found.image_difference)} {_interval(found.bootstrap)} by image",
+        f"{_signed(found.image_difference)} {_interval(found.by_image)} by image",
     ]
     least = f"{found.detectable:.3f}" if found.detectable is not None else "undefined"
     parts.append(f"smallest difference that it could have shown {least}")

@@ -61,7 +61,7 @@ def read_exposure(tracking: Tracking, version: VersionInfo) -> Exposure:
 def _read_exposure(folder: Path, where: str) -> Exposure:
     names = (f"{EVIDENCE}/splits/{name}" for name in SPLITS)
     splits, pairs = (read_frame(io.BytesIO(read_part(folder, name, where))) for name in names)
-    tables = Tables(splits, pairs, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8), {})
+    tables = Tables(splits, pairs, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8))
     job = read_job(json.loads(read_part(folder, MODEL, where)))
     rows = np.unique(np.concatenate([select_rows(job, fold, tables).train.ravel() for fold in range(job.folds)]))
     trained = Counter(tables.splits["patient_id"].iloc[rows])

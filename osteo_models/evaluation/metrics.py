@@ -157,12 +157,12 @@ def estimate_metrics(sums: PatientSums, names: Sequence[MetricName]) -> dict[Met
 
 
 def _count_fewest(sums: PatientSums, name: MetricName) -> int:
-    """Patients of the smallest class that a metric needs."""
+    """Patients of the smallest class that a metric needs; for a mean over all patients, of a class on average."""
     positive, negative = sums.class_sizes
     if name in ("sensitivity", "specificity"):
         return positive if name == "sensitivity" else negative
-    if name in ("accuracy", "brier"):
-        return min(count for count in (positive, negative) if count)
+    if name in ("accuracy", "brier"):  # such as those of an age band, which hardly ever holds both classes in numbers
+        return (positive + negative) // (2 if positive and negative else 1)
     return min(positive, negative)
 
 

@@ -69,15 +69,32 @@ def test_below_five_patients_of_a_class_there_is_no_interval():
     target = np.repeat([1] * 4 + [0] * 20, 6)
     rng = np.random.default_rng(1)
     found = summarize(target, rng.random(target.size), patient_id=np.repeat(np.arange(24), 6))
-    assert found.specificity.interval == "effective patients"
+    assert found.specificity.interval == found.accuracy.interval == "effective patients"
     for name, one in found.estimates().items():
         assert one.value is not None
-        if name != "specificity":
+        if name not in ("specificity", "accuracy", "brier"):
             assert (one.ci_low, one.ci_high, one.interval) == (None, None, "too few patients")
     one_more = summarize(
         np.append(target, 1), np.append(rng.random(target.size), 0.7), patient_id=[*np.repeat(np.arange(24), 6), 24]
     )
     assert one_more.sensitivity.ci_low is not None and one_more.roc_auc.ci_low is not None
+
+
+@pytest.mark.parametrize(("sizes", "shares", "correlation"), [((26, 2), (0.85, 0.6), 0.5), ((8, 2), (0.95, 0.9), 0.8)])
+def test_the_accuracy_of_a_group_with_few_of_one_class_is_covered(sizes, shares, correlation):
+    """Such as an age band: patients of 8 images, right with a beta-distributed share of each patient."""
+    rng, covered = np.random.default_rng(3), 0
+    target = np.repeat([1, 0], sizes)
+    share = np.where(target == 1, *shares)
+    for _ in range(300):
+        scale = (1 - correlation) / correlation
+        right = rng.random((8, target.size)) < rng.beta(share * scale, (1 - share) * scale)
+        score = np.where(right == (target == 1), 0.9, 0.1)
+        patients = np.broadcast_to(np.arange(target.size), score.shape)
+        labels = np.broadcast_to(target, score.shape)
+        found = summarize(labels.ravel(), score.ravel(), patient_id=patients.ravel()).accuracy
+        covered += found.ci_low <= share.mean() <= found.ci_high
+    assert covered >= 0.93 * 300
 
 
 def test_classes_that_share_a_patient_have_no_interval_of_both():

@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 
 from osteo_models.evaluation import summarize
 from osteo_models.evaluation.cases import check_cases
+from osteo_models.evaluation.effective import Spread, balanced_interval, find_spread, interval_of, mean_interval
 from osteo_models.evaluation.metrics import Measure
 from osteo_models.evaluation.paired import compare_scores
 from tests.evaluation.coverage import (
@@ -63,6 +64,24 @@ def test_a_perfect_class_keeps_its_own_uncertainty():
         one = perfect.estimates()[name]
         assert one.ci_low < one.ci_high and one.interval == "effective patients"
     assert perfect.roc_auc.ci_high == 1.0 and 0.4 < perfect.roc_auc.ci_low < 0.8
+
+
+def test_the_interval_of_the_balanced_accuracy_is_the_wider_of_two_at_each_end():
+    rng = np.random.default_rng(5)
+    ill, well = (np.full(size, 4.0) for size in (6, 30))
+    hits, rejections = (rng.binomial(4, share, size) for share, size in ((0.95, 6), (0.7, 30)))
+    low, high = balanced_interval(hits, ill, rejections, well)
+    parts = [
+        (total.sum() / size.sum(), *mean_interval(total, size)) for total, size in ((hits, ill), (rejections, well))
+    ]
+    value = (parts[0][0] + parts[1][0]) / 2
+    below = ((parts[0][0] - parts[0][1]) ** 2 + (parts[1][0] - parts[1][1]) ** 2) ** 0.5 / 2
+    above = ((parts[0][2] - parts[0][0]) ** 2 + (parts[1][2] - parts[1][0]) ** 2) ** 0.5 / 2
+    spreads = [find_spread(hits, ill), find_spread(rejections, well)]
+    centre = (spreads[0].centre + spreads[1].centre) / 2
+    together = interval_of(value, Spread(centre, (spreads[0].variance + spreads[1].variance) / 4))
+    assert low == pytest.approx(max(0.0, min(value - below, together[0])))
+    assert high == pytest.approx(min(1.0, max(value + above, together[1])))
 
 
 def test_below_five_patients_of_a_class_there_is_no_interval():

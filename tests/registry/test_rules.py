@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from osteo_models.data.code_tree import CodeSearch
 from osteo_models.errors import InputError, ParamsError
-from osteo_models.evaluation.contest import PairedDifference
+from osteo_models.evaluation.contest import PairedDifference, compare_pair
 from osteo_models.evaluation.intervals import proportion_interval
 from osteo_models.evaluation.metrics import summarize
 from osteo_models.explain.cases import choose_cases
@@ -473,6 +474,20 @@ def test_a_useless_model_is_not_promoted_by_a_lucky_hold_out() -> None:
         lucky += metrics["stage_5.patient.balanced_accuracy"] >= 0.55
         promoted += judge(metrics, gate).verdict == "PROMOTE"
     assert lucky > 30 and promoted == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_undecided_comparison_names_the_larger_need_of_both_intervals(seed: int) -> None:
+    splits = make_splits(40)
+    rival = make_rival(make_case(splits, signal=0.62, seed=seed), make_case(splits, signal=0.6, seed=seed + 10))
+    found, difference = _only(make_evidence(rival=rival), NOT_WORSE), compare_pair(rival.scores["stage-1"])
+    pairs = ((difference.difference, difference.delong[0]), (difference.image_difference, difference.by_image[0]))
+    assert found.lacking
+    if min(value for value, _ in pairs) <= -0.05:
+        assert found.found.endswith("at this estimate no number of patients would show it")
+    else:
+        needs = [math.ceil(difference.n_patients * ((value - low) / (value + 0.05)) ** 2) for value, low in pairs]
+        assert found.found.endswith(f", about {max(needs)} patients would decide at this estimate")
 
 
 def test_fewer_than_five_patients_of_a_class_are_not_compared() -> None:

@@ -164,8 +164,8 @@ def _read_table(path: Path, name: str, faults: dict[str, str]) -> list[Row] | No
             missing = TABLE_COLUMNS[name] - set(rows.fieldnames or ())
             found = list[Row](rows)
             for row in found:
-                for name in ("value", "ci_high", "n_patients"):
-                    float(row.get(name) or "nan")
+                for column in ("value", "ci_high", "n_patients"):
+                    float(row.get(column) or "nan")
         except (csv.Error, ValueError, KeyError) as error:
             faults[name] = f"cannot be read ({error})"
             return None

@@ -69,6 +69,9 @@ def shrink(params: dict) -> dict:
         }
     easy = {"minimum": 0.0, "subgroups": 0.0, "patients": 2}
     params["gate"] = [rule | {"value": easy[rule["rule"]]} if rule["rule"] in easy else rule for rule in params["gate"]]
+    for rule in params["gate"]:
+        if rule["rule"] == "minimum":
+            rule["bound"] = "point"  # a handful of patients, whose intervals decide nothing
     return params
 
 

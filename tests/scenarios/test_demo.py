@@ -59,7 +59,7 @@ def test_the_whole_job(project):
     assert len(explained) > 7 and all(
         f"osteo-{name}," in "\n".join(explained) for name in ("multimodal", "unimodal-mri")
     )
-    assert "is champion" in output and "synthetic cohort" in output
+    assert "is champion" in output and "synthetic cohort" in output, output
     page = (project.root / "artifacts" / "report" / "index.html").read_text()
     assert "synthetic" in page.lower()
     assert project.dvc("status").strip().endswith("up to date.")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from osteo_models.data.code_tree import CodeSearch
 from osteo_models.errors import InputError, ParamsError
-from osteo_models.evaluation.contest import PairedDifference, compare_pair
+from osteo_models.evaluation.contest import PairedDifference, PairedScores, compare_pair
 from osteo_models.evaluation.intervals import proportion_interval
 from osteo_models.evaluation.metrics import summarize
 from osteo_models.explain.cases import choose_cases
@@ -488,6 +488,21 @@ def test_an_undecided_comparison_names_the_larger_need_of_both_intervals(seed: i
     else:
         needs = [math.ceil(difference.n_patients * ((value - low) / (value + 0.05)) ** 2) for value, low in pairs]
         assert found.found.endswith(f", about {max(needs)} patients would decide at this estimate")
+
+
+def test_two_perfect_models_are_not_compared_by_patient() -> None:
+    target = np.repeat([0, 1], 20)
+    first = np.where(target == 1, 0.9, 0.1) + np.linspace(0, 0.05, 40)
+    scores = PairedScores(target, np.arange(40).astype(str), first, first**2)
+    found = _only(make_evidence(rival=Rival(1, {"stage-1": scores}, {"stage-1": 40})), NOT_WORSE)
+    assert found.lacking and found.found.endswith(", nothing varies: no interval can be given")
+
+
+def test_the_multimodal_network_is_set_beside_age_on_images_of_both_modalities() -> None:
+    shortcuts = as_rows(make_shortcuts(0.5).assign(images="combined"))
+    evidence = make_evidence(shortcuts=shortcuts)
+    assert "against unknown of age alone" in _only(evidence, AGE).found
+    assert "against 0.500 of age alone" in _only(replace(evidence, images="multimodal"), AGE).found
 
 
 def test_fewer_than_five_patients_of_a_class_are_not_compared() -> None:

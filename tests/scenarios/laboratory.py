@@ -22,6 +22,7 @@ import yaml
 from osteo_models.data.pairs import make_pairs
 from osteo_models.data.splits import make_splits
 from osteo_models.params import parse_params
+from osteo_models.params_faults import as_list
 from tests.conftest import ROOT
 
 PATIENTS, SLICES = 12, 4
@@ -140,6 +141,8 @@ def make_laboratory(
     raw["profiles"]["quick"] |= {"epochs": epochs, "image_protocol": []}
     raw["experiments"] |= {"seed": seed, "precision": "float32"}
     raw["stages"] = {name: raw["stages"][name] | {"images": ["mri"], "architectures": ["unimodal"]} for name in stages}
+    kinds = {stage["validation"] for stage in raw["stages"].values()}
+    raw["gate"] = [rule for rule in raw["gate"] if kinds.intersection(as_list(rule.get("validation", kinds)))]
     params = parse_params(raw)
     images = pd.DataFrame(
         [

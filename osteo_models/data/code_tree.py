@@ -197,4 +197,4 @@ def _has_commit(repository: _Repository, commit: str) -> bool:
 
 def _explain(where: Path, stderr: str) -> OsteoError:
     lines = stderr.strip().splitlines() or ["no message"]
-    return OsteoError(f"git failed: {lines[0]}", where=str(where), remedy="`git status` shows the same; mend it there")
+    return OsteoError(f"git failed: {lines[0]}", where=str(where), remedy="`git status` shows the same; fix it there")

@@ -23,7 +23,7 @@ def check_journal(project: Project) -> Iterator[Ailment]:
 
 
 def check_champions(project: Project) -> Iterator[Ailment]:
-    """Aliases that somebody moved, a promotion that was killed before its alias followed, and evidence that changed."""
+    """Aliases moved by hand, promotions killed before their alias was set, and evidence that changed."""
     if project.journal is None or project.tracking is None:
         return
     aliases = list_aliases(project.tracking, CHAMPION)

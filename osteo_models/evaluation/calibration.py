@@ -20,7 +20,7 @@ from osteo_models.evaluation.effective import FEWEST_PATIENTS, Interval, mean_in
 from osteo_models.evaluation.intervals import CONFIDENCE
 
 RESOLUTION: Final = 2.0**-24  # of a float32 near 1: a score of exactly 0 or 1 stands for one that near
-STEPS: Final = 200  # four do but for patients without whom the classes are all but separated
+STEPS: Final = 200  # four are enough, except where leaving out a patient almost separates the classes
 EXACT: Final = 1e-9  # Newton's method ends at a step this small beside the coefficients; its error is the square of it
 LONGEST_STEP: Final = 2.0  # keeps a fit that is nearly separated from leaping away
 CELLS_AT_ONCE: Final = 130_000  # fits x images of one block: they stay in the processor's cache

@@ -25,7 +25,7 @@ def write_statement(tags: Mapping[str, str], metrics: Mapping[str, float]) -> by
 def find_changes(tracking: Tracking, version: VersionInfo) -> Iterator[str]:
     """How a version in MLflow differs from what it stated when it was registered.
 
-    Tags of others are theirs, and the description may have grown: waivers are added at its end.
+    Tags that other programs added are ignored, and the description may have grown: waivers are added at its end.
 
     Raises:
         StaleDataError: It keeps no statement, or the file was changed.

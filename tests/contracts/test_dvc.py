@@ -12,7 +12,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages
 OUTPUTS = {path for stage in STAGES.values() for kind in ("outs", "metrics") for path in stage.get(kind, [])}
 
 
-# Code that a stage imports and that cannot change its outputs: how it runs, what it reports, what the store is told.
+# Code that a stage imports and that cannot change its outputs: how it runs, what it reports, what it logs to the store.
 NEUTRAL = (
     "osteo_models/servers/",
     "osteo_models/data/staging.py",

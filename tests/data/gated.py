@@ -1,4 +1,4 @@
-"""Processes that change a data set and stop at one point of it until they are told to go on."""
+"""Processes that change a data set and stop at one point until they are released."""
 
 from __future__ import annotations
 

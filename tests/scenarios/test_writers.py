@@ -81,7 +81,7 @@ def test_eight_processes_make_one_store_and_one_run(make_database: Callable[[], 
         assert len(set(found)) == 1
         with create_engine(database, poolclass=NullPool).connect() as connection:
             runs = connection.execute(text("SELECT run_uuid FROM runs")).scalars()
-            assert list(runs) == found[:1]  # nobody made another, to delete it again
+            assert list(runs) == found[:1]  # no writer made another run and deleted it again
 
 
 def write_epochs(number: int, barrier: Any, uri: str, folder: Path) -> None:

@@ -59,7 +59,7 @@ class Evidence:
         groups: Rows of artifacts/evaluation/groups.csv as kept.
         faults: Why a kept file cannot be read, by its name.
         changes: How tags, metrics and description differ from what was registered.
-        code: The commit that holds its code; None where nobody looked for it.
+        code: The commit that holds its code; None where no repository was searched.
         rival: None where there is no champion, or it is this version.
     """
 

@@ -18,7 +18,7 @@ import click
 import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
-from osteo_models.errors import InputError, OsteoError, StoreError
+from osteo_models.core.errors import InputError, OsteoError, StoreError
 
 FOLDER: Final = Path(__file__).parent
 LOCKS: Final = (FOLDER.parent / "requirements.lock", FOLDER / "ray.lock")

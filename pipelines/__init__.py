@@ -4,7 +4,7 @@ Prefect reads its environment, and reports its use, while it is imported; so the
 flow module can import it. Prefect makes its home there, but not the folder above it.
 """
 
-from osteo_models.settings import load_settings, prepare_environment, spare_collections
+from osteo_models.core.settings import load_settings, prepare_environment, spare_collections
 
 spare_collections()
 prepare_environment()

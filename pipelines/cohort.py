@@ -8,14 +8,14 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from osteo_models.core.params import PARAMS_FILE, Params, load_params
+from osteo_models.core.progress import Progress
+from osteo_models.core.settings import load_settings
 from osteo_models.data.clinical import read_clinical
-from osteo_models.data.cohort import list_images, select_people, write_cohort
-from osteo_models.data.headers import read_headers
-from osteo_models.data.origin import check_origin
+from osteo_models.data.data_folder import check_origin
+from osteo_models.data.image_file import read_headers
 from osteo_models.data.prepare import prepare_files
-from osteo_models.params import PARAMS_FILE, Params, load_params
-from osteo_models.progress import Progress
-from osteo_models.settings import load_settings
+from osteo_models.data.selection import list_images, select_people, write_cohort
 from pipelines.entry import main, say
 
 

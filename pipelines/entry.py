@@ -13,10 +13,10 @@ from typing import NoReturn
 import click
 import httpx
 
-from osteo_models.errors import OsteoError, StoreError
-from osteo_models.params import Params, load_params
-from osteo_models.processes import is_full, name_process
-from osteo_models.settings import ERROR_FILE, Settings, die_with_parent, load_settings
+from osteo_models.core.errors import OsteoError, StoreError
+from osteo_models.core.params import Params, load_params
+from osteo_models.core.processes import is_full, name_process
+from osteo_models.core.settings import ERROR_FILE, Settings, die_with_parent, load_settings
 from pipelines.interrupt import farewell, stop_on_signals
 from pipelines.reconcile import find_lost, mark_crashed, reconcile, signed
 from pipelines.server import use_server

@@ -13,27 +13,27 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from osteo_models.core.errors import OsteoError
+from osteo_models.core.params import Params
+from osteo_models.core.processes import name_process
+from osteo_models.core.progress import Progress
+from osteo_models.core.settings import Settings
 from osteo_models.data.code_tree import read_code
 from osteo_models.data.revisions import read_data_digest
-from osteo_models.errors import OsteoError
-from osteo_models.params import Params
-from osteo_models.processes import name_process
-from osteo_models.progress import Progress
 from osteo_models.registry.orphans import end_orphans, find_orphans
 from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
-from osteo_models.registry.writer import Writer, open_writer
-from osteo_models.settings import Settings
+from osteo_models.registry.write_queue import Writer, open_writer
+from osteo_models.search.winner import put_in_place, read_winner
 from osteo_models.training.heads import Starters
+from osteo_models.training.job_data import Tables, as_arrays, load_tables, select_rows
 from osteo_models.training.jobs import Job, describe_left_out, plan_jobs
 from osteo_models.training.outputs import describe_start, predictions_file, write_jobs, write_model, write_outputs
+from osteo_models.training.pretrained_plan import Start
 from osteo_models.training.recipe import Recipe
+from osteo_models.training.result_store import open_shelf
 from osteo_models.training.results import FoldResult
-from osteo_models.training.shelf import open_shelf
-from osteo_models.training.starts import Start
-from osteo_models.training.tables import Tables, as_arrays, load_tables, select_rows
 from osteo_models.training.trial import Arrays, count_threads
 from osteo_models.training.tune import Cluster, open_cluster, run_job, share_slots
-from osteo_models.training.winner import put_in_place, read_winner
 from pipelines.entry import main, say
 from pipelines.interrupt import farewell, leave_on_termination
 

@@ -9,17 +9,22 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.errors import StaleDataError
+from osteo_models.core.errors import StaleDataError
+from osteo_models.core.params import PARAMS_FILE, Params, load_params
+from osteo_models.core.settings import load_settings
+from osteo_models.core.terms import model_name
 from osteo_models.evaluation.predictions import Predictions, read_predictions
-from osteo_models.explain.cases import choose_cases
-from osteo_models.explain.gallery import Gallery, choose_effort, draw_fresh, make_gallery
+from osteo_models.explain.explained_cases import Scenery, choose_cases, read_scenery
+from osteo_models.explain.gallery import (
+    Gallery,
+    choose_effort,
+    describe_gallery,
+    draw_fresh,
+    make_gallery,
+    write_tables,
+)
 from osteo_models.explain.maps import pick_device, set_threads
-from osteo_models.explain.scenes import Scenery, read_scenery
-from osteo_models.explain.tables import describe_gallery, write_tables
-from osteo_models.params import PARAMS_FILE, Params, load_params
-from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, read_network, read_record
-from osteo_models.settings import load_settings
-from osteo_models.terms import model_name
+from osteo_models.serving.network import RECORD, WEIGHTS, ModelRecord, read_network, read_record
 from pipelines.entry import main, say
 
 Known = Mapping[str, Predictions]

@@ -6,9 +6,9 @@ from prefect.server.api.server import create_app as create_prefect
 from prefect.settings import PREFECT_SERVER_API_AUTH_STRING
 from starlette.types import ASGIApp
 
-from osteo_models.errors import InputError
-from osteo_models.servers.guard import guard
-from osteo_models.settings import load_settings
+from osteo_models.core.errors import InputError
+from osteo_models.core.http_guard import guard
+from osteo_models.core.settings import load_settings
 
 
 def create_app() -> ASGIApp:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from osteo_models.settings import ERROR_FILE
+from osteo_models.core.settings import ERROR_FILE
 
 FAREWELL_SECONDS: Final = 8.0
 STDERR: Final = 2

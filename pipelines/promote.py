@@ -10,14 +10,14 @@ import sys
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.errors import ConflictError, GateRefused, InputError
-from osteo_models.params import PARAMS_FILE, Params, load_params
-from osteo_models.registry.author import read_author
+from osteo_models.core.errors import ConflictError, GateRefused, InputError
+from osteo_models.core.params import PARAMS_FILE, Params, load_params
+from osteo_models.core.settings import Settings, load_settings
 from osteo_models.registry.gate import promote as promote_version
 from osteo_models.registry.journal import open_journal
+from osteo_models.registry.journal_events import read_author
 from osteo_models.registry.lookup import CHALLENGER, list_aliases
 from osteo_models.registry.tracking import Tracking, open_tracking
-from osteo_models.settings import Settings, load_settings
 from pipelines.entry import main, say
 from pipelines.reconcile import sign
 

@@ -19,8 +19,8 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.states import Crashed
 
-from osteo_models.processes import is_gone, name_process
-from osteo_models.settings import load_settings
+from osteo_models.core.processes import is_gone, name_process
+from osteo_models.core.settings import load_settings
 from pipelines.server import use_server
 
 PREFIX: Final = "process:"

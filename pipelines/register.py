@@ -17,30 +17,30 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from osteo_models.core.errors import StaleDataError
+from osteo_models.core.params import PARAMS_FILE, Params, load_params
+from osteo_models.core.settings import Settings, load_settings
+from osteo_models.core.terms import job_name, metric_prefix
 from osteo_models.data.code_tree import read_code
-from osteo_models.data.likeness import Likeness
-from osteo_models.data.likeness_file import save_likeness
-from osteo_models.data.likeness_fit import fit_likeness
 from osteo_models.data.revisions import hash_md5, read_data_digest
-from osteo_models.errors import StaleDataError
-from osteo_models.evaluation.evidence import collect_metrics
-from osteo_models.params import PARAMS_FILE, Params, load_params
-from osteo_models.registry.ensemble import find_folds, write_ensemble
-from osteo_models.registry.feature_fit import write_features
+from osteo_models.evaluation.evaluate import collect_metrics
 from osteo_models.registry.gate import assess
-from osteo_models.registry.holdout import measure_holdout, score_holdout
-from osteo_models.registry.network import LIKENESS, RECORD, WEIGHTS, read_network
-from osteo_models.registry.origin import collect_files, list_splits
-from osteo_models.registry.rules.comparison import SHORTCUTS
-from osteo_models.registry.rules.thresholds import GROUPS
+from osteo_models.registry.records import collect_files, list_splits
+from osteo_models.registry.rules.comparison_rules import SHORTCUTS
+from osteo_models.registry.rules.metric_rules import GROUPS
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.versions import register_version
-from osteo_models.settings import Settings, load_settings
-from osteo_models.terms import job_name, metric_prefix
+from osteo_models.serving.ensemble import find_folds, write_ensemble
+from osteo_models.serving.feature_fit import write_features
+from osteo_models.serving.holdout_scores import measure_holdout, score_holdout
+from osteo_models.serving.likeness import Likeness
+from osteo_models.serving.likeness_file import save_likeness
+from osteo_models.serving.likeness_fit import fit_likeness
+from osteo_models.serving.network import LIKENESS, RECORD, WEIGHTS, read_network
+from osteo_models.training.job_data import Tables, load_tables
 from osteo_models.training.jobs import Job
 from osteo_models.training.outputs import read_job
 from osteo_models.training.results import fold_folder
-from osteo_models.training.tables import Tables, load_tables
 from pipelines.entry import main, say
 
 

@@ -7,11 +7,11 @@ import json
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.pages import write_report
-from osteo_models.params import PARAMS_FILE, Params, load_params
-from osteo_models.registry.page import attach_report
+from osteo_models.core.params import PARAMS_FILE, Params, load_params
+from osteo_models.core.settings import Settings, load_settings
+from osteo_models.registry.model_card import attach_report
 from osteo_models.registry.tracking import open_tracking
-from osteo_models.settings import Settings, load_settings
+from osteo_models.report.report_command import write_report
 from pipelines.entry import main, say
 
 

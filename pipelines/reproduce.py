@@ -6,13 +6,13 @@ import click
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.errors import OsteoError
-from osteo_models.params import PARAMS_FILE, Params, load_params
-from osteo_models.progress import Progress
+from osteo_models.core.errors import OsteoError
+from osteo_models.core.params import PARAMS_FILE, Params, load_params
+from osteo_models.core.progress import Progress
+from osteo_models.core.settings import Settings, load_settings
 from osteo_models.registry.reproduce import Reproduction, reproduce_version
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.versions import get_version
-from osteo_models.settings import Settings, load_settings
 from pipelines.entry import main, say
 from pipelines.reconcile import sign
 

@@ -9,11 +9,11 @@ import click
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.predict import Prediction
+from osteo_models.core.settings import Settings, load_settings
+from osteo_models.core.terms import Modality
+from osteo_models.ops.scoring.batch import patients_path, score_folder
+from osteo_models.ops.scoring.predict import Prediction
 from osteo_models.registry.tracking import open_tracking
-from osteo_models.score import patients_path, score_folder
-from osteo_models.settings import Settings, load_settings
-from osteo_models.terms import Modality
 from pipelines.entry import main, say
 from pipelines.reconcile import sign
 

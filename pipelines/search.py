@@ -8,30 +8,30 @@ from dataclasses import dataclass, field, replace
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from osteo_models.core.errors import OsteoError, ParamsError
+from osteo_models.core.params import PARAMS_FILE, Params
+from osteo_models.core.progress import Progress
+from osteo_models.core.settings import Settings
 from osteo_models.data.code_tree import read_code
 from osteo_models.data.revisions import read_data_digest
-from osteo_models.errors import OsteoError, ParamsError
-from osteo_models.params import PARAMS_FILE, Params
-from osteo_models.progress import Progress
-from osteo_models.registry.searches import CandidateRun, begin_search, finish_search, log_candidate
+from osteo_models.registry.search_runs import CandidateRun, begin_search, finish_search, log_candidate
 from osteo_models.registry.tracking import Tracking, open_tracking
-from osteo_models.registry.writer import open_writer
-from osteo_models.settings import Settings
-from osteo_models.training.candidate import Course
-from osteo_models.training.development import Development, select_development
-from osteo_models.training.leaderboard import Record, find_best
+from osteo_models.registry.write_queue import open_writer
+from osteo_models.search.candidate import Course
+from osteo_models.search.development import Development, select_development
+from osteo_models.search.driver import run_search
+from osteo_models.search.leaderboard import Record, find_best
+from osteo_models.search.reestimate import estimate_again
+from osteo_models.search.search_outputs import CANDIDATES, FOLDER, SUMMARY, summarize_search, write_search
+from osteo_models.search.space import list_space_faults
+from osteo_models.search.study import Design, Study, list_search_versions
+from osteo_models.search.study_storage import explain_storage, open_study, storage_url
+from osteo_models.search.winner import BEST, write_winner
+from osteo_models.training.job_data import load_tables
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.search import run_search
-from osteo_models.training.search_outputs import CANDIDATES, FOLDER, SUMMARY, summarize_search, write_search
-from osteo_models.training.second_estimate import estimate_again
-from osteo_models.training.shelf import open_shelf
-from osteo_models.training.space import list_space_faults
-from osteo_models.training.storage import explain_storage, open_study, storage_url
-from osteo_models.training.study import Design, Study, list_search_versions
-from osteo_models.training.tables import load_tables
+from osteo_models.training.result_store import open_shelf
 from osteo_models.training.trial import count_threads
 from osteo_models.training.tune import Cluster, open_cluster
-from osteo_models.training.winner import BEST, write_winner
 from pipelines.entry import main, say
 
 

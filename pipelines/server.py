@@ -20,9 +20,9 @@ from typing import Final
 import httpx
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 
-from osteo_models.errors import StoreError
-from osteo_models.servers import find_prefect
-from osteo_models.settings import Settings, die_with_parent
+from osteo_models.core.errors import StoreError
+from osteo_models.core.settings import Settings, die_with_parent
+from osteo_models.ops.servers import find_prefect
 
 HOST: Final = "127.0.0.1"
 STOP_SECONDS: Final = 5.0

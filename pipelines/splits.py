@@ -7,12 +7,11 @@ import json
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.data.frames import read_frame
-from osteo_models.data.leaks import check_splits
+from osteo_models.core.params import PARAMS_FILE, Params, load_params
+from osteo_models.core.settings import Settings, load_settings
 from osteo_models.data.pairs import make_pairs
-from osteo_models.data.splits import KEPT_SPLITS, count_splits, extend_splits, make_splits
-from osteo_models.params import PARAMS_FILE, Params, load_params
-from osteo_models.settings import Settings, load_settings
+from osteo_models.data.splits import KEPT_SPLITS, check_splits, count_splits, extend_splits, make_splits
+from osteo_models.data.tables import read_frame
 from pipelines.entry import main, say
 
 

@@ -6,10 +6,10 @@ from typing import Literal
 
 from prefect import flow
 
-from osteo_models.demo import ensure_data, only_one, reproduce
-from osteo_models.params import PARAMS_FILE, load_params
-from osteo_models.preflight import check_params
-from osteo_models.settings import load_settings
+from osteo_models.core.params import PARAMS_FILE, load_params
+from osteo_models.core.settings import load_settings
+from osteo_models.ops.demo import ensure_data, only_one, reproduce
+from osteo_models.ops.parameter_checks import check_params
 from pipelines.entry import say
 from pipelines.reconcile import sign
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from osteo_models.params import Params, load_params, parse_params
+from osteo_models.core.params import Params, load_params, parse_params
 from tests.site_of_servers import site
 
 __all__ = ["site"]  # one for all folders of tests

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from osteo_models.processes import find_living
-from osteo_models.servers import stop_servers
+from osteo_models.core.processes import find_living
+from osteo_models.ops.servers import stop_servers
 
 ROOT = Path(__file__).parents[1]
 OTHERS = ("MLFLOW_", "PREFECT_", "RAY_", "AWS_", "PG", "OSTEO_")  # settings of whoever runs the tests
@@ -50,7 +50,7 @@ class Site:
 
 def start_up(state: Path) -> subprocess.Popen[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OTHERS)}
-    code = "from osteo_models.cli import main; main()"
+    code = "from osteo_models.cli.main import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, "up", "--profile", "cluster"],
         cwd=state.parent,

@@ -7,8 +7,8 @@ from typing import Final
 
 import pandas as pd
 
-from osteo_models.data.table import Rule, read_table
-from osteo_models.terms import FINDINGS, LEVELS
+from osteo_models.core.terms import FINDINGS, LEVELS
+from osteo_models.data.tables import Rule, read_table
 
 T_SCORES = tuple(f"t_score_{level}" for level in LEVELS)
 DATES = ("dxa_date", "mri_date", "ct_date")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from osteo_models.core.errors import OsteoError
 from osteo_models.data.revisions import child_environment, read_commit
-from osteo_models.errors import OsteoError
 
 # What can influence a result. Documents, tests, dvc.lock and infra/ cannot.
 CODE: Final = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from osteo_models.params import Splits
+from osteo_models.core.params import Splits
 
 
 def pair_images(table: pd.DataFrame, seed: int) -> pd.DataFrame:

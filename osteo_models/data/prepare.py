@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from osteo_models.data.dicom import SourceImage, read_image
-from osteo_models.errors import ImageError
-from osteo_models.params import Prepare
-from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality
+from osteo_models.core.errors import ImageError
+from osteo_models.core.params import Prepare
+from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality
+from osteo_models.data.image_file import SourceImage, read_image
 
 Grey = npt.NDArray[np.uint8]
 

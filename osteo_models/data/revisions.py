@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import yaml
 
-from osteo_models.errors import OsteoError, StaleDataError, StoreError
-from osteo_models.settings import die_with_parent
+from osteo_models.core.errors import OsteoError, StaleDataError, StoreError
+from osteo_models.core.settings import die_with_parent
 
 STOP_SECONDS = 10.0  # more than a stage takes to say farewell
 Command = subprocess.CompletedProcess[str]
+OBJECTS: Final = Path("files") / "md5"  # below DVC's cache
+FOLDER: Final = ".dir"  # ends the MD5 of a folder, whose object lists its files
+OBJECT_NAME: Final = re.compile(r"[0-9a-f]{30}(\.dir)?")
 
 
 def read_data_digest(root: Path, data: str = "data") -> str | None:
@@ -174,3 +179,62 @@ def child_environment() -> dict[str, str]:
     """The environment of git and DVC: stages call `python`, which must be the one that runs now."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {**os.environ, "PATH": path}
+
+
+def find_cache(root: Path) -> Path | None:
+    """DVC's cache, as DVC resolves it from all its configuration files; None where the folder is not under DVC.
+
+    Args:
+        root: A folder of the DVC repository.
+
+    Raises:
+        OsteoError: The configuration of DVC is wrong.
+    """
+    from dvc.exceptions import DvcException, NotDvcRepoError  # takes a third of a second
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            return Path(repo.cache.local_cache_dir)
+    except NotDvcRepoError:
+        return None
+    except DvcException as error:
+        remedy = "`dvc config --list --show-origin` lists where each value comes from"
+        raise OsteoError(f"DVC cannot be used: {error}", where=str(root), remedy=remedy) from error
+
+
+def find_damage(cache: Path) -> Iterator[str]:
+    """The objects in the cache whose content is not what their name says, by name."""
+    for path in sorted((cache / OBJECTS).glob("[0-9a-f][0-9a-f]/*")):
+        if OBJECT_NAME.fullmatch(path.name) and not _holds(path, path.parent.name + path.name):
+            yield path.parent.name + path.name
+
+
+def read_listing(cache: Path, digest: str) -> dict[str, str] | None:
+    """MD5 by path of every file of a folder; None where the cache has no sound list of it."""
+    path = cache / OBJECTS / digest[:2] / digest[2:]
+    if not _holds(path, digest):
+        return None
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_bytes())}
+
+
+def compare_folder(folder: Path, listing: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What differs from a list of files: path, and `changed`, `missing` or `not recorded`."""
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    for name in sorted(present | listing.keys()):
+        if name not in present:
+            yield name, "missing"
+        elif name not in listing:
+            yield name, "not recorded"
+        elif not _holds(folder / name, listing[name]):
+            yield name, "changed"
+
+
+def _holds(path: Path, digest: str) -> bool:
+    try:
+        return hash_md5(path) == digest.removesuffix(FOLDER)
+    except FileNotFoundError:
+        return False
+    except OSError as error:  # which says nothing about the content; the name may hold a pseudonym
+        remedy = "check the permissions and the disk, then run the same command again"
+        raise StoreError(f"a file cannot be read ({error.strerror})", where="data", remedy=remedy) from None

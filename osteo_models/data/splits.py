@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from osteo_models.data.frames import read_frame
-from osteo_models.data.subsets import find_subset, find_subset_of_bins
-from osteo_models.errors import SplitError
-from osteo_models.params import Holdout, PatientTest, Splits
-from osteo_models.terms import CLASS_NAMES, CONTROL, OSTEOPOROSIS, Modality
+from osteo_models.core.errors import SplitError
+from osteo_models.core.params import Holdout, PatientTest, Splits
+from osteo_models.core.terms import CLASS_NAMES, CONTROL, OSTEOPOROSIS, Modality
+from osteo_models.data.tables import read_frame
 
 KEPT_SPLITS = "splits.csv"  # in the data set: the splits of the revision before, written when it grows or shrinks
 SPLIT_COLUMNS = (
     *("image_id", "patient_id", "modality", "target", "age_years", "sex"),
     *("holdout", "patient_test", "fold_image", "fold_patient"),
 )
+
+
+def check_splits(table: pd.DataFrame) -> None:
+    """Prove that no patient stands on two sides where the protocol forbids it.
+
+    Raises:
+        SplitError: Naming the patients, for every split that leaks.
+    """
+    faults: list[str] = []
+    for column in ("holdout", "patient_test", "fold_patient"):
+        sides = table.groupby("patient_id")[column].nunique(dropna=False)
+        if leaking := sorted(sides.index[sides > 1].astype(str)):
+            more = f" and {len(leaking) - 10} more" if len(leaking) > 10 else ""
+            faults.append(f"{column}: {', '.join(leaking[:10])}{more}")
+    both = table[(table["holdout"] == 1) & ((table["patient_test"] == 1) | table["fold_image"].notna())]
+    if len(both):
+        names = sorted(both["patient_id"].astype(str).unique())
+        faults.append(f"hold-out and development: {', '.join(names[:10])}")
+    if faults:
+        found = "patients on two sides: " + "; ".join(faults)
+        raise SplitError(found, where="splits.csv", remedy="make the splits again with `dvc repro splits`")
+
+
+def find_subset(sizes: Sequence[int], wanted: int) -> list[int]:
+    """Indexes whose sizes add up to `wanted`, or to the largest sum below it; empty when none fits.
+
+    Earlier indexes are preferred, so that a shuffled list gives a random, reproducible answer.
+    """
+    reached: dict[int, tuple[int, ...]] = {0: ()}
+    for index, size in enumerate(sizes):
+        for total, chosen in list(reached.items()):
+            if total + size <= wanted and total + size not in reached:
+                reached[total + size] = (*chosen, index)
+        if wanted in reached:
+            break
+    return list(reached[max(reached)])
+
+
+def find_subset_of_bins(bins: Sequence[Sequence[int]], wanted: int) -> list[int]:
+    """One index from each bin, the sizes adding up as near to `wanted` as can be (exactly, where possible).
+
+    Returns:
+        The position chosen in each bin, as many as there are bins.
+    """
+    reached: dict[int, tuple[int, ...]] = {0: ()}
+    for sizes in bins:
+        step: dict[int, tuple[int, ...]] = {}
+        for total, chosen in reached.items():
+            for position, size in enumerate(sizes):
+                step.setdefault(total + size, (*chosen, position))
+        reached = step
+    nearest = min(reached, key=lambda total: (abs(total - wanted), total))
+    return list(reached[nearest])
 
 
 def make_splits(images: pd.DataFrame, splits: Splits) -> pd.DataFrame:

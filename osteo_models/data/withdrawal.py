@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from osteo_models.data.staging import IMAGES, Staging, read_rows, write_rows
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
+from osteo_models.data.data_folder import IMAGES, Staging, read_rows, write_rows
 
 WITHDRAWN = "withdrawn.csv"
 TABLES = ("clinical.csv", "intake.csv", "images.csv", "splits.csv")

@@ -1,6 +1,5 @@
 """Statistics from saved predictions: metrics with intervals, tests, tables. No network is run here, and no torch."""
 
-from osteo_models.evaluation.curves import RocCurve, trace_roc
 from osteo_models.evaluation.delong import (
     AucInterval,
     DelongResult,
@@ -9,12 +8,13 @@ from osteo_models.evaluation.delong import (
     delong_test,
     delong_unpaired,
 )
+from osteo_models.evaluation.evaluate import Evaluation, evaluate_predictions
 from osteo_models.evaluation.intervals import proportion_interval
 from osteo_models.evaluation.metrics import Estimate, Summary, summarize
-from osteo_models.evaluation.patients import PatientResult, find_extremes, score_patients
+from osteo_models.evaluation.patient_level import PatientResult, find_extremes, score_patients
 from osteo_models.evaluation.predictions import Predictions, read_predictions
+from osteo_models.evaluation.roc import RocCurve, trace_roc
 from osteo_models.evaluation.rows import fold_values
-from osteo_models.evaluation.stages import Evaluation, evaluate_predictions
 from osteo_models.evaluation.thresholds import choose_threshold
 
 __all__ = [

@@ -15,9 +15,8 @@ from typing import Any, Final, cast
 import numpy as np
 from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 
-from osteo_models.evaluation.cases import BoolArray, Cases, FloatArray, IntArray
-from osteo_models.evaluation.effective import FEWEST_PATIENTS, Interval, mean_interval
-from osteo_models.evaluation.intervals import CONFIDENCE
+from osteo_models.evaluation.intervals import CONFIDENCE, FEWEST_PATIENTS, Interval, mean_interval
+from osteo_models.evaluation.scored_cases import BoolArray, Cases, FloatArray, IntArray
 
 RESOLUTION: Final = 2.0**-24  # of a float32 near 1: a score of exactly 0 or 1 stands for one that near
 STEPS: Final = 200  # four are enough, except where leaving out a patient almost separates the classes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from osteo_models.evaluation.bootstrap import METRIC_NAMES
+from osteo_models.evaluation.patient_sums import METRIC_NAMES
 from osteo_models.evaluation.rows import COUNT_COLUMNS, JOB_COLUMNS
 
 INTERVAL: Final = ("ci_low", "ci_high")

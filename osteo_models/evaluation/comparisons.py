@@ -7,15 +7,15 @@ from typing import Final, get_args
 
 import numpy as np
 
-from osteo_models.errors import InputError
-from osteo_models.evaluation.bootstrap import MetricName
+from osteo_models.core.errors import InputError
+from osteo_models.core.terms import MODALITIES
 from osteo_models.evaluation.delong import delong_test, delong_unpaired
 from osteo_models.evaluation.metrics import Measure
 from osteo_models.evaluation.paired import compare_scores
-from osteo_models.evaluation.placements import Level
+from osteo_models.evaluation.patient_sums import MetricName
 from osteo_models.evaluation.predictions import Predictions
+from osteo_models.evaluation.roc import Level
 from osteo_models.evaluation.rows import Row
-from osteo_models.terms import MODALITIES
 
 OPTIMISM_METRICS: Final[tuple[MetricName, ...]] = (
     "accuracy",

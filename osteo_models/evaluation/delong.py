@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
 from osteo_models.evaluation.intervals import CONFIDENCE, Z_95
-from osteo_models.evaluation.placements import Level, find_placements, read_scores, variance_of_mean
+from osteo_models.evaluation.roc import Level, find_placements, read_scores, variance_of_mean
 
 CLUSTERED: Final = "images of one patient are not independent: p is too small, see the patient level"
 

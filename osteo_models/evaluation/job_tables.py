@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from osteo_models.evaluation.bootstrap import DECISION_METRICS, MetricName, sum_patients
-from osteo_models.evaluation.cases import Cases
+from osteo_models.core.stage_table import StageTable
+from osteo_models.core.terms import decide
 from osteo_models.evaluation.metrics import Estimate, Measure, Summary, estimate_metrics, summarize
 from osteo_models.evaluation.paper import HOLDOUT_TABLE, PATIENT_TEST_TABLE
-from osteo_models.evaluation.patients import score_patients
+from osteo_models.evaluation.patient_level import score_patients
+from osteo_models.evaluation.patient_sums import DECISION_METRICS, MetricName, sum_patients
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import (
     Row,
@@ -29,9 +30,8 @@ from osteo_models.evaluation.rows import (
     roc_rows,
     summary_rows,
 )
+from osteo_models.evaluation.scored_cases import Cases
 from osteo_models.evaluation.thresholds import Chosen, choose_thresholds
-from osteo_models.stage_table import StageTable
-from osteo_models.terms import decide
 
 
 @dataclass(frozen=True)

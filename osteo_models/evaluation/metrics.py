@@ -10,23 +10,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from osteo_models.errors import InputError
-from osteo_models.evaluation.bootstrap import (
-    METRIC_NAMES,
-    MetricName,
-    PatientSums,
-    compute_metrics,
-    sum_patients,
-)
+from osteo_models.core.errors import InputError
+from osteo_models.core.terms import decide
 from osteo_models.evaluation.calibration import jackknife
-from osteo_models.evaluation.cases import Cases, check_cases
-from osteo_models.evaluation.effective import (
-    FEWEST_PATIENTS,
-    Interval,
-    area_interval,
-    balanced_interval,
-    mean_interval,
-)
+from osteo_models.evaluation.intervals import FEWEST_PATIENTS, Interval, area_interval, balanced_interval, mean_interval
+from osteo_models.evaluation.patient_sums import METRIC_NAMES, MetricName, PatientSums, compute_metrics, sum_patients
+from osteo_models.evaluation.scored_cases import Cases, FloatArray, check_cases
 
 # How an interval was made. "effective patients": Clopper-Pearson's at the effective number of patients; "jackknife": of
 # patients, for the calibration; "too few patients": of a class that the figure needs, for an interval that covers;
@@ -202,3 +191,33 @@ def _gather(cases: Cases, sums: PatientSums, found: Mapping[MetricName, Estimate
         true_negatives=int(sums.true_negatives.sum()),
         threshold=float(threshold),
     )
+
+
+def summarize_folds(target: ArrayLike, score: ArrayLike, fold: ArrayLike, *, threshold: float = 0.5) -> Estimate:
+    """Mean over folds of the balanced accuracy, with a 95 % interval that counts patients.
+
+    Each rate's mean over folds is a mean of patients, weighted by one over the number of their class in their fold.
+
+    Shapes: target, score, fold: (P,), one row per patient.
+
+    Returns:
+        The estimate; see `summarize`. The value is None where a fold lacks a class.
+
+    Raises:
+        InputError: as `summarize`.
+    """
+    cases = check_cases(target, score)
+    names, place = np.unique(np.asarray(fold), return_inverse=True)
+    right = decide(cases.score, threshold) == (cases.target == 1)
+    parts: list[FloatArray] = []
+    for label in (1, 0):
+        members = cases.target == label
+        counts = np.bincount(place[members], minlength=names.size)
+        if not counts.all():
+            return Estimate(None, None, None, "undefined")
+        weights = 1 / counts[place[members]]
+        parts += [weights * right[members], weights]
+    value = (float(parts[0].sum()) + float(parts[2].sum())) / (2 * names.size)
+    if min(parts[1].size, parts[3].size) < FEWEST_PATIENTS:
+        return Estimate(value, None, None, "too few patients")
+    return Estimate(value, *balanced_interval(*parts), "effective patients")

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 from numpy.typing import NDArray
 
-from osteo_models.errors import InputError, TableError
-from osteo_models.evaluation.cases import BoolArray, Cases, FloatArray, IntArray, TextArray
-from osteo_models.terms import (
+from osteo_models.core.errors import InputError, TableError
+from osteo_models.core.terms import (
     IMAGE_SETS,
     MODALITIES,
     PROTOCOLS,
@@ -25,6 +24,7 @@ from osteo_models.terms import (
     Validation,
     job_name,
 )
+from osteo_models.evaluation.scored_cases import BoolArray, Cases, FloatArray, IntArray, TextArray
 
 TEXT_COLUMNS: Final = ("stage", "architecture", "images", "protocol", "image_id", "patient_id", "modality")
 COLUMNS: Final = (*TEXT_COLUMNS, "fold", "target", "score")

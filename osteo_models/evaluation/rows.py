@@ -8,23 +8,17 @@ from typing import Final
 
 import numpy as np
 
-from osteo_models.errors import InputError
-from osteo_models.evaluation.bootstrap import (
-    METRIC_NAMES,
-    MetricName,
-    PatientSums,
-    compute_metrics,
-    sum_patients,
-)
+from osteo_models.core.errors import InputError
+from osteo_models.core.terms import decide
 from osteo_models.evaluation.calibration import bin_scores
-from osteo_models.evaluation.cases import BoolArray, FloatArray, IntArray
-from osteo_models.evaluation.curves import trace_roc
 from osteo_models.evaluation.delong import auc_interval
 from osteo_models.evaluation.intervals import proportion_interval
 from osteo_models.evaluation.metrics import Summary
-from osteo_models.evaluation.patients import find_extremes, score_patients
+from osteo_models.evaluation.patient_level import find_extremes, score_patients
+from osteo_models.evaluation.patient_sums import METRIC_NAMES, MetricName, PatientSums, compute_metrics, sum_patients
 from osteo_models.evaluation.predictions import Predictions
-from osteo_models.terms import decide
+from osteo_models.evaluation.roc import trace_roc
+from osteo_models.evaluation.scored_cases import BoolArray, FloatArray, IntArray
 
 Cell = str | int | float | None
 Row = dict[str, Cell]

@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from osteo_models.errors import InputError
-from osteo_models.evaluation.cases import FloatArray
-from osteo_models.evaluation.curves import trace_roc
+from osteo_models.core.errors import InputError
+from osteo_models.core.stage_table import StageTable
 from osteo_models.evaluation.predictions import Predictions
-from osteo_models.stage_table import StageTable
+from osteo_models.evaluation.roc import trace_roc
+from osteo_models.evaluation.scored_cases import FloatArray
 
 DEFAULT: Final = 0.5
 

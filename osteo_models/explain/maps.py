@@ -20,9 +20,9 @@ from monai.visualize.class_activation_maps import GradCAMpp
 from monai.visualize.gradient_based import SmoothGrad
 from torch import Tensor, nn
 
-from osteo_models.errors import InputError
-from osteo_models.terms import OSTEOPOROSIS
-from osteo_models.training.scoring import MAXIMUM, Images, as_tensor, repeatable_kernels
+from osteo_models.core.errors import InputError
+from osteo_models.core.terms import OSTEOPOROSIS
+from osteo_models.training.inference import MAXIMUM, Images, as_tensor, repeatable_kernels
 
 Method = Literal["gradcampp", "smoothgrad"]
 Maps = npt.NDArray[np.float32]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
-from osteo_models.terms import CLASS_NAMES, Modality
+from osteo_models.core.terms import CLASS_NAMES, Modality
 
 Grey = npt.NDArray[np.uint8]
 

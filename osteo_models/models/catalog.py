@@ -15,8 +15,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from osteo_models.errors import InputError
-from osteo_models.terms import ImageSet
+from osteo_models.core.errors import InputError
+from osteo_models.core.terms import ImageSet
 
 SINGLE_INPUT: Final[tuple[ImageSet, ...]] = ("mri", "ct", "combined")
 PAIRED_INPUT: Final[tuple[ImageSet, ...]] = ("multimodal",)

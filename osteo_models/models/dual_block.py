@@ -16,7 +16,8 @@ from typing import Final, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
+from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS, MODALITIES, Modality
 from osteo_models.models.catalog import PAIRED_INPUT, SINGLE_INPUT, register
 from osteo_models.models.keras_layers import VERSION as LAYERS
 from osteo_models.models.keras_layers import (
@@ -26,7 +27,6 @@ from osteo_models.models.keras_layers import (
     make_dense,
     make_logit_layer,
 )
-from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS, MODALITIES, Modality
 
 Fusion = Literal["loss", "feature"]
 

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
 from osteo_models.models.catalog import SINGLE_INPUT, register
 from osteo_models.models.head import VERSION as HEAD
 from osteo_models.models.head import Head
 from osteo_models.models.keras_layers import VERSION as LAYERS
-from osteo_models.models.weights import WeightsFile, find_weights, read_weights
+from osteo_models.models.pretrained_weights import WeightsFile, find_weights, read_weights
 
 VERSION: Final = 1  # of what the backbones compute; see `Entry.versions`
 

@@ -14,11 +14,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
+from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS
 from osteo_models.models.catalog import SINGLE_INPUT, find_entry, register
 from osteo_models.models.keras_layers import VERSION as LAYERS
 from osteo_models.models.keras_layers import FlattenChannelsLast, make_conv, make_dense, make_logit_layer
-from osteo_models.terms import IMAGE_COLUMNS, IMAGE_ROWS
 
 VERSION: Final = 1  # of its results; see `Entry.versions`
 

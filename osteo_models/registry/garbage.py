@@ -13,15 +13,14 @@ from typing import Any, Final
 
 from mlflow.entities import LoggedModel
 
-from osteo_models.errors import InputError, OsteoError
-from osteo_models.registry.exposure import MODEL
-from osteo_models.registry.listing import list_all
+from osteo_models.core.errors import InputError, OsteoError
+from osteo_models.core.settings import Settings
+from osteo_models.registry.data_usage import MODEL
 from osteo_models.registry.lookup import MODEL_TAG, list_versions
 from osteo_models.registry.manifest import local_path, read_kept
-from osteo_models.registry.needs import Runs, all_experiments, find_needs, list_jobs, read_runs
-from osteo_models.registry.runs import JOB_TAG
+from osteo_models.registry.retention import Runs, all_experiments, find_needs, list_jobs, read_runs
+from osteo_models.registry.runs import JOB_TAG, list_all
 from osteo_models.registry.tracking import Tracking
-from osteo_models.settings import Settings
 from osteo_models.training.results import RESULT
 
 ARTIFACTS: Final = "artifacts"  # the root for what lies in the folder of this name

@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from osteo_models.core.errors import GateRefused, InputError, StaleDataError
+from osteo_models.core.params import GateRule
+from osteo_models.core.settings import Settings
 from osteo_models.data.code_tree import COMMIT, TREE
-from osteo_models.errors import GateRefused, InputError, StaleDataError
-from osteo_models.params import GateRule
-from osteo_models.registry.author import Author
-from osteo_models.registry.card import add_waivers, describe_champion
-from osteo_models.registry.events import Entry, previous_champion
-from osteo_models.registry.evidence import gather_evidence, read_kept
+from osteo_models.registry.champion_comparison import find_rival
+from osteo_models.registry.gate_evidence import gather_evidence, read_kept
 from osteo_models.registry.journal import Journal
-from osteo_models.registry.judged import find_unjudged, judge_again
+from osteo_models.registry.journal_events import Author, Entry, previous_champion
 from osteo_models.registry.lookup import find_alias
 from osteo_models.registry.manifest import MANIFEST_TAG, REMEDY
-from osteo_models.registry.rivals import find_rival
+from osteo_models.registry.model_card import add_waivers, describe_champion
 from osteo_models.registry.rules import (
     Evidence,
     Rival,
@@ -33,8 +32,8 @@ from osteo_models.registry.rules import (
     judge,
 )
 from osteo_models.registry.tracking import Tracking
+from osteo_models.registry.verify import find_unjudged, judge_again
 from osteo_models.registry.versions import CHALLENGER, CHAMPION, VersionInfo, get_version, set_alias
-from osteo_models.settings import Settings
 
 __all__ = [
     "Author",

@@ -32,8 +32,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
-from osteo_models.errors import ConflictError, StoreError
-from osteo_models.registry.events import START, Entry, Event, Standing, follow, make_event
+from osteo_models.core.errors import ConflictError, StoreError
+from osteo_models.registry.journal_events import START, Entry, Event, Standing, follow, make_event
 from osteo_models.registry.store import DATABASES, explain_mlflow
 
 SECONDS_TO_WAIT: Final = 60  # for another writer of an SQLite file

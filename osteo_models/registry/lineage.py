@@ -13,14 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from osteo_models.data.cache import FOLDER
+from osteo_models.core.errors import InputError, StaleDataError, WeightsError
 from osteo_models.data.code_tree import COMMIT, TREE, find_code
-from osteo_models.data.revisions import find_data_commit, is_recorded, read_digest_at
-from osteo_models.errors import InputError, StaleDataError, WeightsError
-from osteo_models.registry.exposure import read_exposure
+from osteo_models.data.revisions import FOLDER, find_data_commit, is_recorded, read_digest_at
+from osteo_models.registry.data_usage import read_exposure
 from osteo_models.registry.lookup import VersionInfo, list_versions
 from osteo_models.registry.manifest import read_kept
-from osteo_models.registry.origin import ORIGIN, RECORDS
+from osteo_models.registry.records import ORIGIN, RECORDS
 from osteo_models.registry.tracking import Tracking
 
 DIGEST: Final = r"[0-9a-f]{32}"

@@ -10,9 +10,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from osteo_models.errors import InputError
-from osteo_models.registry.listing import list_all
-from osteo_models.registry.runs import JOB_TAG
+from osteo_models.core.errors import InputError
+from osteo_models.registry.runs import JOB_TAG, list_all
 from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
 

@@ -15,12 +15,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from osteo_models.errors import OsteoError, StaleDataError, StoreError, WeightsError
+from osteo_models.core.errors import OsteoError, StaleDataError, StoreError, WeightsError
 from osteo_models.registry.checksums import MANIFEST, Damage, find_damage, is_part
 from osteo_models.registry.lookup import VersionInfo, get_version
-from osteo_models.registry.network import LoadedNetwork, read_package
 from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
+from osteo_models.serving.network import LoadedNetwork, read_package
 
 MANIFEST_TAG: Final = "osteo.manifest"
 REMEDY: Final = "restore the file from a backup, or register a new version with `dvc repro -f register`"

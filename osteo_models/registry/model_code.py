@@ -23,6 +23,6 @@ damage = find_damage(folder, None) if (folder / "MLmodel").is_file() else []
 if damage:
     raise RuntimeError(f"not the package that {folder / 'manifest.json'} lists: {', '.join(map(str, damage[:5]))}")
 
-from osteo_models.registry.serving import NetworkModel  # noqa: E402
+from osteo_models.registry.pyfunc_model import NetworkModel  # noqa: E402
 
 set_model(NetworkModel(folder))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
-from osteo_models.processes import is_gone
-from osteo_models.registry.listing import list_all
-from osteo_models.registry.runs import PROCESS_TAG
+from osteo_models.core.processes import is_gone
+from osteo_models.registry.runs import PROCESS_TAG, list_all
 from osteo_models.registry.tracking import Tracking
 
 

@@ -18,25 +18,25 @@ import pandas as pd
 import torch
 from safetensors.torch import load
 
+from osteo_models.core.errors import StaleDataError
+from osteo_models.core.params import Prepare
+from osteo_models.core.settings import Settings
 from osteo_models.data.revisions import hash_data, read_data_digest
-from osteo_models.errors import StaleDataError
 from osteo_models.evaluation import summarize
-from osteo_models.params import Prepare
-from osteo_models.registry.exposure import MODEL
+from osteo_models.registry.data_usage import MODEL
 from osteo_models.registry.lookup import VersionInfo
 from osteo_models.registry.manifest import open_package, read_part
-from osteo_models.registry.network import WEIGHTS
-from osteo_models.registry.network import read_record as read_model
-from osteo_models.registry.origin import ORIGIN, RECORDS
+from osteo_models.registry.records import ORIGIN, RECORDS
 from osteo_models.registry.tracking import Tracking
-from osteo_models.settings import Settings
+from osteo_models.serving.network import WEIGHTS
+from osteo_models.serving.network import read_record as read_model
 from osteo_models.training.heads import Starters
 from osteo_models.training.identity import list_versions
+from osteo_models.training.job_data import Tables, as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.jobs import Job
 from osteo_models.training.outputs import predictions_file, read_job, write_model
+from osteo_models.training.result_store import Shelf, open_shelf
 from osteo_models.training.results import FoldResult
-from osteo_models.training.shelf import Shelf, open_shelf
-from osteo_models.training.tables import Tables, as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.tune import open_cluster, run_job
 
 OnEpoch = Callable[[int, int], None]  # epochs done, epochs in all

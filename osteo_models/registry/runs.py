@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
+from mlflow.store.entities import PagedList
 
-from osteo_models.terms import Stage
+from osteo_models.core.terms import Stage
 
 JOB_TAG: Final = "osteo.job"
 FOLD_TAG: Final = "osteo.fold"
@@ -20,6 +21,8 @@ NOTE_TAG: Final = "mlflow.note.content"
 EXPERIMENTS: Final = "osteo/"
 CURVES: Final = ("train_loss", "test_loss", "test_balanced_accuracy", "seconds")
 SYNTHETIC_NOTICE: Final = "**Synthetic cohort.** Made from a phantom: a test bed, not evidence about patients."
+PAGE: Final = 1000  # of the most that every store gives in one answer
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -108,3 +111,20 @@ def _cumulate(seconds: Iterable[float]) -> list[float]:
         total += value
         sums.append(total)
     return sums
+
+
+def list_all(search: Callable[..., PagedList[Found]], *arguments: Any, **given: Any) -> Iterator[Found]:
+    """Everything that a search of MLflow's client finds.
+
+    Args:
+        search: Such as `client.search_runs`.
+        arguments: Its arguments.
+        given: Its arguments by name.
+    """
+    token: str | None = None
+    while True:
+        page = search(*arguments, max_results=PAGE, page_token=token, **given)
+        yield from page
+        token = page.token
+        if not token:
+            return

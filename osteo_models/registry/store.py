@@ -25,10 +25,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from osteo_models.errors import StoreError
-from osteo_models.processes import LOCK_SECONDS
-from osteo_models.registry.embedded import lock_embedded, make_embedded
-from osteo_models.settings import silence_telemetry
+from osteo_models.core.errors import StoreError
+from osteo_models.core.processes import LOCK_SECONDS
+from osteo_models.core.settings import silence_telemetry
+from osteo_models.registry.embedded_store import lock_embedded, make_embedded
 
 DATABASES: Final = ("sqlite", "postgresql")
 SERVERS: Final = ("http", "https")

@@ -18,9 +18,8 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from osteo_models.errors import InputError, StoreError
-from osteo_models.processes import name_process
-from osteo_models.registry.listing import list_all
+from osteo_models.core.errors import InputError, StoreError
+from osteo_models.core.processes import name_process
 from osteo_models.registry.runs import (
     EXPERIMENTS,
     FAILURE_TAG,
@@ -34,6 +33,7 @@ from osteo_models.registry.runs import (
     dataset_input,
     fold_points,
     job_tags,
+    list_all,
 )
 from osteo_models.registry.store import explain_mlflow, open_client, settle, take_turns
 

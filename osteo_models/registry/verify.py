@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from osteo_models.data.cache import FOLDER, compare_folder, find_damage
-from osteo_models.data.cache import read_listing as read_folder
-from osteo_models.data.revisions import hash_data, read_data_digest
-from osteo_models.errors import StaleDataError, StoreError, WeightsError
+from osteo_models.core.errors import StaleDataError, StoreError, WeightsError
+from osteo_models.data.revisions import FOLDER, compare_folder, find_damage, hash_data, read_data_digest
+from osteo_models.data.revisions import read_listing as read_folder
 from osteo_models.registry.journal import Journal
-from osteo_models.registry.judged import find_unjudged, judge_again
 from osteo_models.registry.lookup import VersionInfo, get_version, list_versions
-from osteo_models.registry.manifest import REMEDY, open_files, read_damage
-from osteo_models.registry.needs import Runs, find_needs, list_jobs
-from osteo_models.registry.statement import find_changes
+from osteo_models.registry.manifest import MANIFEST_TAG, REMEDY, open_files, read_damage
+from osteo_models.registry.records import find_changes
+from osteo_models.registry.retention import Runs, find_needs, list_jobs
 from osteo_models.registry.tracking import Tracking
 
 ADDED: Final = "delete it: it was put there after the version was registered"
 EVIDENCE: Final = "evidence"
 REMEDY_OF_TAGS: Final = "set it back in MLflow, or register a new version with `dvc repro -f register`"
+
+
+def find_unjudged(journal: Journal, version: VersionInfo) -> str:
+    """How a version's manifest differs from that of its last promotion; empty where it does not, or there was none."""
+    promotions = [
+        one
+        for one in journal.history(version.name)
+        if (one.action, one.version_after) == ("promotion", version.version)
+    ]
+    if not promotions:
+        return ""
+    last, found = promotions[-1], version.tags.get(MANIFEST_TAG, "")
+    try:
+        judged = str(json.loads(last.evidence).get(MANIFEST_TAG, ""))
+    except ValueError:
+        judged = ""  # altered, and so is its own hash
+    if judged == found:
+        return ""
+    shown = f"manifest {judged[:12] or 'unknown'} was judged, {found[:12] or 'none'} is here"
+    return f"its evidence is not that of its promotion (event {last.position}): {shown}"
+
+
+def judge_again(version: VersionInfo) -> str:
+    """The way out, as an error or finding says it."""
+    return (
+        f"restore it from a backup, or have it judged as it is now by `osteo promote {version.name} {version.version}`"
+    )
 
 
 @dataclass(frozen=True)

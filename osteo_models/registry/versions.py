@@ -14,10 +14,9 @@ from typing import Final
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from osteo_models.core.errors import StaleDataError
+from osteo_models.core.terms import PROTOCOLS, find_stages, metric_prefix
 from osteo_models.data.code_tree import COMMIT
-from osteo_models.errors import StaleDataError
-from osteo_models.registry.card import format_metric
-from osteo_models.registry.listing import list_all
 from osteo_models.registry.lookup import (
     CHALLENGER,
     CHAMPION,
@@ -31,12 +30,12 @@ from osteo_models.registry.lookup import (
     set_alias,
 )
 from osteo_models.registry.manifest import load_network, open_package
-from osteo_models.registry.network import RECORD, WEIGHTS, ModelRecord, hash_file, read_network
+from osteo_models.registry.model_card import format_metric
+from osteo_models.registry.records import find_changes
 from osteo_models.registry.registration import Draft, make_version
-from osteo_models.registry.runs import JOB_TAG
-from osteo_models.registry.statement import find_changes
+from osteo_models.registry.runs import JOB_TAG, list_all
 from osteo_models.registry.tracking import Tracking
-from osteo_models.terms import PROTOCOLS, find_stages, metric_prefix
+from osteo_models.serving.network import RECORD, WEIGHTS, ModelRecord, hash_file, read_network
 
 __all__ = [
     "CHALLENGER",

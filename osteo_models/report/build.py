@@ -11,7 +11,11 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from osteo_models.report import (
+from osteo_models.core.stage_table import StageTable
+from osteo_models.core.terms import stage_number
+from osteo_models.report import wording
+from osteo_models.report.report_data import HERE, Evidence, Facts, read_evidence
+from osteo_models.report.sections import (
     audits,
     checklist,
     cohort,
@@ -21,19 +25,14 @@ from osteo_models.report import (
     explanations,
     headline,
     learning,
-    paper,
+    paper_tables,
     patients,
     provenance,
-    search,
+    search_results,
     stages,
     verdicts,
-    versions,
-    wording,
 )
-from osteo_models.report.evidence import HERE, Evidence, read_evidence
-from osteo_models.report.facts import Facts
-from osteo_models.stage_table import StageTable
-from osteo_models.terms import stage_number
+from osteo_models.report.sections import model_versions as versions
 
 TEMPLATES: Final = HERE / "templates"
 
@@ -52,13 +51,13 @@ SECTIONS: Final = (
     Section("headline", "Results at a glance", headline.build),
     Section("versions", "Registered models and the gate", versions.build),
     Section("stages", "Stages {stages}, beside the paper", stages.build),
-    Section("paper", "Other tables of the paper, and its ledger", paper.build),
+    Section("paper", "Other tables of the paper, and its ledger", paper_tables.build),
     Section("curves", "ROC and calibration", curves.build),
     Section("confusion", "Confusion matrices", confusion.build),
     Section("patients", "Patient by patient", patients.build),
     Section("audits", "Audits", audits.build),
     Section("explanations", "Explanations", explanations.build),
-    Section("search", "Architecture search", search.build),
+    Section("search", "Architecture search", search_results.build),
     Section("costs", "Costs", costs.build),
     Section("learning", "Learning curves", learning.build),
     Section("cohort", "Cohort", cohort.build),

@@ -182,3 +182,34 @@ def choose_decades(low: float, high: float) -> list[float]:
     steps = (1, 2, 5) if last - first <= 2 else (1,)
     found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
     return [tick for tick in found if low * 0.999 <= tick <= high * 1.001]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A line of the plot; numbers are None where they are undefined."""
+
+    label: str
+    text: str
+    value: float | None
+    low: float | None
+    high: float | None
+    kind: str = "patient"
+    note: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Lines on an axis from `low` to `high`; `line` is the value that means "nothing"."""
+
+    title: str
+    marks: Sequence[Mark]
+    low: float
+    high: float
+    ticks: Sequence[float]
+    line: float
+
+    def place(self, value: float) -> float:
+        """Where a value lies, in per cent of the width; what lies beyond is drawn at the edge."""
+        share = (value - self.low) / (self.high - self.low)
+        return 100 * min(1.0, max(0.0, share))

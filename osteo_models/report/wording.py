@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
-from osteo_models.stage_table import StageRow, StageTable
-from osteo_models.terms import VALIDATIONS, Stage, Validation, sort_stages, stage_number
+from osteo_models.core.stage_table import StageRow, StageTable
+from osteo_models.core.terms import VALIDATIONS, Stage, Validation, sort_stages, stage_number
 
 ARCHITECTURES: Final[dict[str, str]] = {
     "unimodal": "Unimodal",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from osteo_models.errors import OsteoError
+from osteo_models.core.errors import OsteoError
 
 MOST_FAILURES: Final = 2  # a trial whose worker dies is started again, from its checkpoint
 # Of Python, PyTorch on a CPU and on a GPU, and Ray's memory monitor.

@@ -20,14 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from osteo_models.errors import InputError, StaleDataError
+from osteo_models.core.errors import InputError, StaleDataError
 from osteo_models.models.head import Head
-from osteo_models.training.adam import bind_step
-from osteo_models.training.epoch import EpochResult, judge_scores, lost_loss, mean_loss
+from osteo_models.training.acceleration import bind_step, hold_freed_memory
 from osteo_models.training.fold import FoldData
-from osteo_models.training.memory import hold_freed_memory
-from osteo_models.training.recipe import ADAM_EPSILON, Arithmetic, Recipe, resolve_precision
-from osteo_models.training.scoring import (
+from osteo_models.training.inference import (
     Scores,
     arithmetic_of,
     as_batch,
@@ -36,6 +33,8 @@ from osteo_models.training.scoring import (
     score_images,
     score_rows,
 )
+from osteo_models.training.recipe import ADAM_EPSILON, Arithmetic, Recipe, resolve_precision
+from osteo_models.training.results import EpochResult, judge_scores, lost_loss, mean_loss
 
 __all__ = ["EpochResult", "Fit", "FoldData", "score_images"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from osteo_models.errors import InputError, SplitError
-from osteo_models.terms import CONTROL, IMAGE_COLUMNS, IMAGE_ROWS, OSTEOPOROSIS
+from osteo_models.core.errors import InputError, SplitError
+from osteo_models.core.terms import CONTROL, IMAGE_COLUMNS, IMAGE_ROWS, OSTEOPOROSIS
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,9 +19,9 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from osteo_models.models.pretrained import PretrainedNetwork, build_pretrained
-from osteo_models.training.cluster import Cluster
+from osteo_models.training.acceleration import hold_freed_memory
 from osteo_models.training.failures import MOST_FAILURES, explain_failures
-from osteo_models.training.features import (
+from osteo_models.training.frozen_features import (
     Chunk,
     Features,
     extract_rows,
@@ -33,11 +33,11 @@ from osteo_models.training.features import (
     write_chunk,
 )
 from osteo_models.training.jobs import Job
-from osteo_models.training.memory import hold_freed_memory
+from osteo_models.training.pretrained_plan import Start, load_start
+from osteo_models.training.ray_cluster import Cluster
 from osteo_models.training.recipe import Arithmetic
+from osteo_models.training.result_store import check_reach, find_result
 from osteo_models.training.results import FoldResult
-from osteo_models.training.shelf import check_reach, find_result
-from osteo_models.training.starts import Start, load_start
 from osteo_models.training.trial import Arrays, Plan, Trial, check_device, count_threads
 
 OnEpoch = Callable[[Job, int, int], None]  # job, fold, finished epochs

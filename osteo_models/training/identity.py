@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from osteo_models.models import complete_spec, find_entry
-from osteo_models.training import features, fit
+from osteo_models.training import fit, frozen_features
 
 if TYPE_CHECKING:
     from osteo_models.training.jobs import FoldRows
@@ -33,7 +33,7 @@ def list_versions(architecture: str, spec: Mapping[str, Any]) -> Versions:
     if transfer is not None:
         versions["timm"] = version("timm")
     if transfer == "frozen":
-        versions["features"] = features.VERSION
+        versions["features"] = frozen_features.VERSION
     return versions
 
 

@@ -13,15 +13,15 @@ from typing import Protocol as Interface
 import numpy as np
 import numpy.typing as npt
 
+from osteo_models.core.stage_table import PAPER_TABLES
+from osteo_models.core.terms import PRETRAINED, ImageSet, Protocol, Stage, Validation, job_name, modalities_of
 from osteo_models.models import complete_spec, find_entry
-from osteo_models.stage_table import PAPER_TABLES
-from osteo_models.terms import PRETRAINED, ImageSet, Protocol, Stage, Validation, job_name, modalities_of
 from osteo_models.training.identity import list_versions
+from osteo_models.training.pretrained_plan import Start, plan_starts
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.starts import Start, plan_starts
 
 if TYPE_CHECKING:
-    from osteo_models.params import Params
+    from osteo_models.core.params import Params
 
 Rows = npt.NDArray[np.int64]
 KEY_LENGTH = 16

@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from pydantic import TypeAdapter, ValidationError
+from torch.utils.flop_counter import FlopCounterMode
 
-from osteo_models.errors import StaleDataError
-from osteo_models.models import build_unfilled
+from osteo_models.core.errors import StaleDataError
+from osteo_models.core.params import Prepare
+from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS
+from osteo_models.models import build_unfilled, count_parameters, find_entry
 from osteo_models.models.pretrained import PretrainedNetwork
-from osteo_models.params import Prepare
 from osteo_models.training.checkpoint import load_weights, save_weights
-from osteo_models.training.cost import measure_cost
+from osteo_models.training.job_data import Tables, make_predictions, select_rows
 from osteo_models.training.jobs import Job
+from osteo_models.training.pretrained_plan import load_start
 from osteo_models.training.results import FoldResult
-from osteo_models.training.starts import load_start
-from osteo_models.training.tables import Tables, make_predictions, select_rows
 
 ENTRY = ("key", "stage", "architecture", "images", "protocol")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one network.
+
+    Attributes:
+        macs: Multiply-accumulates of convolutions and dense layers for one image, of the network's own input size; for
+            one pair of images with two inputs.
+    """
+
+    parameters: int
+    trainable_parameters: int
+    macs: int
+
+
+def measure_cost(architecture: str, spec: Mapping[str, Any]) -> Cost:
+    """Count during one forward pass of an untrained network; the counts hang on shapes alone.
+
+    Raises:
+        InputError: The architecture cannot be built with this spec.
+    """
+    return _measure(architecture, json.dumps(dict(spec), sort_keys=True))
+
+
+@functools.lru_cache
+def _measure(architecture: str, spec: str) -> Cost:
+    settings = json.loads(spec)
+    network = build_unfilled(architecture, settings).eval()
+    image = torch.zeros(1, 3, IMAGE_ROWS, IMAGE_COLUMNS)
+    paired = "multimodal" in find_entry(architecture, settings).image_sets
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(*[image] * (2 if paired else 1))
+    return Cost(*count_parameters(network), counter.get_total_flops() // 2)
 
 
 def predictions_file(job: Job) -> Path:

@@ -7,8 +7,8 @@ from typing import Final, Literal, get_args
 
 import torch
 
-from osteo_models.errors import InputError
-from osteo_models.terms import Precision
+from osteo_models.core.errors import InputError
+from osteo_models.core.terms import Precision
 
 Arithmetic = Literal["float32", "bfloat16", "float16"]
 

@@ -20,11 +20,16 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
-from osteo_models.errors import OsteoError
+from osteo_models.core.errors import OsteoError
+from osteo_models.core.terms import CONTROL, OSTEOPOROSIS, decide
+from osteo_models.training.inference import Scores
 
 RESULT, SCORES, WEIGHTS = "result.json", "scores.npy", "model.safetensors"
 HALF: Final = ".half"  # ends the names of files that are being written
+SMALLEST_PROBABILITY: Final = 1e-7  # Keras clips at the same place before it takes the logarithm
+THRESHOLD: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -134,3 +139,50 @@ def _make_durable(folder: Path) -> None:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave; losses are mean binary cross-entropies per score.
+
+    Args:
+        epoch: Counted from 1.
+        train_loss: Over the batches as they were trained on, so before each step.
+        test_loss: Over the test images, at the end of the epoch.
+        test_balanced_accuracy: Mean share of correct decisions at 0.5 over the classes in the test set.
+        seconds: Training and testing together.
+    """
+
+    epoch: int
+    train_loss: float
+    test_loss: float
+    test_balanced_accuracy: float
+    seconds: float
+
+
+def judge_scores(scores: Scores, target: npt.NDArray[np.integer]) -> tuple[float, float]:
+    """Loss and balanced accuracy of the test set's scores, of pairs by the MRI output.
+
+    Shapes: scores: (m,) or (m, 2); target: (m,).
+    """
+    score = (scores[:, 0] if scores.ndim == 2 else scores).astype(np.float64)
+    score = score.clip(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    loss = -np.log(np.where(target == OSTEOPOROSIS, score, 1 - score)).mean()
+    right = decide(score, THRESHOLD) == (target == OSTEOPOROSIS)
+    shares = [right[target == label].mean() for label in (CONTROL, OSTEOPOROSIS) if (target == label).any()]
+    return float(loss), float(np.mean(shares))
+
+
+def mean_loss(losses: Tensor, batches: tuple[Tensor, ...], epoch: int) -> float:
+    """Mean over the images; batches differ in size."""
+    values = losses.double().cpu().numpy()
+    if not np.isfinite(values).all():
+        first = int(np.argmax(~np.isfinite(values)))
+        raise lost_loss(values[first], f"epoch {epoch}, batch {first + 1} of {len(values)}")
+    return float(np.average(values, weights=[len(rows) for rows in batches]))
+
+
+def lost_loss(loss: float, where: str) -> OsteoError:
+    """The error for a loss that is no finite number."""
+    remedy = "lower `learning_rate`, or set `precision` to float32"
+    return OsteoError(f"the loss is {loss}", where=where, allowed="finite numbers", remedy=remedy)

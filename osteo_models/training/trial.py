@@ -15,15 +15,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from osteo_models.errors import OsteoError
+from osteo_models.core.errors import OsteoError
 from osteo_models.models import build, count_parameters
 from osteo_models.models.head import Head
 from osteo_models.training.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint, save_weights
 from osteo_models.training.fit import Fit
 from osteo_models.training.fold import FoldData
 from osteo_models.training.jobs import FoldRows, Job
+from osteo_models.training.result_store import Drawer, Shelf
 from osteo_models.training.results import WEIGHTS, FoldResult, fold_folder, fold_name, read_result, write_result
-from osteo_models.training.shelf import Drawer, Shelf
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from typing import Any, Final
 import ray
 from ray import tune
 
-from osteo_models.errors import OsteoError, StoreError
-from osteo_models.training.cluster import Cluster, open_cluster, share_slots
+from osteo_models.core.errors import OsteoError, StoreError
 from osteo_models.training.failures import MOST_FAILURES, explain_failures
 from osteo_models.training.heads import Inputs, OnEpoch, OnFold, train_heads
 from osteo_models.training.jobs import FoldRows, Job
+from osteo_models.training.ray_cluster import Cluster, open_cluster, share_slots
+from osteo_models.training.result_store import SETTING, check_reach, find_result
 from osteo_models.training.results import FoldResult
-from osteo_models.training.shelf import SETTING, check_reach, find_result
 from osteo_models.training.trial import Plan, Trial
 
 __all__ = ["Cluster", "open_cluster", "run_job", "share_slots"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from osteo_models.cli import main
+from osteo_models.cli.main import main
 from tests.conftest import ROOT
 
 PAGE = ROOT / "docs" / "cli.md"

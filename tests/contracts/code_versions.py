@@ -26,36 +26,38 @@ PACKAGE: Final = "osteo_models"
 TABLE: Final = "tests/contracts/code_versions.json"
 LOGGERS: Final = {"_log", "log", "logger", "logging"}
 DECLARATION: Final = re.compile(r"^VERSION: Final = (\d+)", re.MULTILINE)
-SCORING: Final = ("training/scoring.py", "training/recipe.py")
+SCORING: Final = ("training/inference.py", "training/recipe.py")
 
 # By component: the files that compute, the first of which declares its VERSION. `file:Name` is a part of a file.
 COMPONENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "layers": ("models/keras_layers.py",),
     "dual_block": ("models/dual_block.py",),
     "traditional": ("models/traditional.py",),
-    "pretrained": ("models/pretrained.py", "models/weights.py"),
+    "pretrained": ("models/pretrained.py", "models/pretrained_weights.py"),
     "head": ("models/head.py",),
     "training": (
         "training/fit.py",
-        "training/adam.py",
+        "training/acceleration.py",
         "training/checkpoint.py",
-        "training/epoch.py",
+        "training/results.py:EpochResult",
+        "training/results.py:judge_scores",
+        "training/results.py:mean_loss",
         "training/fold.py",
         "training/trial.py",
         "training/jobs.py:Job.fold_seed",
         "models/catalog.py:build",
         "models/catalog.py:count_parameters",
-        "terms.py:CONTROL",
-        "terms.py:OSTEOPOROSIS",
+        "core/terms.py:CONTROL",
+        "core/terms.py:OSTEOPOROSIS",
         *SCORING,
     ),
     "features": (
-        "training/features.py",
+        "training/frozen_features.py",
         "training/heads.py:_extract_chunk",
-        "training/starts.py:load_start",
+        "training/pretrained_plan.py:load_start",
         *SCORING,
     ),
-    "search": ("training/study.py", "training/candidate.py", "training/space.py"),
+    "search": ("search/study.py", "search/candidate.py", "search/space.py"),
 }
 
 

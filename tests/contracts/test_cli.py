@@ -6,11 +6,11 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from osteo_models.cli import main
+from osteo_models.cli.main import main
 from tests.conftest import ROOT
 from tests.contracts.cli_help import PAGE
 
-OSTEO = [sys.executable, "-c", "from osteo_models.cli import main; main()"]
+OSTEO = [sys.executable, "-c", "from osteo_models.cli.main import main; main()"]
 
 
 def run(folder, *arguments):
@@ -29,7 +29,7 @@ def test_the_page_says_what_the_program_says():
 
 def test_help_imports_no_engine():
     engines = ("torch", "ray", "mlflow", "prefect", "pandas", "numpy", "monai", "matplotlib")
-    code = "import sys; from osteo_models.cli import main; main(['--help'], standalone_mode=False)"
+    code = "import sys; from osteo_models.cli.main import main; main(['--help'], standalone_mode=False)"
     code += f"; print([m for m in {engines} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "promote" in done.stdout and done.stdout.splitlines()[-1] == "[]"

@@ -12,30 +12,29 @@ from tests.conftest import ROOT
 from tests.contracts.code_versions import COMPONENTS, PACKAGE, TABLE, list_faults, raise_versions, read_version, record
 
 # What trials, feature extraction and the study import, and what cannot change their results.
-ROOTS = ("training.trial", "training.candidate", "training.features", "training.study", "training.heads")
+ROOTS = ("training.trial", "search.candidate", "training.frozen_features", "search.study", "training.heads")
 BOOKKEEPING = {
-    "errors": "messages",
-    "terms": "names; the classes are listed, the size of images is one of their content",
-    "params": "values, which are in the key",
-    "params_faults": "messages",
-    "stage_table": "values, which are in the key",
-    "search_params": "values, which are in the key",
-    "settings": "where things are",
-    "processes": "processes",
+    "core.errors": "messages",
+    "core.terms": "names; the classes are listed, the size of images is one of their content",
+    "core.params": "values, which are in the key",
+    "core.params_faults": "messages",
+    "core.stage_table": "values, which are in the key",
+    "core.search_params": "values, which are in the key",
+    "core.settings": "where things are",
+    "core.processes": "processes",
     "models": "imports",
     "models.catalog": "finds builders; `build` is listed",
     "training.jobs": "the key; `fold_seed` is listed",
     "training.identity": "the key",
-    "training.starts": "the key; `load_start` is listed",
+    "training.pretrained_plan": "the key; `load_start` is listed",
     "training.heads": "Ray tasks; `_extract_chunk` is listed",
-    "training.cluster": "starts Ray",
+    "training.ray_cluster": "starts Ray",
     "training.failures": "messages",
-    "training.leaderboard": "reads a study",
-    "training.memory": "where freed memory stays",
+    "search.leaderboard": "reads a study",
     "training.reaper": "ends processes",
-    "training.results": "writes and reads results",
-    "training.shelf": "keeps files",
-    "training.storage": "opens a study",
+    "training.results": "writes and reads results; what judges an epoch is listed",
+    "training.result_store": "keeps files",
+    "search.study_storage": "opens a study",
 }
 
 
@@ -92,7 +91,7 @@ def test_words_and_bookkeeping_need_no_decision(copy: Path, file: str, old: str,
     ("file", "old", "new", "components"),
     [
         ("training/recipe.py", "ADAM_EPSILON: Final = 1e-7", "ADAM_EPSILON: Final = 1e-8", ["training", "features"]),
-        ("training/adam.py", 'group["betas"]', 'group["betas"][::-1]', ["training"]),
+        ("training/acceleration.py", 'group["betas"]', 'group["betas"][::-1]', ["training"]),
         ("training/jobs.py", "(self.seed, fold)", "(fold, self.seed)", ["training"]),
         ("training/fit.py", "eps=ADAM_EPSILON", "eps=2 * ADAM_EPSILON", ["training"]),
         ("training/heads.py", "torch.set_num_threads(count_threads(cpus))", "pass", ["features"]),
@@ -100,9 +99,9 @@ def test_words_and_bookkeeping_need_no_decision(copy: Path, file: str, old: str,
         ("models/head.py", "HEAD_UNITS: Final = 128", "HEAD_UNITS: Final = 64", ["head"]),
         ("models/dual_block.py", "self.block1(images) + self", "self.block1(images) - self", ["dual_block"]),
         ("models/traditional.py", "= (64, 32)", "= (64, 64)", ["traditional"]),
-        ("models/weights.py", "each.float() if", "each.half() if", ["pretrained"]),
-        ("training/study.py", "REDUCTION: Final = 3", "REDUCTION: Final = 4", ["search"]),
-        ("terms.py", "CONTROL: Final = 0", "CONTROL: Final = 1", ["training"]),
+        ("models/pretrained_weights.py", "each.float() if", "each.half() if", ["pretrained"]),
+        ("search/study.py", "REDUCTION: Final = 3", "REDUCTION: Final = 4", ["search"]),
+        ("core/terms.py", "CONTROL: Final = 0", "CONTROL: Final = 1", ["training"]),
     ],
 )
 def test_a_change_of_what_is_computed_asks_for_a_decision(

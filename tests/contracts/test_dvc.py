@@ -14,17 +14,17 @@ OUTPUTS = {path for stage in STAGES.values() for kind in ("outs", "metrics") for
 
 # Code that a stage imports and that cannot change its outputs: how it runs, what it reports, what it logs to the store.
 NEUTRAL = (
-    "osteo_models/servers/",
-    "osteo_models/data/staging.py",
+    "osteo_models/ops/servers/",
+    "osteo_models/data/data_folder.py",
     *(
-        f"osteo_models/{name}.py"
+        f"osteo_models/core/{name}.py"
         for name in ("errors", "params_faults", "processes", "progress", "search_params", "settings")
     ),
     *(f"pipelines/{name}.py" for name in ("entry", "interrupt", "reconcile", "server")),
 )
 STORE = tuple(
     f"osteo_models/registry/{name}.py"
-    for name in ("embedded", "listing", "orphans", "runs", "store", "tracking", "writer")
+    for name in ("embedded_store", "orphans", "runs", "store", "tracking", "write_queue")
 )
 REVISIONS = ("osteo_models/data/code_tree.py", "osteo_models/data/revisions.py")
 NEUTRAL_BY_STAGE = dict.fromkeys(("search", "experiments", "evaluate"), (*STORE, *REVISIONS))

@@ -11,16 +11,15 @@ from tests.conftest import ROOT
 LIBRARY = sorted((ROOT / "osteo_models").rglob("*.py"))
 # Beside the settings, those who hand an environment on to a child, or set a switch of the tool that they wrap.
 ENVIRONMENT_READERS = {
-    "settings.py",
+    "core/settings.py",
     "data/revisions.py",
     "registry/store.py",
-    "servers/cluster.py",
-    "servers/launch.py",
-    "doctor/servers.py",
-    "doctor/work.py",
-    "servers/local.py",
-    "servers/scoring.py",
-    "training/cluster.py",
+    "ops/servers/cluster_profile.py",
+    "ops/servers/launch.py",
+    "ops/doctor/server_checks.py",
+    "ops/doctor/store_checks.py",
+    "ops/servers/local_servers.py",
+    "training/ray_cluster.py",
 }
 
 
@@ -36,18 +35,18 @@ def test_only_settings_read_the_environment():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
                 readers.add(str(path.relative_to(ROOT / "osteo_models")))
-    assert {"settings.py"} <= readers <= ENVIRONMENT_READERS
+    assert {"core/settings.py"} <= readers <= ENVIRONMENT_READERS
 
 
 def test_importing_the_library_makes_nothing(tmp_path):
     names = (
-        "cli",
-        "settings",
-        "params",
-        "servers.cluster",
-        "data.cohort",
+        "cli.main",
+        "core.settings",
+        "core.params",
+        "ops.servers.cluster_profile",
+        "data.selection",
         "training.fit",
-        "explain.tables",
+        "explain.gallery",
         "registry.versions",
         "report.build",
     )

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from osteo_models.core.stage_table import StageTable
 from osteo_models.evaluation import evaluate_predictions
-from osteo_models.stage_table import StageTable
 from tests.conftest import ROOT, STAGES
 
 STUDY = runpy.run_path(str(ROOT / "tests" / "evaluation" / "conftest.py"))

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from osteo_models.data.clinical import COLUMNS
-from osteo_models.data.pseudonyms import Pseudonyms
+from osteo_models.data.intake.pseudonyms import Pseudonyms
 
 SAGITTAL = [0, 1, 0, 0, 0, -1]
 AXIAL = [1, 0, 0, 0, 1, 0]
@@ -22,7 +22,7 @@ IMPORT = """
 import sys
 from pathlib import Path
 from osteo_models.data.intake.importer import import_source
-from osteo_models.data.pseudonyms import Pseudonyms
+from osteo_models.data.intake.pseudonyms import Pseudonyms
 if __name__ == "__main__":
     source, clinical, out = map(Path, sys.argv[1:])
     import_source(source, clinical, out, Pseudonyms(bytes(range(32))), workers=2)

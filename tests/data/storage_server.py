@@ -18,7 +18,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from osteo_models.settings import die_with_parent
+from osteo_models.core.settings import die_with_parent
 
 HOST, BUCKET, REGION = "127.0.0.1", "cohort", "us-east-1"
 START_SECONDS = 60.0

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from osteo_models.data import pseudonyms
+from osteo_models.core.errors import OsteoError
+from osteo_models.data.intake import pseudonyms
 from osteo_models.data.intake.dataset import Staging
+from osteo_models.data.intake.import_log import Ledger
 from osteo_models.data.intake.importer import _keep_names, import_source
-from osteo_models.data.intake.ledger import Ledger
+from osteo_models.data.intake.pseudonyms import Pseudonyms, load_key
 from osteo_models.data.intake.sources import Input
-from osteo_models.data.phantom import cohort, synthesize_cohort
-from osteo_models.data.pseudonyms import Pseudonyms, load_key
 from osteo_models.data.withdrawal import read_withdrawn, withdraw_patient
-from osteo_models.errors import OsteoError
+from osteo_models.phantom import synthesis, synthesize_cohort
 from tests.data.gated import Gated
 from tests.data.intake_files import KEY, as_bytes, clinical_table, make_dicom
 
@@ -197,7 +197,7 @@ def test_imports_into_two_data_sets_at_once_keep_all_names(tmp_path):
 
 
 def test_a_cohort_that_is_being_made_keeps_its_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(cohort, "_write_person", lambda person, folder, seed: person.slices)
+    monkeypatch.setattr(synthesis, "_write_person", lambda person, folder, seed: person.slices)
     refused: list[int] = []
 
     def import_meanwhile(done: int, total: int) -> None:
@@ -210,7 +210,7 @@ def test_a_cohort_that_is_being_made_keeps_its_place(tmp_path, monkeypatch):
 
 
 def test_a_cohort_whose_maker_is_killed_between_the_renames_is_there_at_the_next_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(cohort, "_write_person", lambda person, folder, seed: person.slices)
+    monkeypatch.setattr(synthesis, "_write_person", lambda person, folder, seed: person.slices)
     out = tmp_path / "data"
     out.mkdir()
     (out / "mine.txt").write_text("old")

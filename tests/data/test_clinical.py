@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
+from osteo_models.core.errors import TableError
 from osteo_models.data.clinical import read_clinical
-from osteo_models.errors import TableError
 from tests.data.conftest import person
 
 

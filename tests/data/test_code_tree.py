@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from osteo_models.core.errors import OsteoError
 from osteo_models.data.code_tree import CODE, COMMIT, TREE, find_code, read_code
-from osteo_models.errors import OsteoError
 from tests.conftest import ROOT
 
 FILES = ("osteo_models/net.py", "osteo_models/deep/layer.py", "pipelines/run.py", "params.yaml", "dvc.yaml")

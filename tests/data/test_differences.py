@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from osteo_models.core.errors import InputError, StoreError
 from osteo_models.data.differences import compare_revisions
-from osteo_models.data.history import load_revision
-from osteo_models.errors import InputError, StoreError
-from osteo_models.report.differences import as_html, as_lines
+from osteo_models.data.earlier_revisions import load_revision
+from osteo_models.report.data_difference import as_html, as_lines
 from tests.data.intake_files import as_bytes, clinical_table, make_dicom
 
 PEOPLE = ("aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc", "dddddddddddd")

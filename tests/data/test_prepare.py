@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from osteo_models.core.errors import ImageError
 from osteo_models.data.prepare import crop_box, prepare_bytes, prepare_files, prepare_mask, window_grey
-from osteo_models.errors import ImageError
-from tests.data.test_dicom import dicom_bytes
+from tests.data.test_image_file import dicom_bytes
 
 
 def png(pixels: np.ndarray) -> bytes:

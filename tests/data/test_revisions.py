@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from osteo_models.core.errors import OsteoError, StaleDataError, StoreError
 from osteo_models.data.revisions import (
     check_data,
     find_data_commit,
@@ -15,7 +16,6 @@ from osteo_models.data.revisions import (
     run_dvc,
     start_dvc,
 )
-from osteo_models.errors import OsteoError, StaleDataError, StoreError
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.data.test_remotes import dvc, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 FILES, COUNTS = 20_000, (20, 400, 4000)  # the first one for the start alone
-OSTEO = (sys.executable, "-c", "from osteo_models.cli import main; main()")
+OSTEO = (sys.executable, "-c", "from osteo_models.cli.main import main; main()")
 
 
 def say(text: str) -> None:

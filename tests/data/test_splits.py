@@ -4,13 +4,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from osteo_models.data.frames import read_frame
-from osteo_models.data.leaks import check_splits
+from osteo_models.core.errors import SplitError
+from osteo_models.core.params import Splits
 from osteo_models.data.pairs import make_pairs, pair_images
-from osteo_models.data.splits import SPLIT_COLUMNS, count_splits, extend_splits, keep_places, make_splits
-from osteo_models.data.subsets import find_subset, find_subset_of_bins
-from osteo_models.errors import SplitError
-from osteo_models.params import Splits
+from osteo_models.data.splits import (
+    SPLIT_COLUMNS,
+    check_splits,
+    count_splits,
+    extend_splits,
+    find_subset,
+    find_subset_of_bins,
+    keep_places,
+    make_splits,
+)
+from osteo_models.data.tables import read_frame
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from osteo_models.core.errors import InputError, OsteoError
 from osteo_models.data.intake.dataset import Staging
 from osteo_models.data.revisions import hash_data
 from osteo_models.data.withdrawal import Withdrawal, read_withdrawn, withdraw_patient
-from osteo_models.errors import InputError, OsteoError
 from tests.data.intake_files import clinical_table
 
 PEOPLE = ("aaaaaaaaaaaa", "bbbbbbbbbbbb")

@@ -17,7 +17,7 @@ from types import ModuleType
 import pytest
 from prefect import Flow
 
-from osteo_models.settings import load_settings
+from osteo_models.core.settings import load_settings
 from tests.conftest import ROOT
 
 SECRET = "only-for-this-test"

@@ -25,7 +25,7 @@ main(lambda *_: os.write(1, b"trained\\n"))
 """
 DIE = """
 import os
-from osteo_models.settings import die_with_parent
+from osteo_models.core.settings import die_with_parent
 os.write(1, b"begun\\n")
 die_with_parent()
 os.write(1, b"trained\\n")
@@ -64,6 +64,6 @@ def test_one_with_a_parent_lives(tmp_path: Path, environment: dict[str, str]) ->
 
 
 def test_a_child_that_asks_before_its_exec_lives(tmp_path: Path) -> None:
-    code = "import os, subprocess\nfrom osteo_models.settings import die_with_parent\nos.write(1, b'begun\\n')\n"
+    code = "import os, subprocess\nfrom osteo_models.core.settings import die_with_parent\nos.write(1, b'begun\\n')\n"
     code += "subprocess.run(['echo', 'trained'], preexec_fn=die_with_parent)\n"
     assert run(code, tmp_path, kill=False) == "trained\n"

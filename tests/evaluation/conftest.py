@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from osteo_models.stage_table import StageTable
+from osteo_models.core.stage_table import StageTable
 from tests.conftest import STAGES
 
 GROUPS = {  # patients and images per modality and class, after the paper's cohort

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit, ndtr, ndtri
 
-from osteo_models.evaluation.bootstrap import MetricName, sum_patients
-from osteo_models.evaluation.cases import Cases
 from osteo_models.evaluation.metrics import Measure, estimate_metrics
 from osteo_models.evaluation.paired import compare_scores
+from osteo_models.evaluation.patient_sums import MetricName, sum_patients
+from osteo_models.evaluation.scored_cases import Cases
 
 PAGE = Path(__file__).parents[2] / "docs" / "statistics.md"
 NAMES = np.char.zfill(np.arange(1000).astype(np.str_), 3)

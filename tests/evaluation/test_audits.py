@@ -7,10 +7,8 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from osteo_models.evaluation.audits import audit, flatten_audits, flatten_job
-from osteo_models.evaluation.audits.duplicates import NEAR, alike_rows, duplicate_rows, find_alike
-from osteo_models.evaluation.audits.groups import band_ages, group_rows
-from osteo_models.evaluation.audits.modalities import join_pairs, pair_rows
-from osteo_models.evaluation.audits.shared import shared_rows
+from osteo_models.evaluation.audits.groups import band_ages, group_rows, join_pairs, pair_rows
+from osteo_models.evaluation.audits.leakage import NEAR, alike_rows, duplicate_rows, find_alike, shared_rows
 from osteo_models.evaluation.audits.shortcuts import (
     beyond_rows,
     make_features,
@@ -18,7 +16,7 @@ from osteo_models.evaluation.audits.shortcuts import (
     score_shortcuts,
     shortcut_rows,
 )
-from osteo_models.evaluation.facts import read_facts
+from osteo_models.evaluation.image_facts import read_facts
 from osteo_models.evaluation.metrics import Measure, summarize
 from osteo_models.evaluation.predictions import read_predictions
 
@@ -72,7 +70,7 @@ def test_planted_duplicates_are_found_across_the_splits_that_they_cross(facts):
 
 def test_blocks_find_the_same_pairs(facts, monkeypatch):
     whole = find_alike(facts.pixels, 0.9)
-    monkeypatch.setattr("osteo_models.evaluation.audits.duplicates.ROWS_AT_ONCE", 50)
+    monkeypatch.setattr("osteo_models.evaluation.audits.leakage.ROWS_AT_ONCE", 50)
     parts = find_alike(facts.pixels, 0.9)
     assert whole.first.size > 50
     for name in ("first", "second", "exact"):

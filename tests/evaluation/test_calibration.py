@@ -9,7 +9,7 @@ from scipy.stats import t
 
 from osteo_models.evaluation import summarize
 from osteo_models.evaluation.calibration import bin_scores, recalibrate, take_logit
-from osteo_models.evaluation.cases import check_cases
+from osteo_models.evaluation.scored_cases import check_cases
 
 
 def cohort(patients=30, images=8, seed=1, skill=1.2):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
 from osteo_models.evaluation import auc_interval, delong_test
 
 

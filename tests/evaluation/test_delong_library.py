@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from MLstatkit import Delong_test
 from scipy import stats
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
 from osteo_models.evaluation import auc_interval, delong_test, delong_unpaired
 from osteo_models.evaluation.delong import CLUSTERED
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from osteo_models.evaluation import summarize
-from osteo_models.evaluation.cases import check_cases
-from osteo_models.evaluation.effective import Spread, balanced_interval, find_spread, interval_of, mean_interval
+from osteo_models.evaluation.intervals import Spread, balanced_interval, find_spread, interval_of, mean_interval
 from osteo_models.evaluation.metrics import Measure
 from osteo_models.evaluation.paired import compare_scores
+from osteo_models.evaluation.scored_cases import check_cases
 from tests.evaluation.coverage import (
     CALIBRATION,
     METRICS,

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
 from osteo_models.evaluation import summarize
-from osteo_models.evaluation.folds import summarize_folds
+from osteo_models.evaluation.metrics import summarize_folds
 
 
 def make(patients=60, seed=0):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
 from osteo_models.evaluation.intervals import proportion_interval
 
 

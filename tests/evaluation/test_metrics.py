@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, recall_score, roc_auc_score
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
 from osteo_models.evaluation import summarize
 
 

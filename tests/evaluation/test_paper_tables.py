@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import skew
 
 from osteo_models.evaluation import evaluate_predictions
-from osteo_models.evaluation.facts import read_facts
+from osteo_models.evaluation.image_facts import read_facts
 from osteo_models.evaluation.paper import read_number, read_printed
-from osteo_models.evaluation.tables import skewness_rows
+from osteo_models.evaluation.paper.reproduced_tables import skewness_rows
 from tests.conftest import STAGES
 
 

@@ -9,15 +9,20 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from osteo_models.data.phantom import synthesize_cohort, vertebra_mask
+from osteo_models.core.errors import InputError, StaleDataError
+from osteo_models.core.params import Prepare, Synthetic
 from osteo_models.data.prepare import prepare_bytes
-from osteo_models.errors import InputError, StaleDataError
-from osteo_models.explain.cases import Case
-from osteo_models.explain.gallery import choose_effort, draw_fresh, make_gallery
-from osteo_models.explain.scenes import Scene, Scenery, read_scenery
-from osteo_models.explain.tables import COLUMNS, describe_gallery, write_tables
+from osteo_models.explain.explained_cases import Case, Scene, Scenery, read_scenery
+from osteo_models.explain.gallery import (
+    COLUMNS,
+    choose_effort,
+    describe_gallery,
+    draw_fresh,
+    make_gallery,
+    write_tables,
+)
 from osteo_models.models import build
-from osteo_models.params import Prepare, Synthetic
+from osteo_models.phantom import synthesize_cohort, vertebra_mask
 
 PREPARE = Prepare(crop_mm=(200, 150), ct_window_hu=(-160, 840), mri_percentiles=(1.0, 99.5))
 SYNTHETIC = Synthetic(seed=5, scale="small")

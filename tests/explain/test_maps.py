@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
 from osteo_models.explain.maps import explain_images, find_target_layer, pick_device
 from osteo_models.models import build
 from tests.conftest import ROOT
@@ -158,7 +158,7 @@ def test_importing_warns_of_nothing_and_reaches_no_network():
         "import socket, warnings; warnings.simplefilter('error')\n"
         "def refuse(*a, **k): raise SystemExit('reached for the network')\n"
         "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
-        "from osteo_models.settings import prepare_environment; prepare_environment()\n"
+        "from osteo_models.core.settings import prepare_environment; prepare_environment()\n"
         "import osteo_models.explain.maps\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True)

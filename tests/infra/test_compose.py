@@ -11,7 +11,7 @@ import yaml
 from jsonschema import ValidationError
 
 from osteo_models import __version__
-from osteo_models.servers.credentials import DATABASES
+from osteo_models.ops.servers.credentials import DATABASES
 from tests.conftest import ROOT
 from tests.infra.compose import UnsetVariable, interpolate, read_compose
 from tests.infra.conftest import NEEDS

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from cyclopts import CycloptsError
 
-from osteo_models.servers.object_store import find_weed
+from osteo_models.ops.servers.object_store import find_weed
 from tests.conftest import ROOT
 from tests.infra.conftest import NEEDS, Stage
 

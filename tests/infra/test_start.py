@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from osteo_models.servers import cluster, object_store
-from osteo_models.servers.credentials import load_credentials
-from osteo_models.settings import TELEMETRY_OFF
+from osteo_models.core.settings import TELEMETRY_OFF
+from osteo_models.ops.servers import cluster_profile, object_store
+from osteo_models.ops.servers.credentials import load_credentials
 from tests.infra.conftest import NEEDS, SECRETS, Stage
 
 # The program that each server becomes.
@@ -96,7 +96,7 @@ def test_mlflows_accounts_are_those_of_the_local_profile(stage: Stage) -> None:
     stage.start("mlflow")
     mine, theirs = ConfigParser(), ConfigParser()
     mine.read(stage.keys / "basic_auth.ini", encoding="utf-8")
-    theirs.read_string(cluster.MLFLOW_ACCOUNTS.format(uri="postgresql+psycopg://mlflow@postgres:5432/mlflow"))
+    theirs.read_string(cluster_profile.MLFLOW_ACCOUNTS.format(uri="postgresql+psycopg://mlflow@postgres:5432/mlflow"))
     assert dict(mine["mlflow"]) == dict(theirs["mlflow"])
     assert mine["mlflow"]["default_permission"] == "READ"
 

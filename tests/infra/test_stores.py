@@ -18,9 +18,9 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from osteo_models.servers import postgresql
-from osteo_models.servers.launch import launch, stop_servers
-from osteo_models.servers.object_store import PARTS, find_weed
+from osteo_models.ops.servers import postgresql
+from osteo_models.ops.servers.launch import launch, stop_servers
+from osteo_models.ops.servers.object_store import PARTS, find_weed
 from tests.conftest import ROOT
 from tests.infra.conftest import SCRIPT, STAND_IN, Stage
 from tests.security.remote_calls import UNAUTHENTICATED, call

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
 from osteo_models.models import build, catalog, count_parameters, find_entry, list_architectures
 
 

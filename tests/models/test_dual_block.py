@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
 from osteo_models.models import build
 
 

@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_image
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
-from osteo_models.errors import InputError, WeightsError
+from osteo_models.core.errors import InputError, WeightsError
 from osteo_models.models import build, build_unfilled, check_spec, find_entry
 from osteo_models.models.head import Head
 from osteo_models.models.pretrained import (

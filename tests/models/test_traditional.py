@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
 from osteo_models.models import build, count_parameters
 from osteo_models.models.traditional import count_cost, plan_convolutions
 

@@ -22,10 +22,10 @@ with warnings.catch_warnings():  # MLflow uses what its own dependencies depreca
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     from mlflow.tracking._tracking_service import utils as service_utils
 
+from osteo_models.core.settings import load_settings
 from osteo_models.models import build
 from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
 from osteo_models.registry.versions import VersionInfo, register_version
-from osteo_models.settings import load_settings
 from osteo_models.training.checkpoint import save_weights
 from tests.conftest import ROOT
 from tests.registry.small_project import SmallProject, make_project

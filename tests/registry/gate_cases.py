@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from osteo_models.core.settings import Settings, load_settings
+from osteo_models.core.terms import metric_prefix
 from osteo_models.data.code_tree import CodeSearch
-from osteo_models.evaluation.contest import PairedScores
 from osteo_models.evaluation.metrics import summarize
+from osteo_models.evaluation.paired import PairedScores
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.registry.rules import Evidence, Rival
 from osteo_models.registry.tracking import JobRun, Tracking
 from osteo_models.registry.versions import VersionInfo, register_version
-from osteo_models.settings import Settings, load_settings
-from osteo_models.terms import metric_prefix
 from tests.conftest import STAGES
 
 NAME = "osteo-unimodal-mri"

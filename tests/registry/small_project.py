@@ -13,20 +13,20 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from osteo_models.core.params import Params, parse_params
+from osteo_models.core.settings import Settings, load_settings
 from osteo_models.data.code_tree import read_code
 from osteo_models.data.pairs import make_pairs
 from osteo_models.data.revisions import read_data_digest
 from osteo_models.data.splits import make_splits
-from osteo_models.params import Params, parse_params
-from osteo_models.registry.origin import collect_files, list_splits
+from osteo_models.registry.records import collect_files, list_splits
 from osteo_models.registry.tracking import JobRun, Tracking
 from osteo_models.registry.versions import VersionInfo, register_version
-from osteo_models.settings import Settings, load_settings
+from osteo_models.training.job_data import Tables, as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.jobs import Job, plan_jobs
 from osteo_models.training.outputs import predictions_file, write_jobs, write_model, write_outputs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import fold_folder, read_result
-from osteo_models.training.tables import Tables, as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.trial import Plan, Trial
 
 PATIENTS, SLICES = 12, 4

@@ -8,7 +8,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from osteo_models.cli import main
+from osteo_models.cli.main import main
 from osteo_models.data.intake.dataset import Staging
 from tests.conftest import ROOT
 from tests.data.intake_files import as_bytes, clinical_table, make_dicom
@@ -93,7 +93,7 @@ def test_wrong_input_is_one_line_and_exit_2(project):
 STOPPING = """
 import sys
 import pandas
-from osteo_models.cli import main
+from osteo_models.cli.main import main
 from osteo_models.data.intake.dataset import Staging
 write = pandas.DataFrame.to_csv
 def stop(self, path, **options):

@@ -8,9 +8,9 @@ import subprocess
 import pytest
 from click.testing import CliRunner
 
-from osteo_models.cli import main
-from osteo_models.data.frames import read_frame
+from osteo_models.cli.main import main
 from osteo_models.data.revisions import read_data_digest
+from osteo_models.data.tables import read_frame
 
 PATIENT = "mri000"
 

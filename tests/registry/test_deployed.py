@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from osteo_models.processes import HOST, find_port
-from osteo_models.registry.embedded import lock_embedded
+from osteo_models.core.processes import HOST, find_port
+from osteo_models.registry.embedded_store import lock_embedded
 from osteo_models.registry.lookup import CHALLENGER, set_alias
 from tests.conftest import ROOT
 from tests.registry.test_gate_cli import NAME

@@ -10,18 +10,18 @@ import pandas as pd
 import pytest
 import torch
 
-from osteo_models.errors import StaleDataError, WeightsError
-from osteo_models.params import Evaluate, GateRule
-from osteo_models.registry.author import Author
-from osteo_models.registry.ensemble import Ensemble, find_folds, list_members, write_ensemble
+from osteo_models.core.errors import StaleDataError, WeightsError
+from osteo_models.core.params import Evaluate, GateRule
 from osteo_models.registry.gate import promote
-from osteo_models.registry.holdout import measure_holdout, score_holdout
 from osteo_models.registry.journal import open_journal
-from osteo_models.registry.network import LoadedNetwork, read_network
-from osteo_models.registry.scoring import encode_picture, score_table
+from osteo_models.registry.journal_events import Author
 from osteo_models.registry.versions import load_network
-from osteo_models.training.scoring import score_images
-from osteo_models.training.tables import Tables
+from osteo_models.serving.ensemble import Ensemble, find_folds, list_members, write_ensemble
+from osteo_models.serving.holdout_scores import measure_holdout, score_holdout
+from osteo_models.serving.network import LoadedNetwork, read_network
+from osteo_models.serving.score_rows import encode_picture, score_table
+from osteo_models.training.inference import score_images
+from osteo_models.training.job_data import Tables
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (6, 80, 60), dtype=np.uint8)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from osteo_models.errors import InputError
-from osteo_models.explanation import LIST, explain_path
-from osteo_models.predict import predict_path
-from tests.data.test_dicom import dicom_bytes
+from osteo_models.core.errors import InputError
+from osteo_models.ops.scoring.explain_files import LIST, explain_path
+from osteo_models.ops.scoring.predict import predict_path
+from tests.data.test_image_file import dicom_bytes
 
 SLICE = np.random.default_rng(3).integers(0, 1000, (120, 100)).astype(np.uint16)
 

@@ -13,16 +13,16 @@ from PIL import Image, ImageDraw
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from osteo_models.errors import InputError, WeightsError
+from osteo_models.core.errors import InputError, WeightsError
 from osteo_models.models import build
-from osteo_models.registry.ensemble import write_ensemble
-from osteo_models.registry.feature_fit import choose_rows, deal_patients, fit_features, write_features
-from osteo_models.registry.feature_space import FeatureSpace, load_features, save_features, watch_features
-from osteo_models.registry.network import LoadedNetwork, read_network
-from osteo_models.registry.scoring import encode_picture, score_table
+from osteo_models.serving.ensemble import write_ensemble
+from osteo_models.serving.feature_fit import choose_rows, deal_patients, fit_features, write_features
+from osteo_models.serving.feature_space import FeatureSpace, load_features, save_features, watch_features
+from osteo_models.serving.network import LoadedNetwork, read_network
+from osteo_models.serving.score_rows import encode_picture, score_table
 from osteo_models.training.checkpoint import save_weights
-from osteo_models.training.scoring import score_images
-from osteo_models.training.tables import Tables
+from osteo_models.training.inference import score_images
+from osteo_models.training.job_data import Tables
 from tests.data.bodies import draw_bodies
 from tests.registry.conftest import PREPARE
 

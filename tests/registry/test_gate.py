@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from osteo_models.doctor import examine
-from osteo_models.errors import ConflictError, GateRefused, InputError, ParamsError, StaleDataError
-from osteo_models.params import GateRule
+from osteo_models.core.errors import ConflictError, GateRefused, InputError, ParamsError, StaleDataError
+from osteo_models.core.params import GateRule
+from osteo_models.core.settings import load_settings
+from osteo_models.ops.doctor import examine
 from osteo_models.registry import gate
-from osteo_models.registry.author import Author
+from osteo_models.registry.champion_history import show_history
 from osteo_models.registry.checksums import hash_files, write_manifest
 from osteo_models.registry.gate import Waiver, promote, rollback, settle_alias
-from osteo_models.registry.history import show_history
 from osteo_models.registry.journal import open_journal
+from osteo_models.registry.journal_events import Author
 from osteo_models.registry.lookup import get_version, list_aliases, list_versions, set_alias
-from osteo_models.registry.needs import read_runs
+from osteo_models.registry.retention import read_runs
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.verify import check_judged, check_version
 from osteo_models.registry.versions import register_version
-from osteo_models.settings import load_settings
 from tests.registry.conftest import RECORD, TAGS, stage_metrics
 from tests.registry.gate_cases import files_of, make_case, make_splits, register_case
 
@@ -303,7 +303,7 @@ def test_an_alias_without_any_promotion_is_found(desk: Desk) -> None:
 
 
 def test_more_models_than_one_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("osteo_models.registry.listing.PAGE", 2)
+    monkeypatch.setattr("osteo_models.registry.runs.PAGE", 2)
     for number in range(5):
         desk.tracking.client.create_registered_model(f"model-{number}")
     versions = [desk.version(0.8) for _ in range(3)]

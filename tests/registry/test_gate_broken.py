@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from mlflow.entities import Metric
 
-from osteo_models.errors import GateRefused
-from osteo_models.params import Params
-from osteo_models.registry.author import Author
+from osteo_models.core.errors import GateRefused
+from osteo_models.core.params import Params
+from osteo_models.core.settings import Settings
 from osteo_models.registry.gate import promote
 from osteo_models.registry.journal import Journal, open_journal
+from osteo_models.registry.journal_events import Author
 from osteo_models.registry.lookup import VersionInfo, get_version, list_aliases
 from osteo_models.registry.tracking import Tracking, open_tracking
-from osteo_models.settings import Settings
 from tests.registry.gate_cases import (
     NAME,
     Case,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from osteo_models.errors import ConflictError, StoreError
-from osteo_models.registry.events import Entry, Standing, previous_champion
+from osteo_models.core.errors import ConflictError, StoreError
 from osteo_models.registry.journal import Journal, open_journal
+from osteo_models.registry.journal_events import Entry, Standing, previous_champion
 
 NAME = "osteo-unimodal-mri"
 

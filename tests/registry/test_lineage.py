@@ -10,10 +10,10 @@ import subprocess
 import pandas as pd
 import pytest
 
-from osteo_models.data.frames import read_frame
+from osteo_models.core.errors import InputError, StaleDataError
 from osteo_models.data.revisions import read_data_digest
-from osteo_models.errors import InputError, StaleDataError
-from osteo_models.registry.exposure import read_exposure
+from osteo_models.data.tables import read_frame
+from osteo_models.registry.data_usage import read_exposure
 from osteo_models.registry.lineage import as_dict, as_lines, describe_lineage, find_data, find_patient
 
 

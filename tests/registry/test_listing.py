@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from osteo_models.registry import listing
-from osteo_models.registry.listing import list_all
+from osteo_models.registry import runs
 from osteo_models.registry.lookup import list_aliases, list_versions
-from osteo_models.registry.needs import all_experiments, read_runs
 from osteo_models.registry.orphans import find_orphans, find_running
-from osteo_models.registry.runs import JOB_TAG, PROCESS_TAG
+from osteo_models.registry.retention import all_experiments, read_runs
+from osteo_models.registry.runs import JOB_TAG, PROCESS_TAG, list_all
 from osteo_models.registry.tracking import Tracking, open_tracking
 
 RUNNING = 2300
@@ -56,10 +55,10 @@ def test_more_than_two_thousand_running_runs_are_all_found(store: Tracking, tmp_
 def test_small_pages_give_everything_once(
     store: Tracking, make_job, make_model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "PAGE", 2)
-    runs = [store.begin_job(make_job(stage=f"stage-{number}")) for number in (1, 2, 3, 4, 5)]
+    monkeypatch.setattr(runs, "PAGE", 2)
+    begun = [store.begin_job(make_job(stage=f"stage-{number}")) for number in (1, 2, 3, 4, 5)]
     assert len(store.list_experiments()) == 5 and len(list(all_experiments(store))) == 6  # MLflow's own among them
-    assert sorted(run.run_id for run in find_running(store)) == sorted(runs)
+    assert sorted(run.run_id for run in find_running(store)) == sorted(begun)
     for number in range(3):
         name = f"osteo-{number}"
         store.client.create_registered_model(name)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from osteo_models.errors import StaleDataError, WeightsError
+from osteo_models.core.errors import StaleDataError, WeightsError
 from osteo_models.registry.checksums import Damage, find_damage, hash_files, write_manifest
 from osteo_models.registry.lookup import get_version
 from osteo_models.registry.manifest import local_path, read_kept

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from osteo_models.doctor import examine
+from osteo_models.ops.doctor import examine
 from osteo_models.registry.lookup import get_version, list_versions
 from tests.registry.photograph import photograph
 from tests.registry.toy_project import NAME, ToyProject

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from osteo_models.cli import main
-from osteo_models.doctor import Project, work
-from osteo_models.processes import is_gone, name_process
+from osteo_models.cli.main import main
+from osteo_models.core.processes import is_gone, name_process
+from osteo_models.core.settings import load_settings
+from osteo_models.ops.doctor import Project, store_checks
 from osteo_models.registry.orphans import end_orphans, find_orphans
 from osteo_models.registry.runs import JOB_TAG, PROCESS_TAG
 from osteo_models.registry.tracking import open_tracking
-from osteo_models.settings import load_settings
 
 
 def test_processes_are_told_by_host_number_and_start() -> None:
@@ -69,7 +69,7 @@ def test_a_run_that_a_process_took_up_since_the_check_is_not_marked(here, make_j
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     run = tracking.begin_job(make_job())
     tracking.client.set_tag(run, PROCESS_TAG, f"{platform.node()}:1:12.00")
-    (found,) = work.check_runs(Project(settings, None, tracking, None))
+    (found,) = store_checks.check_runs(Project(settings, None, tracking, None))
     tracking.begin_job(make_job(key=tracking.client.get_run(run).data.tags[JOB_TAG]))
     assert found.mend() == "a process works on it by now"
     assert tracking.client.get_run(run).info.status == "RUNNING"

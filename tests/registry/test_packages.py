@@ -15,23 +15,23 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from osteo_models.cli import main
-from osteo_models.data.likeness_file import save_likeness
-from osteo_models.data.likeness_fit import fit_likeness
-from osteo_models.errors import GateRefused, OsteoError, StaleDataError, WeightsError
+from osteo_models.cli.main import main
+from osteo_models.core.errors import GateRefused, OsteoError, StaleDataError, WeightsError
+from osteo_models.core.params import GateRule
 from osteo_models.models import build
-from osteo_models.params import GateRule
-from osteo_models.predict import predict_path
-from osteo_models.registry.author import Author
-from osteo_models.registry.feature_fit import write_features
+from osteo_models.ops.scoring.predict import predict_path
 from osteo_models.registry.gate import promote
 from osteo_models.registry.journal import open_journal
-from osteo_models.registry.needs import read_runs
-from osteo_models.registry.network import read_network
+from osteo_models.registry.journal_events import Author
 from osteo_models.registry.reproduce import reproduce_version
-from osteo_models.registry.scoring import encode_picture
+from osteo_models.registry.retention import read_runs
 from osteo_models.registry.verify import check_version
 from osteo_models.registry.versions import load_network
+from osteo_models.serving.feature_fit import write_features
+from osteo_models.serving.likeness_file import save_likeness
+from osteo_models.serving.likeness_fit import fit_likeness
+from osteo_models.serving.network import read_network
+from osteo_models.serving.score_rows import encode_picture
 from osteo_models.training.checkpoint import save_weights
 from tests.data.bodies import draw_bodies
 from tests.registry.conftest import copy_project
@@ -66,7 +66,7 @@ def site(built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Si
     project, version, other = built
     monkeypatch.chdir(project.root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", project.tracking.uri)
-    monkeypatch.setattr("osteo_models.servers.serve_model", lambda *_: pytest.fail("it was served"))
+    monkeypatch.setattr("osteo_models.ops.servers.serve_model", lambda *_: pytest.fail("it was served"))
     found = _Site(project, version, _files(project, version), _files(project, other), tmp_path)
     shutil.copytree(found.files, tmp_path / "sound")
     yield found
@@ -159,7 +159,7 @@ def test_a_damaged_file_is_refused_by_every_use_and_named(site: _Site, kind: str
     own = [name for name in names if not name.startswith("code/")]
     wanted = {"model.safetensors", "model.json", "likeness.safetensors", "features.safetensors", "golden.json"}
     assert {f"artifacts/{name}" for name in wanted} <= set(own) and len(names) > 100
-    library = [f"code/osteo_models/{name}" for name in ("__init__.py", "terms.py", "registry/serving.py")]
+    library = [f"code/osteo_models/{name}" for name in ("__init__.py", "terms.py", "registry/pyfunc_model.py")]
     used = set[str]()
     for name in [*own, *library]:
         for _ in _damage(site, kind, name):

@@ -6,14 +6,14 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from osteo_models.cli import main
-from osteo_models.errors import InputError, TableError
+from osteo_models.cli.main import main
+from osteo_models.core.errors import InputError, TableError
+from osteo_models.core.params import load_params
+from osteo_models.core.settings import load_settings
 from osteo_models.evaluation import evaluate_predictions
-from osteo_models.pages import compare_versions, write_report
-from osteo_models.params import load_params
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.versions import register_version
-from osteo_models.settings import load_settings
+from osteo_models.report.report_command import compare_versions, write_report
 from tests.conftest import ROOT, STAGES
 from tests.registry.conftest import TAGS
 from tests.report.conftest import STUDY
@@ -105,7 +105,7 @@ def test_the_report_is_written_without_a_registry(folder):
 
 def test_the_command_says_where_the_page_is(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("osteo_models.cli.prepare_environment", lambda: None)  # of this process
+    monkeypatch.setattr("osteo_models.cli.main.prepare_environment", lambda: None)  # of this process
     done = CliRunner().invoke(main, ["report", "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.output) == {"page": str(folder / "artifacts" / "report" / "index.html")}

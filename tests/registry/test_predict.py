@@ -9,25 +9,25 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from osteo_models.data.likeness_file import save_likeness
-from osteo_models.data.likeness_fit import fit_likeness
-from osteo_models.errors import InputError
-from osteo_models.explanation import explain_path
+from osteo_models.core.errors import InputError
 from osteo_models.models import build
-from osteo_models.predict import predict_path
+from osteo_models.ops.scoring.batch import patients_path, score_folder
+from osteo_models.ops.scoring.explain_files import explain_path
+from osteo_models.ops.scoring.inputs import PIXELS_ONLY
+from osteo_models.ops.scoring.predict import predict_path
 from osteo_models.registry.checksums import read_manifest
-from osteo_models.registry.ensemble import write_ensemble
-from osteo_models.registry.feature_fit import write_features
 from osteo_models.registry.lookup import get_version
 from osteo_models.registry.manifest import open_package
-from osteo_models.registry.scoring import encode_picture
 from osteo_models.registry.tracking import JobRun
 from osteo_models.registry.versions import register_version
-from osteo_models.request import PIXELS_ONLY
-from osteo_models.score import patients_path, score_folder
+from osteo_models.serving.ensemble import write_ensemble
+from osteo_models.serving.feature_fit import write_features
+from osteo_models.serving.likeness_file import save_likeness
+from osteo_models.serving.likeness_fit import fit_likeness
+from osteo_models.serving.score_rows import encode_picture
 from osteo_models.training.checkpoint import save_weights
 from tests.data.bodies import draw_bodies
-from tests.data.test_dicom import dicom_bytes
+from tests.data.test_image_file import dicom_bytes
 from tests.registry.conftest import PREPARE, TAGS, stage_metrics
 from tests.registry.test_feature_space import make_tables
 

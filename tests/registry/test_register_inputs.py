@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from osteo_models.errors import StaleDataError
-from osteo_models.training.tables import load_tables
+from osteo_models.core.errors import StaleDataError
+from osteo_models.training.job_data import load_tables
 from pipelines.register import check_inputs
 
 

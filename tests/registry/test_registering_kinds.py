@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from osteo_models.data.likeness_file import save_likeness
-from osteo_models.data.likeness_fit import fit_likeness
-from osteo_models.registry.ensemble import write_ensemble
-from osteo_models.registry.feature_fit import write_features
-from osteo_models.registry.network import LIKENESS, RECORD, WEIGHTS, read_network
-from osteo_models.registry.scoring import encode_picture, score_table
+from osteo_models.core.terms import MODALITIES
 from osteo_models.registry.versions import load_network, register_version
-from osteo_models.terms import MODALITIES
-from osteo_models.training.features import join_chunks, split_rows, write_chunk
-from osteo_models.training.tables import Tables
+from osteo_models.serving.ensemble import write_ensemble
+from osteo_models.serving.feature_fit import write_features
+from osteo_models.serving.likeness_file import save_likeness
+from osteo_models.serving.likeness_fit import fit_likeness
+from osteo_models.serving.network import LIKENESS, RECORD, WEIGHTS, read_network
+from osteo_models.serving.score_rows import encode_picture, score_table
+from osteo_models.training.frozen_features import join_chunks, split_rows, write_chunk
+from osteo_models.training.job_data import Tables
 from tests.data.bodies import draw_bodies
 from tests.registry.conftest import TAGS, stage_metrics
 

@@ -8,12 +8,12 @@ import socket
 
 import pytest
 
-from osteo_models.registry.exposure import read_exposure
+from osteo_models.ops.servers import start_servers, stop_servers
+from osteo_models.registry.data_usage import read_exposure
 from osteo_models.registry.garbage import find_garbage
-from osteo_models.registry.needs import read_runs
+from osteo_models.registry.retention import read_runs
 from osteo_models.registry.tracking import JobRun, open_tracking
 from osteo_models.registry.verify import check_version
-from osteo_models.servers import start_servers, stop_servers
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 

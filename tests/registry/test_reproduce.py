@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from safetensors.torch import save
 
-from osteo_models.data.frames import read_frame
-from osteo_models.errors import StaleDataError
+from osteo_models.core.errors import StaleDataError
+from osteo_models.data.tables import read_frame
 from osteo_models.registry import reproduce
 from osteo_models.registry.reproduce import reproduce_version
+from osteo_models.training.job_data import as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.outputs import read_job
 from osteo_models.training.results import fold_folder, read_result
-from osteo_models.training.tables import as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.trial import Plan, Trial
 
 # Ray leaves a socket and a log file open when it shuts down.

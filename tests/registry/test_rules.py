@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from osteo_models.core.errors import InputError, ParamsError
+from osteo_models.core.params import GateRule
+from osteo_models.core.terms import decide, metric_prefix
 from osteo_models.data.code_tree import CodeSearch
-from osteo_models.errors import InputError, ParamsError
-from osteo_models.evaluation.contest import PairedDifference, PairedScores, compare_pair
 from osteo_models.evaluation.intervals import proportion_interval
 from osteo_models.evaluation.metrics import summarize
-from osteo_models.explain.cases import choose_cases
-from osteo_models.params import GateRule
-from osteo_models.registry.rules import RULES, Evidence, Rival, Waiver, comparison, judge
-from osteo_models.registry.scoring import judge_members
-from osteo_models.terms import decide, metric_prefix
+from osteo_models.evaluation.paired import PairedDifference, PairedScores, compare_pair
+from osteo_models.explain.explained_cases import choose_cases
+from osteo_models.registry.rules import RULES, Evidence, Rival, Waiver, comparison_rules, judge
+from osteo_models.serving.score_rows import judge_members
 from tests.registry.gate_cases import (
     as_predictions,
     as_rows,
@@ -377,7 +377,7 @@ def test_more_patients_never_undo_a_decision_beside_the_champion(
     def decide_at(width: float) -> str:
         intervals = [(v - width * (v - low), v + width * (high - v)) for low, v, high in (by_patient, by_image)]
         found = PairedDifference(0.9, 0.8, by_patient[1], intervals[0], by_image[1], intervals[1], 0.1, 160, 80, 40)
-        with patch.object(comparison, "compare_pair", return_value=found):
+        with patch.object(comparison_rules, "compare_pair", return_value=found):
             return judge(evidence, [rule]).verdict
 
     before, after = decide_at(1.0), decide_at(narrower)

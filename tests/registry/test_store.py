@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow.telemetry import get_telemetry_client
 
-from osteo_models.errors import StoreError
+from osteo_models.core.errors import StoreError
 from osteo_models.registry.tracking import JobRun, open_tracking
 
 STARTERS = 8

@@ -15,13 +15,13 @@ import yaml
 from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
 
-from osteo_models.cli import main
-from osteo_models.errors import StoreError
-from osteo_models.processes import HOST, find_port
+from osteo_models.cli.main import main
+from osteo_models.core.errors import StoreError
+from osteo_models.core.processes import HOST, find_port
+from osteo_models.ops.servers import start_servers, stop_servers
 from osteo_models.registry.journal import open_journal
 from osteo_models.registry.lookup import get_version
 from osteo_models.registry.tracking import open_tracking
-from osteo_models.servers import start_servers, stop_servers
 from tests.conftest import ROOT
 from tests.registry.gate_cases import NAME, make_case, register_case
 

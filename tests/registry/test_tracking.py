@@ -13,7 +13,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from osteo_models.errors import InputError, StoreError
+from osteo_models.core.errors import InputError, StoreError
 from osteo_models.registry.store import COLLISIONS
 from osteo_models.registry.tracking import Tracking
 

@@ -13,15 +13,15 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from osteo_models.errors import InputError, StaleDataError, WeightsError
+from osteo_models.core.errors import InputError, StaleDataError, WeightsError
 from osteo_models.models import build
 from osteo_models.registry.checksums import read_manifest
-from osteo_models.registry.feature_fit import write_features
 from osteo_models.registry.manifest import open_package, read_kept
-from osteo_models.registry.needs import read_runs
+from osteo_models.registry.retention import read_runs
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.verify import check_version
 from osteo_models.registry.versions import get_version, list_versions, load_network, register_version, set_alias
+from osteo_models.serving.feature_fit import write_features
 from tests.registry.conftest import RECORD, TAGS
 from tests.registry.photograph import photograph
 from tests.registry.test_feature_space import make_tables

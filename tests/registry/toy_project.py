@@ -12,12 +12,12 @@ from pathlib import Path
 import yaml
 from click.testing import CliRunner
 
-from osteo_models.cli import main
+from osteo_models.cli.main import main
+from osteo_models.core.settings import Settings, load_settings
 from osteo_models.data.code_tree import read_code
 from osteo_models.models import build
 from osteo_models.registry.tracking import JobRun, Tracking, open_tracking
 from osteo_models.registry.versions import register_version
-from osteo_models.settings import Settings, load_settings
 from osteo_models.training.checkpoint import save_weights
 from tests.conftest import ROOT
 

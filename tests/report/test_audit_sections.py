@@ -4,9 +4,17 @@ import math
 
 import pytest
 
-from osteo_models.report import audits, checklist, confusion, curves, explanations, provenance, search, subgroups
-from osteo_models.report.evidence import read_evidence
-from osteo_models.report.facts import Facts
+from osteo_models.report.report_data import Facts, read_evidence
+from osteo_models.report.sections import (
+    audits,
+    checklist,
+    confusion,
+    curves,
+    explanations,
+    provenance,
+    search_results,
+    subgroups,
+)
 from tests.conftest import STAGES
 
 
@@ -157,24 +165,28 @@ def test_shares_and_sanity_say_what_is_not_known(evidence):
 
 
 def test_the_winner_has_both_figures(evidence):
-    told = search.tell_winner(evidence.search.summary)
+    told = search_results.tell_winner(evidence.search.summary)
     assert "86.0 %, the best of 3 and so optimistic" in told
     assert "Estimated again on fresh folds: 83.0 % (78.0–88.0), −3.0 points." in told
     without = {**evidence.search.summary, "reestimated_balanced_accuracy": None}
-    assert search.tell_winner(without).endswith("It was not estimated again on fresh folds.")
-    assert search.tell_winner({}) == ""
+    assert search_results.tell_winner(without).endswith("It was not estimated again on fresh folds.")
+    assert search_results.tell_winner({}) == ""
 
 
 def test_the_front_joins_what_nothing_beats(evidence):
-    assert search._front([(2, 0.8), (1, 0.7), (3, 0.75), (2.5, 0.9), (2, 0.6)]) == [(1, 0.7), (2, 0.8), (2.5, 0.9)]
-    panels = search.build(evidence, facts())["panels"]
+    assert search_results._front([(2, 0.8), (1, 0.7), (3, 0.75), (2.5, 0.9), (2, 0.6)]) == [
+        (1, 0.7),
+        (2, 0.8),
+        (2.5, 0.9),
+    ]
+    panels = search_results.build(evidence, facts())["panels"]
     assert len(panels) == 2
     assert panels[0].drawings[0].count("<circle") == 3  # the pruned one has no accuracy
     assert panels[0].drawings[0].count('class="dot winner"') == 1
 
 
 def test_candidates_stand_by_accuracy_and_the_pruned_one_last(evidence):
-    rows = texts(search.build_candidates(evidence.search))
+    rows = texts(search_results.build_candidates(evidence.search))
     assert [row[0] for row in rows] == ["1 (winner)", "0", "2", "3"]
     assert rows[-1][1:3] == ["pruned", "undefined"]
 

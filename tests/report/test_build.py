@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from osteo_models.errors import InputError, StaleDataError
+from osteo_models.core.errors import InputError, StaleDataError
+from osteo_models.core.stage_table import StageRow, StageTable
 from osteo_models.evaluation import evaluate_predictions
 from osteo_models.report import build_report
 from osteo_models.report.build import SECTIONS
-from osteo_models.report.facts import flatten_params
-from osteo_models.stage_table import StageRow, StageTable
+from osteo_models.report.report_data import flatten_params
 from tests.conftest import STAGES
 from tests.report.conftest import STUDY
 from tests.report.page import Page

@@ -6,9 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from osteo_models.report import cohort, costs, headline, learning, paper, patients, stages, versions
-from osteo_models.report.evidence import read_evidence
-from osteo_models.report.facts import Facts
+from osteo_models.report.report_data import Facts, read_evidence
+from osteo_models.report.sections import (
+    cohort,
+    costs,
+    headline,
+    learning,
+    model_versions,
+    paper_tables,
+    patients,
+    stages,
+)
 from tests.conftest import STAGES
 
 FACTS = Facts({}, {"evaluate": {"threshold": 0.5}}, True, [], {})
@@ -169,14 +177,14 @@ def test_a_diverged_fold_does_not_break_the_page(artifacts, tmp_path):
 
 
 def test_versions_show_folds_and_holdout(evidence):
-    one, other = versions.build_versions(evidence.versions, STAGES).rows
+    one, other = model_versions.build_versions(evidence.versions, STAGES).rows
     assert [cell.text for cell in one.cells[4:7]] == ["91.3", "85.4", "–"]
     assert [cell.detail for cell in one.cells[4:6]] == ["88.1–94.2", ""]
     assert [cell.text for cell in other.cells[4:6]] == ["–", "–"]
 
 
 def test_the_gates_rules_are_told_the_failed_ones_first(evidence):
-    table = versions.build_rules(evidence.versions)
+    table = model_versions.build_rules(evidence.versions)
     assert [group.title for group in table.groups] == [
         "osteo-unimodal-mri version 3: PROMOTE",
         "osteo-multimodal version 1: REJECT",
@@ -186,14 +194,14 @@ def test_the_gates_rules_are_told_the_failed_ones_first(evidence):
 
 
 def test_table_9_stands_beside_the_papers_and_says_what_is_undefined(evidence):
-    rows = texts(paper.build_delong(evidence.tables["table9"]))
+    rows = texts(paper_tables.build_delong(evidence.tables["table9"]))
     assert rows[0][:2] == ["MRI", "image"]
     assert rows[0][7] == "0.574, 0.566"
     assert (rows[1][5], rows[1][6], rows[1][7]) == ("undefined", "undefined", "–")
 
 
 def test_the_ledger_says_which_rows_cannot_be(evidence):
-    content = paper.build(evidence, FACTS)
+    content = paper_tables.build(evidence, FACTS)
     assert content["ledger_words"].startswith("0 of 1 printed rows are possible")
     (row,) = texts(content["ledger"])
     assert (row[2], row[6], row[7]) == ("24 + 24", "not possible", "–, –")
@@ -205,7 +213,7 @@ def test_an_empty_table_with_columns_is_no_fault(artifacts, tmp_path):
     shutil.copytree(artifacts, root)
     path = root / "evaluation" / "table9.csv"
     path.write_text(path.read_text().splitlines()[0] + "\n")
-    assert paper.build_delong(read_evidence(root, STAGES).tables["table9"]).rows == []
+    assert paper_tables.build_delong(read_evidence(root, STAGES).tables["table9"]).rows == []
     (root / "jobs.json").write_text(json.dumps([]))
     assert costs.build_costs(read_evidence(root, STAGES)).rows == []
     assert costs.tell_total(read_evidence(root, STAGES)) == ""

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from osteo_models.report import claims, verdicts
-from osteo_models.report.evidence import read_evidence
+from osteo_models.report.report_data import read_evidence
+from osteo_models.report.sections import headline, verdicts
 from tests.conftest import STAGES
 
 
@@ -110,12 +110,12 @@ def test_the_papers_figures_are_sought_in_our_intervals(evidence):
         row | {"ci_low": 0.0, "ci_high": 1.0} if row["metric"] == "balanced_accuracy" else row
         for row in evidence.summary
     ]
-    answer, sentences = claims.judge_claims(read_with(evidence, summary=wide))
+    answer, sentences = headline.judge_claims(read_with(evidence, summary=wide))
     assert (
         sentences[0] == "Figures: 11 of 11 balanced accuracies of the paper's networks lie within our 95 % intervals."
     )
     narrow = [row | {"ci_low": 0.4, "ci_high": 0.41} if row["metric"] == "balanced_accuracy" else row for row in wide]
-    answer, sentences = claims.judge_claims(read_with(evidence, summary=narrow))
+    answer, sentences = headline.judge_claims(read_with(evidence, summary=narrow))
     assert sentences[0].startswith("Figures: 0 of 11")
     assert "Unimodal MRI in stage 1 (40.0–41.0, paper 96.5)" in sentences[0]
     assert answer in ("partly", "no")
@@ -128,7 +128,7 @@ def test_the_order_of_the_networks_is_told(evidence):
         else row
         for row in evidence.summary
     ]
-    _, sentences = claims.judge_claims(read_with(evidence, summary=best))
+    _, sentences = headline.judge_claims(read_with(evidence, summary=best))
     assert "stage 1 by image folds Traditional CNN is first of 2" in sentences[1]
     worst = [
         row | {"value": 0.01}
@@ -136,11 +136,11 @@ def test_the_order_of_the_networks_is_told(evidence):
         else row
         for row in evidence.summary
     ]
-    _, sentences = claims.judge_claims(read_with(evidence, summary=worst))
+    _, sentences = headline.judge_claims(read_with(evidence, summary=worst))
     assert "stage 1 by image folds it is first of 2" in sentences[1]
 
 
 def test_claims_without_any_table_are_missing(evidence):
-    answer, sentences = claims.judge_claims(read_with(evidence, summary=[], table9=[]))
+    answer, sentences = headline.judge_claims(read_with(evidence, summary=[], table9=[]))
     assert answer == "missing"
     assert sentences[2] == "DeLong's test of table 9: missing."

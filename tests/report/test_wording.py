@@ -4,10 +4,10 @@ import math
 
 import pytest
 
+from osteo_models.core.stage_table import PAPER_TABLES, StageRow
 from osteo_models.report import wording
-from osteo_models.report.evidence import read_paper
+from osteo_models.report.report_data import read_paper
 from osteo_models.report.wording import name_stages, title_stage
-from osteo_models.stage_table import PAPER_TABLES, StageRow
 
 
 @pytest.mark.parametrize(

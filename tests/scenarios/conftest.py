@@ -27,7 +27,7 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `osteo`, or a module after `-m`, in a process group of its own."""
-        first = [] if arguments[0] == "-m" else ["-c", "from osteo_models.cli import main; main()"]
+        first = [] if arguments[0] == "-m" else ["-c", "from osteo_models.cli.main import main; main()"]
         return subprocess.Popen(
             [sys.executable, *first, *arguments],
             cwd=self.root,

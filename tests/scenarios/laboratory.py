@@ -19,10 +19,10 @@ import pandas as pd
 import psutil
 import yaml
 
+from osteo_models.core.params import parse_params
+from osteo_models.core.params_faults import as_list
 from osteo_models.data.pairs import make_pairs
 from osteo_models.data.splits import make_splits
-from osteo_models.params import parse_params
-from osteo_models.params_faults import as_list
 from tests.conftest import ROOT
 
 PATIENTS, SLICES = 12, 4

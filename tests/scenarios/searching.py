@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from osteo_models.params import parse_params
-from osteo_models.registry.searches import begin_search
+from osteo_models.core.params import parse_params
+from osteo_models.core.settings import die_with_parent, load_settings
+from osteo_models.registry.search_runs import begin_search
 from osteo_models.registry.tracking import open_tracking
-from osteo_models.settings import die_with_parent, load_settings
-from osteo_models.training.development import Development
+from osteo_models.search.development import Development
+from osteo_models.search.study import Design, Study
+from osteo_models.search.study_storage import open_study, storage_url
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.storage import open_study, storage_url
-from osteo_models.training.study import Design, Study
 from osteo_models.training.trial import Arrays
 from osteo_models.training.tune import open_cluster
 from pipelines.search import Bench, explore

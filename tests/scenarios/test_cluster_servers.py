@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from osteo_models.errors import StoreError
-from osteo_models.processes import find_living
-from osteo_models.servers import running_servers
-from osteo_models.servers.credentials import Credentials, load_credentials
+from osteo_models.core.errors import StoreError
+from osteo_models.core.processes import find_living
+from osteo_models.ops.servers import running_servers
+from osteo_models.ops.servers.credentials import Credentials, load_credentials
 
 with warnings.catch_warnings():  # MLflow uses what its own dependencies deprecate
     warnings.simplefilter("ignore")

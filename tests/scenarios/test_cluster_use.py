@@ -16,11 +16,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from osteo_models.cli import main
-from osteo_models.demo import ensure_data
-from osteo_models.params import load_params
-from osteo_models.servers import running_servers
-from osteo_models.settings import load_settings
+from osteo_models.cli.main import main
+from osteo_models.core.params import load_params
+from osteo_models.core.settings import load_settings
+from osteo_models.ops.demo import ensure_data
+from osteo_models.ops.servers import running_servers
 from tests.scenarios.test_cluster_servers import told_secrets
 
 with warnings.catch_warnings():  # MLflow uses what its own dependencies deprecate

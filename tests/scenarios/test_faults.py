@@ -21,12 +21,12 @@ import psutil
 import pytest
 from safetensors import safe_open
 
-from osteo_models.params import load_params
-from osteo_models.processes import stop_groups
-from osteo_models.servers import running_servers, start_servers, stop_servers
+from osteo_models.core.params import load_params
+from osteo_models.core.processes import stop_groups
+from osteo_models.ops.servers import running_servers, start_servers, stop_servers
+from osteo_models.training.job_data import as_arrays, load_tables, select_rows
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.tables import as_arrays, load_tables, select_rows
 from osteo_models.training.trial import Plan, Trial
 from tests.scenarios.laboratory import CURVES, Laboratory, interrupt, make_laboratory
 
@@ -194,7 +194,7 @@ def test_interrupted(tmp_path, prefect_state) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     laboratory = make_stage(laboratory, path)
     copy_database(prefect_state, laboratory.state)
-    command = [sys.executable, "-c", "from osteo_models.cli import main; main()", "search"]
+    command = [sys.executable, "-c", "from osteo_models.cli.main import main; main()", "search"]
     with subprocess.Popen(
         command,
         cwd=laboratory.root,

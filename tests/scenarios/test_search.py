@@ -25,11 +25,11 @@ with warnings.catch_warnings():  # MLflow uses what its own dependencies depreca
     warnings.simplefilter("ignore")
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
-from osteo_models.errors import OsteoError
-from osteo_models.training.leaderboard import find_best, summarize_timing
-from osteo_models.training.second_estimate import estimate_again
-from osteo_models.training.storage import open_study, storage_url
-from osteo_models.training.study import Study
+from osteo_models.core.errors import OsteoError
+from osteo_models.search.leaderboard import find_best, summarize_timing
+from osteo_models.search.reestimate import estimate_again
+from osteo_models.search.study import Study
+from osteo_models.search.study_storage import open_study, storage_url
 from pipelines.search import explore
 from tests.conftest import ROOT
 from tests.scenarios.searching import EPOCHS, open_bench, repeat

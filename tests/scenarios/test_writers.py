@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from osteo_models.servers.postgresql import database_url
+from osteo_models.ops.servers.postgresql import database_url
 
 with warnings.catch_warnings():  # MLflow uses what its own dependencies deprecate
     warnings.simplefilter("ignore")

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from osteo_models.processes import Server
-from osteo_models.servers import running_servers
-from osteo_models.servers.cluster import USER
+from osteo_models.core.processes import Server
+from osteo_models.ops.servers import running_servers
+from osteo_models.ops.servers.cluster_profile import USER
 from tests.site_of_servers import ROOT, Site
 
 

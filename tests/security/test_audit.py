@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from osteo_models.errors import InputError, OsteoError, StoreError
+from osteo_models.core.errors import InputError, OsteoError, StoreError
 from tests.conftest import ROOT
 
 TODAY = datetime.date(2030, 1, 1)

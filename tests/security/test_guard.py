@@ -12,8 +12,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from osteo_models.errors import InputError
-from osteo_models.servers.guard import HEALTH, guard
+from osteo_models.core.errors import InputError
+from osteo_models.core.http_guard import HEALTH, guard
 from pipelines.guard import create_app
 
 with warnings.catch_warnings():  # its own notice of a coming change

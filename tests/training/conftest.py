@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from osteo_models.core.params import Params, parse_params
 from osteo_models.data.pairs import make_pairs
 from osteo_models.data.splits import make_splits
-from osteo_models.params import Params, parse_params
-from osteo_models.training.tables import Tables
+from osteo_models.training.job_data import Tables
 
 PATIENTS, SLICES = 12, 4
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from osteo_models.settings import die_with_parent
-from osteo_models.training.features import CHUNK
+from osteo_models.core.settings import die_with_parent
+from osteo_models.training.frozen_features import CHUNK
 from osteo_models.training.heads import OnChunk, Starters
-from osteo_models.training.starts import Start
+from osteo_models.training.pretrained_plan import Start
 from osteo_models.training.trial import Arrays
 from osteo_models.training.tune import Cluster, open_cluster
 

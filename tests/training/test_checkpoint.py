@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_fits import make_fit, make_small_network
 
-from osteo_models.errors import OsteoError, WeightsError
+from osteo_models.core.errors import OsteoError, WeightsError
 from osteo_models.models import build
 from osteo_models.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from osteo_models.training.fit import Fit

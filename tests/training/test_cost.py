@@ -1,6 +1,6 @@
 import pytest
 
-from osteo_models.training.cost import Cost, measure_cost
+from osteo_models.training.outputs import Cost, measure_cost
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from small_fits import make_fit, make_small_network
 from torch import nn
 
-from osteo_models.errors import InputError, OsteoError, StaleDataError
+from osteo_models.core.errors import InputError, OsteoError, StaleDataError
 from osteo_models.models import build
 from osteo_models.training.fit import Fit, score_images, shuffled
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from small_fits import make_fold
 
-from osteo_models.errors import InputError, SplitError
+from osteo_models.core.errors import InputError, SplitError
 
 
 def test_every_fault_is_told_at_once() -> None:

@@ -13,18 +13,18 @@ import pytest
 import ray
 import torch
 
-from osteo_models.errors import OsteoError
+from osteo_models.core.errors import OsteoError
+from osteo_models.core.params import parse_params
 from osteo_models.models import build
-from osteo_models.params import parse_params
-from osteo_models.registry.network import read_network
+from osteo_models.serving.network import read_network
 from osteo_models.training import heads, tune
-from osteo_models.training.features import CHUNK, extract_rows, read_features
+from osteo_models.training.frozen_features import CHUNK, extract_rows, read_features
 from osteo_models.training.heads import Starters, run_tasks
+from osteo_models.training.job_data import as_arrays, select_rows
 from osteo_models.training.jobs import FoldRows, plan_jobs
 from osteo_models.training.outputs import write_model
+from osteo_models.training.pretrained_plan import load_start
 from osteo_models.training.recipe import Recipe, resolve_precision
-from osteo_models.training.starts import load_start
-from osteo_models.training.tables import as_arrays, select_rows
 from osteo_models.training.trial import Arrays, Plan, Trial
 from osteo_models.training.tune import open_cluster, run_job
 from tests.conftest import ROOT

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from osteo_models.core.params import parse_params
 from osteo_models.models import dual_block
-from osteo_models.params import parse_params
+from osteo_models.training.job_data import Tables
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.tables import Tables
 from tests.conftest import ROOT
 
 RECIPE = Recipe(epochs=2, precision="float32")
@@ -30,11 +30,11 @@ import json, sys, warnings
 from pathlib import Path
 from types import SimpleNamespace
 warnings.simplefilter("ignore")
-from osteo_models.params import load_params
-from osteo_models.training.development import select_development
+from osteo_models.core.params import load_params
+from osteo_models.search.development import select_development
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.tables import load_tables
+from osteo_models.training.job_data import load_tables
 from pipelines.search import _design
 artifacts = Path(sys.argv[1])
 tables, params = load_tables(artifacts), load_params(artifacts / "params.yaml")
@@ -50,10 +50,10 @@ WORDS = {
     "training/reaper.py": ("", "# A comment.\n"),
     "training/tune.py": ("", "# A comment.\n"),
     "training/fit.py": ("        losses = [", "        # A comment.\n        losses = ["),
-    "training/scoring.py": ("", "# A comment.\n"),
-    "training/features.py": ("", "# A comment.\n"),
+    "training/inference.py": ("", "# A comment.\n"),
+    "training/frozen_features.py": ("", "# A comment.\n"),
     "training/checkpoint.py": ("resumed after epoch %d from %s", "goes on after epoch %d from %s"),
-    "training/study.py": ("", "# A comment.\n"),
+    "search/study.py": ("", "# A comment.\n"),
     "models/dual_block.py": ("", "# A comment.\n"),
     "models/pretrained.py": ("", "# A comment.\n"),
 }
@@ -66,7 +66,7 @@ def build_one_layer(generator: torch.Generator) -> nn.Module:
 CODE = {
     "words": WORDS,
     "architecture": {"models/traditional.py": ("", ARCHITECTURE)},
-    "dealing": {"data/patient_folds.py": ("random_state=seed", "random_state=seed + 1")},
+    "dealing": {"search/development.py": ("random_state=seed", "random_state=seed + 1")},
 }
 
 
@@ -209,7 +209,7 @@ def test_a_raised_version_retrains_the_jobs_that_run_that_code(
     dual = {name for name in before if "unimodal" in name or "multimodal" in name}
     assert differing(before, keys(tables)) == dual
     monkeypatch.undo()
-    monkeypatch.setattr("osteo_models.training.features.VERSION", 99)
+    monkeypatch.setattr("osteo_models.training.frozen_features.VERSION", 99)
     assert differing(before, keys(tables)) == {name for name in before if "lite0" in name}
     monkeypatch.setattr("osteo_models.training.fit.VERSION", 99)
     assert differing(before, keys(tables)) == set(before)

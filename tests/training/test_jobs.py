@@ -2,13 +2,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from osteo_models.errors import InputError, WeightsError
-from osteo_models.models import weights
-from osteo_models.params import parse_params
-from osteo_models.terms import PRETRAINED
+from osteo_models.core.errors import InputError, WeightsError
+from osteo_models.core.params import parse_params
+from osteo_models.core.terms import PRETRAINED
+from osteo_models.models import pretrained_weights
 from osteo_models.training.jobs import describe_left_out, plan_jobs
+from osteo_models.training.pretrained_plan import Start
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.starts import Start
 
 RECIPE = Recipe(epochs=3, precision="float32")
 
@@ -111,12 +111,12 @@ def test_features_are_named_by_all_that_decides_them_and_shared_by_all_else(raw_
 
 
 def test_weights_that_cannot_be_had_are_told_together_before_anything_is_planned(raw_params, monkeypatch):
-    monkeypatch.setattr(weights, "_ask_hub", lambda: "no network here")
-    weights._find_on_hub.cache_clear()
+    monkeypatch.setattr(pretrained_weights, "_ask_hub", lambda: "no network here")
+    pretrained_weights._find_on_hub.cache_clear()
     raw_params["profiles"]["quick"]["leave_out"] = ["efficientnet_b0", "inception_v3", "efficientnetv2_s"]
     with pytest.raises(WeightsError) as caught:
         plan_jobs(parse_params(raw_params), TABLES, RECIPE)
-    weights._find_on_hub.cache_clear()
+    pretrained_weights._find_on_hub.cache_clear()
     assert str(caught.value) == (
         "resnet50.a1_in1k, inception_resnet_v2.tf_in1k, convnext_tiny.fb_in1k: the ImageNet weights cannot be had (not "
         "in the hub's cache, and the hub cannot be reached: no network here); allowed: `resnet50.a1_in1k.safetensors` "

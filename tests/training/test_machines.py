@@ -13,12 +13,12 @@ import pytest
 import ray
 from machines import add_machine, list_trials, start_machines, use_token
 
-from osteo_models.errors import InputError, OsteoError
-from osteo_models.settings import IMPORTS_PER_COLLECTION
+from osteo_models.core.errors import InputError, OsteoError
+from osteo_models.core.settings import IMPORTS_PER_COLLECTION
+from osteo_models.training.job_data import as_arrays, select_rows
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import fold_folder, read_result
-from osteo_models.training.tables import as_arrays, select_rows
 from osteo_models.training.trial import Arrays, Plan, Trial
 from osteo_models.training.tune import open_cluster, run_job, share_slots
 

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from osteo_models.training.job_data import select_rows
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.outputs import predictions_file, write_jobs, write_model, write_outputs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import FoldResult
-from osteo_models.training.tables import select_rows
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from osteo_models.errors import InputError
+from osteo_models.core.errors import InputError
 from osteo_models.training.recipe import ADAM_EPSILON, Recipe, resolve_precision
 
 

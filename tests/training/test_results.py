@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from osteo_models.errors import OsteoError
+from osteo_models.core.errors import OsteoError
 from osteo_models.training.results import (
     SCORES,
     WEIGHTS,

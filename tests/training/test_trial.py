@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from osteo_models.training.job_data import as_arrays, select_rows
 from osteo_models.training.jobs import plan_jobs
+from osteo_models.training.pretrained_plan import Start
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.results import fold_folder, read_result
-from osteo_models.training.starts import Start
-from osteo_models.training.tables import as_arrays, select_rows
 from osteo_models.training.trial import Arrays, Plan, Trial
 
 

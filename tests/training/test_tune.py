@@ -5,13 +5,13 @@ from threading import Thread
 
 import pytest
 
-from osteo_models.errors import OsteoError
+from osteo_models.core.errors import OsteoError
 from osteo_models.training import tune
+from osteo_models.training.job_data import as_arrays, select_rows
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
+from osteo_models.training.result_store import find_result
 from osteo_models.training.results import fold_folder
-from osteo_models.training.shelf import find_result
-from osteo_models.training.tables import as_arrays, select_rows
 from osteo_models.training.tune import open_cluster, run_job
 
 RECIPE = Recipe(epochs=2, precision="float32")

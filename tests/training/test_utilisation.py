@@ -18,7 +18,7 @@ import pytest
 from machines import add_machine, start_machines
 from ray import tune
 
-from osteo_models.terms import modalities_of
+from osteo_models.core.terms import modalities_of
 from osteo_models.training import tune as ours
 from osteo_models.training.jobs import Job, plan_jobs
 from osteo_models.training.recipe import Recipe

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
 
+from osteo_models.core.terms import MODALITIES, Modality
 from osteo_models.data.clinical import COLUMNS
-from osteo_models.data.intake.alike import find_nearest_of_others
-from osteo_models.data.intake.ledger import Ledger
-from osteo_models.data.pseudonyms import KEY_NAME
-from osteo_models.data.staging import IMAGES, Staging, link_file, read_rows, write_rows
+from osteo_models.data.data_folder import IMAGES, Staging, link_file, read_rows, write_rows
+from osteo_models.data.intake.import_log import Ledger
+from osteo_models.data.intake.lookalikes import find_nearest_of_others
+from osteo_models.data.intake.pseudonyms import KEY_NAME
+from osteo_models.data.tables import Rule, read_table
+
+RULES: Final[dict[str, Rule]] = {
+    "file": Rule(bool, "the name of a file", unique=True),
+    "patient_id": Rule(bool, "an identifier of the clinical table"),
+    "modality": Rule(lambda text: text in MODALITIES, " or ".join(MODALITIES)),
+}
 
 
 @dataclass(frozen=True)
@@ -135,3 +143,13 @@ def _replace(path: Path, text: str) -> None:
 
 def _write(path: Path, kind: type, rows: list[dict[str, Any]]) -> None:
     write_rows(path, [field.name for field in fields(kind)], rows)
+
+
+def read_pictures(path: Path) -> dict[str, tuple[str, Modality]]:
+    """Patient and modality of each picture, by its name within the source.
+
+    Raises:
+        TableError: The file is missing, a column is missing, or values are wrong (all are listed, none is repeated).
+    """
+    rows = read_table(path, RULES).to_dict("records")
+    return {row["file"]: (row["patient_id"], cast("Modality", row["modality"])) for row in rows}

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import pydicom
 
+from osteo_models.core.terms import DICOM_MODALITY, Modality
 from osteo_models.data.decoding import can_decode
-from osteo_models.data.intake.refusal import Refusal
-from osteo_models.terms import DICOM_MODALITY, Modality
+from osteo_models.data.intake.sources import Refusal
 
 MAX_PIXELS: Final = 100_000_000  # of all frames of one file
 MAX_INFLATED_BYTES: Final = 300_000_000

@@ -12,22 +12,20 @@ from typing import Any
 import pandas as pd
 from pebble import ProcessPool
 
+from osteo_models.core.errors import InputError
+from osteo_models.core.processes import hold_lock
+from osteo_models.core.terms import Modality
 from osteo_models.data.clinical import read_clinical
-from osteo_models.data.deidentify import Person, clean_clinical, pool_age
-from osteo_models.data.intake.dataset import Outcome, finish_dataset
-from osteo_models.data.intake.ledger import Ledger
-from osteo_models.data.intake.pictures import read_pictures
+from osteo_models.data.data_folder import Staging
+from osteo_models.data.intake.dataset import Outcome, finish_dataset, read_pictures
+from osteo_models.data.intake.deidentify import Person, clean_clinical, pool_age
+from osteo_models.data.intake.import_log import Ledger
+from osteo_models.data.intake.pseudonyms import Pseudonyms, check_key, describe_key
 from osteo_models.data.intake.reading import Task, Written, judge_headers, write_images
 from osteo_models.data.intake.reformat import is_even
-from osteo_models.data.intake.refusal import Refusal
-from osteo_models.data.intake.sources import SOURCES, Input, list_inputs
+from osteo_models.data.intake.sources import SOURCES, Input, Refusal, list_inputs
 from osteo_models.data.intake.workers import Batch, batch_by_size, open_workers, run_batches
-from osteo_models.data.pseudonyms import Pseudonyms, check_key, describe_key
-from osteo_models.data.staging import Staging
 from osteo_models.data.withdrawal import read_withdrawn
-from osteo_models.errors import InputError
-from osteo_models.processes import hold_lock
-from osteo_models.terms import Modality
 
 SERIES_SECONDS = 120.0  # for the files of one axial series
 

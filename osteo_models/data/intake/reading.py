@@ -13,15 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from osteo_models.data.deidentify import Person, encode_picture, encode_slice
-from osteo_models.data.dicom import is_dicom, is_picture
+from osteo_models.core.terms import Modality
+from osteo_models.data.image_file import is_dicom, is_picture
+from osteo_models.data.intake.deidentify import Person, encode_picture, encode_slice
 from osteo_models.data.intake.headers import Header, Plane, parse, read_header
+from osteo_models.data.intake.pseudonyms import Pseudonyms
 from osteo_models.data.intake.reformat import reformat_sagittal
-from osteo_models.data.intake.refusal import Refusal
 from osteo_models.data.intake.slices import Slice, decode_picture, decode_slices
-from osteo_models.data.intake.sources import Input, read_input
-from osteo_models.data.pseudonyms import Pseudonyms
-from osteo_models.terms import Modality
+from osteo_models.data.intake.sources import Input, Refusal, read_input
 
 NAME_DIGITS: Final = 16
 LOOK_SIDE: Final = 16

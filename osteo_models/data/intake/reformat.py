@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from osteo_models.data.intake.headers import MAX_PIXELS, Plane
-from osteo_models.data.intake.refusal import Refusal
 from osteo_models.data.intake.slices import Slice
+from osteo_models.data.intake.sources import Refusal
 
 FEWEST_SLICES: Final = 20
 UNEVEN: Final = 0.1  # largest deviation of a gap from the median gap

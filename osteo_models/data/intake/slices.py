@@ -7,23 +7,42 @@ import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
 from PIL import Image
+from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_modality_lut
+from pydicom.uid import RLELossless
 
-from osteo_models.data.decoding import decode_pixels
+from osteo_models.core.terms import Modality
+from osteo_models.data.decoding import decode_pixels, find_size
 from osteo_models.data.intake.headers import MAX_PIXELS, SIDE_PIXELS, Header, Plane, group_value
-from osteo_models.data.intake.refusal import Refusal
-from osteo_models.data.intake.streams import check_streams
-from osteo_models.terms import Modality
+from osteo_models.data.intake.sources import Refusal
 
 Pixels = npt.NDArray[np.int16] | npt.NDArray[np.uint16]
 HU: Final = (-1024, 32767)
 MR_MAXIMUM: Final = 65535
+
+
+def check_streams(dataset: pydicom.Dataset, frames: int) -> None:
+    """Check every frame's own size before anything is decoded.
+
+    Raises:
+        Refusal: A stream is of another size than the header says, or of none.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated or syntax == RLELossless:
+        return
+    for stream in islice(generate_frames(dataset.PixelData, number_of_frames=frames), frames):
+        rows, columns = find_size(stream)
+        if rows * columns > MAX_PIXELS:
+            raise Refusal("too_large")
+        if (rows, columns) != (dataset.Rows, dataset.Columns):
+            raise Refusal("damaged")
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from osteo_models.data.intake.refusal import Refusal
-from osteo_models.settings import die_with_parent
+from osteo_models.core.settings import die_with_parent
+from osteo_models.data.intake.sources import Refusal
 
 MEMORY_BYTES: Final = 1 << 30  # of one worker
 SECONDS: Final = 5.0  # for one file

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from osteo_models.evaluation.audits.duplicates import alike_rows, duplicate_rows, find_alike
-from osteo_models.evaluation.audits.groups import group_rows
-from osteo_models.evaluation.audits.modalities import pair_rows, use_rows
-from osteo_models.evaluation.audits.shared import shared_rows
+from osteo_models.evaluation.audits.groups import group_rows, pair_rows, use_rows
+from osteo_models.evaluation.audits.leakage import alike_rows, duplicate_rows, find_alike, shared_rows
 from osteo_models.evaluation.audits.shortcuts import beyond_rows, metric_cells, score_shortcuts, shortcut_rows
 from osteo_models.evaluation.columns import AUDIT_COLUMNS
-from osteo_models.evaluation.facts import Facts
+from osteo_models.evaluation.image_facts import Facts
 from osteo_models.evaluation.metrics import Measure, Summary
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import Row, Tables

@@ -15,14 +15,14 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning  # pyright: ignore[reportMissingTypeStubs]
 from sklearn.linear_model import LogisticRegression  # pyright: ignore[reportMissingTypeStubs]
 
-from osteo_models.evaluation.bootstrap import MetricName
-from osteo_models.evaluation.cases import BoolArray, FloatArray
-from osteo_models.evaluation.facts import HEADERS, SPLITS, Facts
+from osteo_models.core.terms import VALIDATIONS, ImageSet, modalities_of
+from osteo_models.evaluation.image_facts import HEADERS, SPLITS, Facts
 from osteo_models.evaluation.metrics import Measure, Summary, summarize
 from osteo_models.evaluation.paired import compare_scores
+from osteo_models.evaluation.patient_sums import MetricName
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.rows import Row, identify
-from osteo_models.terms import VALIDATIONS, ImageSet, modalities_of
+from osteo_models.evaluation.scored_cases import BoolArray, FloatArray
 
 PREDICTORS: Final = ("age", "sex", "header")
 SHORTCUT_METRICS: Final[tuple[MetricName, ...]] = ("balanced_accuracy", "roc_auc")

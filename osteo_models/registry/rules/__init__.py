@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from osteo_models.errors import InputError, ParamsError
-from osteo_models.params import GateRule
-from osteo_models.registry.rules import comparison, provenance, splits, thresholds
-from osteo_models.registry.rules.evidence import (
+from osteo_models.core.errors import InputError, ParamsError
+from osteo_models.core.params import GateRule
+from osteo_models.registry.rules import comparison_rules, metric_rules, provenance_rules
+from osteo_models.registry.rules.results import (
     Decision,
     Evidence,
     Rival,
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
-    {**thresholds.RULES, **splits.RULES, **provenance.RULES, **comparison.RULES}
+    {**metric_rules.RULES, **provenance_rules.RULES, **comparison_rules.RULES}
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osteo_models.data.intake.alike import MOST_DIFFERENT_BITS, find_nearest_of_others
+from osteo_models.data.intake.lookalikes import MOST_DIFFERENT_BITS, find_nearest_of_others
 
 
 def compare_each_with_each(looks, patients):

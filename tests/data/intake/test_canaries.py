@@ -16,9 +16,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 from pydicom.datadict import DicomDictionary, RepeatersDictionary
 
+from osteo_models.core.errors import TableError
 from osteo_models.data.clinical import read_clinical
-from osteo_models.data.identity_check import find_identity
-from osteo_models.errors import TableError
+from osteo_models.data.intake.identity_check import find_identity
 from tests.data.intake_files import clinical_table, make_dicom, tree
 
 CANARY = "CANARYXQZ"
@@ -107,7 +107,7 @@ def osteo(*arguments: object, folder: Path) -> str:
         "PYTHONPATH": str(Path(__file__).parents[3]),
         "OSTEO_KEY_FILE": str(folder.parent / "private" / "key"),
     }
-    command = [sys.executable, "-c", "from osteo_models.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from osteo_models.cli.main import main; main()", *map(str, arguments)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

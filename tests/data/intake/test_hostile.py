@@ -29,14 +29,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from osteo_models.data.dicom import read_image
-from osteo_models.data.identity_check import find_identity
+from osteo_models.core.errors import ImageError
+from osteo_models.data.image_file import read_image
 from osteo_models.data.intake import importer, workers
+from osteo_models.data.intake.identity_check import find_identity
 from osteo_models.data.intake.reading import judge_headers
-from osteo_models.data.intake.refusal import REASONS, Refusal
-from osteo_models.data.intake.sources import Input
+from osteo_models.data.intake.sources import REASONS, Input, Refusal
 from osteo_models.data.intake.workers import Batch, open_workers, run_batches
-from osteo_models.errors import ImageError
 from tests.data.intake_files import as_bytes, make_dicom
 from tests.data.intake_mutants import (
     ATTRIBUTES,

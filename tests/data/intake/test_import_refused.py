@@ -1,8 +1,8 @@
 import pytest
 
+from osteo_models.core.errors import InputError, TableError
 from osteo_models.data.intake.importer import import_source
-from osteo_models.data.pseudonyms import Pseudonyms, load_key
-from osteo_models.errors import InputError, TableError
+from osteo_models.data.intake.pseudonyms import Pseudonyms, load_key
 from tests.data.intake_files import KEY, as_bytes, clinical_table, make_dicom, tree
 
 

@@ -8,13 +8,13 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG2MPML
 
+from osteo_models.core.errors import TableError
 from osteo_models.data.clinical import read_clinical
-from osteo_models.data.dicom import read_image
-from osteo_models.data.identity_check import find_identity
+from osteo_models.data.image_file import read_image
+from osteo_models.data.intake.identity_check import find_identity
 from osteo_models.data.intake.importer import import_source
-from osteo_models.data.intake.refusal import REASONS
+from osteo_models.data.intake.sources import REASONS
 from osteo_models.data.withdrawal import withdraw_patient
-from osteo_models.errors import TableError
 from tests.data.intake_files import AXIAL, KEY, as_bytes, clinical_table, make_dicom, tree
 
 

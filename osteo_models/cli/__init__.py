@@ -1,0 +1,1 @@
+"""The `osteo` command, one module per group of commands."""

@@ -1,0 +1,248 @@
+"""`osteo data ...`: make, import, check and compare data sets; thin, each command imports what it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from osteo_models.core.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from osteo_models.data.differences import Difference
+
+FOLDER = click.Path(path_type=Path)
+STILL_HELD = """\
+Earlier revisions, and outputs of the stages until `dvc repro` has run, still hold the person: in DVC's cache of every
+clone and on every remote. When the new revision is committed and its outputs are made:
+  dvc gc --workspace            in every clone: removes all earlier revisions from its cache
+  dvc gc --workspace --cloud    once for every remote (--remote NAME): removes them there, too"""
+
+
+@click.group()
+def data() -> None:
+    """The image data set."""
+
+
+@data.command()
+@click.option("--out", type=FOLDER, default=Path("data"), show_default=True, help="Folder to make.")
+@click.option("--seed", type=click.IntRange(min=0), default=2023, show_default=True)
+@click.option("--scale", type=click.Choice(["paper", "small"]), default="paper", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace what is in the folder.")
+def synth(out: Path, seed: int, scale: Any, overwrite: bool) -> None:
+    """Make the synthetic DICOM cohort: a test bed, not evidence."""
+    from osteo_models.core.progress import Progress
+    from osteo_models.phantom import synthesize_cohort
+
+    counts = synthesize_cohort(out, seed=seed, scale=scale, overwrite=overwrite, progress=Progress("images"))
+    click.echo(f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in asdict(counts).items()))
+
+
+@data.command("import")
+@click.argument("source", type=FOLDER)
+@click.option("--clinical", type=FOLDER, required=True, help="Table of the people, by the identifiers in the files.")
+@click.option("--pictures", type=FOLDER, help="Table of PNG and JPEG files: file, patient_id, modality.")
+@click.option("--out", type=FOLDER, default=Path("data"), show_default=True, help="The data set to make or add to.")
+@click.option("--key", type=FOLDER, help="Key file of the pseudonyms; made where it is missing. [OSTEO_KEY_FILE]")
+@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="Processes that read.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def import_(
+    source: Path, clinical: Path, pictures: Path | None, out: Path, key: Path | None, workers: int, as_json: bool
+) -> None:
+    """Import a folder or zip archive: checked, de-identified, one row an input in intake.csv.
+
+    Killed, it goes on when the command is given again; the same source twice adds nothing.
+    """
+    from osteo_models.core.progress import Progress
+    from osteo_models.data.earlier_revisions import require_splits
+    from osteo_models.data.intake.importer import import_source
+    from osteo_models.data.intake.pseudonyms import load_key
+    from osteo_models.data.intake.sources import REASONS
+    from osteo_models.data.splits import KEPT_SPLITS
+
+    settings = load_settings()
+    require_splits(settings.root, out)  # an import may take hours: what is missing is reported first
+    key = key or settings.key_file
+    quiet = {"on_judged": _silent, "on_written": _silent} if as_json else {}
+    shown = quiet or {"on_judged": Progress("headers judged"), "on_written": Progress("images written")}
+    found = import_source(
+        source,
+        clinical,
+        out,
+        load_key(key, data=out),
+        pictures=pictures,
+        names=key.expanduser().with_suffix(".names.csv"),
+        workers=workers,
+        on_built=lambda built: _keep_places(settings, out, built),
+        **shown,
+    )
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    click.echo(f"{found.inputs:,} files: {found.accepted:,} accepted, {found.inputs - found.accepted:,} refused")
+    for reason, count in sorted(found.reasons.items(), key=lambda each: (-each[1], each[0])):
+        click.echo(f"  {count:>7,} {reason}: {REASONS[reason]}")
+    click.echo(
+        f"{found.images:,} images, {found.added:,} of them new; {found.look_alikes:,} look like another patient's"
+    )
+    if (out / KEPT_SPLITS).is_file():
+        click.echo("everybody who has a place in the splits keeps it (splits.csv of the data set)")
+    if found.accepted:
+        click.echo(f"next: `dvc add {out}`, commit {out}.dvc, `dvc repro`")
+    else:
+        click.echo(f"nothing was accepted: {out / 'intake.csv'} has the reason of every file")
+    if found.reasons.get("not_in_table", 0) == found.inputs:
+        click.echo(f"patient_id of {clinical} must be what the files have as Patient ID (0010,0020)")
+
+
+def _keep_places(settings: Settings, data: Path, built: Path) -> None:
+    """Copy the splits into the successor of a data set, so that each patient keeps the place in them."""
+    from osteo_models.data.earlier_revisions import require_splits
+    from osteo_models.data.splits import keep_places
+
+    require_splits(settings.root, data)
+    keep_places(settings.artifacts / "splits" / "splits.csv", built)
+
+
+def _silent(done: int, total: int) -> None:
+    """No progress beside JSON."""
+
+
+@data.command()
+@click.argument("folder", type=FOLDER, default=Path("data"))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(folder: Path, as_json: bool) -> None:
+    """Look for anything in the images of a data set that could name a person; exit 1 where there is."""
+    from osteo_models.core.errors import InputError, OsteoError
+    from osteo_models.data.intake.identity_check import find_identity
+
+    if not (folder / "dicom").is_dir():
+        raise InputError("no folder `dicom` of images", where=str(folder))
+    found = find_identity(folder / "dicom")
+    if as_json:
+        click.echo(json.dumps(found))
+    kinds: dict[str, list[str]] = {}
+    for line in found:
+        kinds.setdefault(line.split(": ", 1)[-1], []).append(line)
+    for first, *others in [] if as_json else kinds.values():
+        click.echo(first + (f" (and {len(others):,} more)" if others else ""))
+    if found:
+        raise OsteoError(f"{len(found)} places could name a person", where=str(folder), remedy="import the source anew")
+    if not as_json:
+        click.echo("nothing that could name a person")
+
+
+@data.command()
+@click.argument("before")
+@click.argument("after", required=False)
+@click.option("--html", type=FOLDER, help="Write a page.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def diff(before: str, after: str | None, html: Path | None, as_json: bool) -> None:
+    """What changed between two revisions of the data set: people, labels, pixels, places, shift, stale models.
+
+    BEFORE and AFTER are git revisions; without AFTER, what data.dvc on disk records.
+    """
+    from osteo_models.core.params import load_params
+    from osteo_models.data.differences import compare_revisions
+    from osteo_models.data.earlier_revisions import load_revision
+    from osteo_models.report.data_difference import as_html, as_lines
+
+    settings = load_settings()
+    params = load_params(settings.root / "params.yaml")
+    old, new = (load_revision(settings.root, params.data.path, name) for name in (before, after))
+    found = compare_revisions(old, new, params.cohort)
+    stale = _stale_versions(found)
+    if html:
+        html.write_text(as_html(found, stale), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(found.as_dict() | {"stale_versions": stale}))
+        return
+    for line in as_lines(found, stale):
+        click.echo(line)
+
+
+@data.command()
+@click.argument("patient")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def withdraw(patient: str, as_json: bool) -> None:
+    """Take PATIENT out of the data set, record the next revision, and list the versions to retrain."""
+    from osteo_models.core.params import load_params
+    from osteo_models.data.revisions import read_data_digest, run_dvc
+    from osteo_models.data.withdrawal import withdraw_patient
+
+    settings = load_settings()
+    params = load_params(settings.root / "params.yaml")
+    folder = settings.root / params.data.path
+    digests: list[str | None] = []
+
+    def record() -> None:
+        run_dvc(settings.root, ["add", "--quiet", params.data.path])
+        digests.append(read_data_digest(settings.root, params.data.path))
+
+    taken = withdraw_patient(
+        folder, patient, on_built=lambda built: _keep_places(settings, folder, built), record=record
+    )
+    digest = digests[0] or ""
+    seen = _versions_that_saw(patient)
+    if as_json:
+        click.echo(json.dumps(asdict(taken) | {"md5": digest, "versions": seen}))
+        return
+    click.echo(f"{taken.patient_id}: {taken.images} images and {taken.rows} table rows taken out")
+    click.echo(
+        f"new revision: md5 {digest}; next: commit {params.data.path}.dvc, `dvc repro`, commit dvc.lock, `dvc push`"
+    )
+    for version in seen:
+        click.echo(f"  retrain {version}")
+    click.echo(STILL_HELD)
+
+
+def _tracking() -> Any:
+    from osteo_models.registry.tracking import open_tracking
+
+    settings = load_settings()
+    return open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+
+
+def _versions_that_saw(patient: str) -> list[str]:
+    """Registered versions that were trained or tested on somebody, or cannot say that they were not."""
+    from osteo_models.registry.lineage import find_patient
+
+    found: list[str] = []
+    for each in find_patient(_tracking(), patient):
+        tested = max(each.tested.values(), default=0)  # the stages test the same images
+        what = [f"trained on {each.trained} images"] * bool(each.trained) + [f"tested on {tested}"] * bool(tested)
+        if each.unknown or what:
+            aliases = "".join(f" @{alias}" for alias in each.aliases)
+            found.append(f"{each.name} version {each.version}{aliases}: {each.unknown or ', '.join(what)}")
+    return found
+
+
+def _stale_versions(found: Difference) -> list[str]:
+    """Registered versions that were made from another revision than the later one, and how much of it they saw."""
+    from osteo_models.core.errors import OsteoError
+    from osteo_models.registry.data_usage import read_exposure
+    from osteo_models.registry.versions import list_versions
+
+    touched, tracking = set(found.people_touched), _tracking()
+    stale: list[str] = []
+    for version in list_versions(tracking):
+        digest = version.tags.get("dvc.data", "")
+        if digest == found.digest_after:
+            continue
+        made_from = found.before if digest == found.digest_before else f"another revision ({digest or 'unknown'})"
+        try:
+            exposure = read_exposure(tracking, version)
+        except OsteoError as error:
+            saw = f"whom it saw is not known: {error.found}"
+        else:
+            tested = {patient for seen in exposure.tested.values() for patient in seen}
+            counts = len(touched & set(exposure.trained)), len(touched & tested)
+            saw = "of the people who changed, trained on {}, tested on {}".format(*counts)
+            saw = saw if any(counts) else "it saw nobody who changed"
+        aliases = "".join(f" @{alias}" for alias in version.aliases)
+        stale.append(f"{version.name} version {version.version}{aliases}: made from {made_from}; {saw}")
+    return stale

@@ -1,0 +1,239 @@
+"""One image file (DICOM, PNG or JPEG) as pixels with what is known of them; every fault is an ImageError."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pydicom
+from PIL import Image
+from pydicom.pixels.processing import apply_modality_lut
+
+from osteo_models.core.errors import ImageError
+from osteo_models.core.terms import DICOM_MODALITY, Modality
+from osteo_models.data.decoding import decode_pixels
+
+MAX_PIXELS = 64_000_000  # checked before decoding: a header of 1 kB can ask for gigabytes
+FORMATS = "DICOM (MR or CT, one frame), PNG, JPEG"
+# How a slice was acquired, by the names that the tables use; PS3.6 has the keywords.
+HEADER_NUMBERS: Final[dict[str, str]] = {
+    "repetition_time_ms": "RepetitionTime",
+    "echo_time_ms": "EchoTime",
+    "field_strength_t": "MagneticFieldStrength",
+    "flip_angle_deg": "FlipAngle",
+    "averages": "NumberOfAverages",
+    "slice_thickness_mm": "SliceThickness",
+    "slice_spacing_mm": "SpacingBetweenSlices",
+    "pixel_spacing_mm": "PixelSpacing",
+    "rows": "Rows",
+    "columns": "Columns",
+    "reconstruction_diameter_mm": "ReconstructionDiameter",
+    "kvp": "KVP",
+    "tube_current_ma": "XRayTubeCurrent",
+    "exposure_mas": "Exposure",
+    "window_centre": "WindowCenter",
+    "window_width": "WindowWidth",
+}
+HASH_DIGITS: Final = 16
+HEADER_COLUMNS = ("image_id", "study", "series", "scanner", *HEADER_NUMBERS)
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """An image as it came.
+
+    Shapes:
+        pixels: (H, W).
+
+    Units:
+        pixels: Hounsfield units where modality is `ct` and the file is DICOM; arbitrary otherwise.
+        spacing_mm: (between rows, between columns); None for PNG and JPEG, which carry none.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    modality: Modality | None
+    patient_id: str | None
+    spacing_mm: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header says of the acquisition; nothing that names a person.
+
+    Args:
+        study, series: SHA-256 of the instance UID, cut short: equal where the UID is, and never the UID. Empty where
+            there is none.
+        scanner: Manufacturer, model and field strength as written; empty where the header is silent.
+        numbers: By the names of `HEADER_NUMBERS`; NaN where the header is silent.
+    """
+
+    study: str
+    series: str
+    scanner: str
+    numbers: dict[str, float]
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether a file says that it is DICOM (PS3.10 7.1)."""
+    return data[128:132] == b"DICM"
+
+
+def is_picture(data: bytes) -> bool:
+    """Whether a file says that it is PNG or JPEG, which know no modality."""
+    return data[:8] == b"\x89PNG\r\n\x1a\n" or data[:3] == b"\xff\xd8\xff"
+
+
+def read_image(data: bytes, *, where: str) -> SourceImage:
+    """Decode one image file.
+
+    Args:
+        data: The whole file.
+        where: What to call it in errors.
+
+    Raises:
+        ImageError: It is no image of the known formats, is damaged, too large, or not MR or CT.
+    """
+    if is_dicom(data):
+        return _read_dicom(data, where)
+    if is_picture(data):
+        return _read_picture(data, where)
+    raise ImageError("not an image file that can be read", where=where, allowed=FORMATS)
+
+
+def read_header(data: bytes, *, where: str) -> Header:
+    """Read how an image was acquired; a picture (PNG, JPEG) knows nothing of it.
+
+    Raises:
+        ImageError: The file says that it is DICOM and cannot be read as such, or is not MR or CT.
+    """
+    if not is_dicom(data):
+        return Header("", "", "", dict.fromkeys(HEADER_NUMBERS, math.nan))
+    wanted = ["Modality", "StudyInstanceUID", "SeriesInstanceUID", "Manufacturer", "ManufacturerModelName"]
+    wanted += HEADER_NUMBERS.values()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd values are read as missing below
+            dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=wanted)
+            _modality(dataset, where)  # a file that was cut short reads as one that is empty
+            numbers = {name: _number(dataset, keyword) for name, keyword in HEADER_NUMBERS.items()}
+            names = [str(dataset.get(keyword) or "").strip() for keyword in ("Manufacturer", "ManufacturerModelName")]
+            study, series = (_hash(dataset.get(f"{level}InstanceUID")) for level in ("Study", "Series"))
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001  damaged files make pydicom raise anything
+        raise ImageError(f"damaged DICOM header ({type(error).__name__})", where=where, allowed=FORMATS) from None
+    strength = numbers["field_strength_t"]
+    names.append("" if math.isnan(strength) else f"{strength:g} T")
+    return Header(study, series, " ".join(name for name in names if name), numbers)
+
+
+def _number(dataset: pydicom.Dataset, keyword: str) -> float:
+    """The first value of an attribute; NaN where it is absent, empty or no number."""
+    value: Any = dataset.get(keyword)
+    try:
+        number = float(value if isinstance(value, (int, float, str)) else value[0])
+    except (TypeError, ValueError, IndexError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def _hash(uid: object) -> str:
+    return hashlib.sha256(str(uid).encode()).hexdigest()[:HASH_DIGITS] if uid else ""
+
+
+def _read_picture(data: bytes, where: str) -> SourceImage:
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            _check_size(picture.width * picture.height, where)
+            pixels = np.asarray(picture.convert("L"), dtype=np.float32)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"damaged picture ({type(error).__name__})", where=where, allowed=FORMATS) from None
+    return SourceImage(pixels=pixels, modality=None, patient_id=None, spacing_mm=None)
+
+
+def _read_dicom(data: bytes, where: str) -> SourceImage:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of odd values; what matters is checked below
+            dataset = pydicom.dcmread(io.BytesIO(data))
+            modality = _modality(dataset, where)
+            _check_frame(dataset, where)
+            _check_scale(dataset, modality, where)
+            stored = decode_pixels(dataset)
+            # Modality LUT or rescale slope and intercept (PS3.3 C.11.1): CT values become Hounsfield units.
+            pixels = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
+            if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+                pixels = pixels.max() + pixels.min() - pixels
+            spacing = dataset.get("PixelSpacing")
+            spacing_mm = None if spacing is None else (float(spacing[0]), float(spacing[1]))
+            patient_id = str(dataset.get("PatientID") or "") or None
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001  damaged files make pydicom raise anything
+        # The exception's own text may quote header values, so only its kind is told.
+        raise ImageError(f"damaged DICOM file ({type(error).__name__})", where=where, allowed=FORMATS) from None
+    if spacing_mm is not None and not (min(spacing_mm) >= 0.05 and max(spacing_mm) <= 10):
+        raise ImageError(f"PixelSpacing {spacing_mm} is not plausible", where=where, allowed="0.05 to 10 mm")
+    return SourceImage(pixels=pixels, modality=modality, patient_id=patient_id, spacing_mm=spacing_mm)
+
+
+def _modality(dataset: pydicom.Dataset, where: str) -> Modality:
+    code = dataset.get("Modality")
+    if code not in DICOM_MODALITY:
+        found = "no Modality (0008,0060)" if code is None else f"Modality {str(code)[:16]!r}"
+        raise ImageError(found, where=where, allowed=" or ".join(DICOM_MODALITY))
+    return DICOM_MODALITY[code]
+
+
+def _check_frame(dataset: pydicom.Dataset, where: str) -> None:
+    if "PixelData" not in dataset:
+        raise ImageError("no pixel data", where=where, allowed=FORMATS)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames != 1:
+        raise ImageError(f"{frames} frames", where=where, allowed="one frame", remedy="split it into single frames")
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    if samples != 1:
+        raise ImageError(f"{samples} samples per pixel", where=where, allowed="grey images (1 sample per pixel)")
+    _check_size(int(dataset.Rows) * int(dataset.Columns), where)
+
+
+def _check_scale(dataset: pydicom.Dataset, modality: Modality, where: str) -> None:
+    """CT needs its scale to Hounsfield units (PS3.3 C.8.2.1.1.5: type 1); MR has no unit."""
+    scaled = "ModalityLUTSequence" in dataset or ("RescaleSlope" in dataset and "RescaleIntercept" in dataset)
+    if modality == "ct" and not scaled:
+        raise ImageError("no RescaleSlope and RescaleIntercept", where=where, allowed="CT with its scale to HU")
+
+
+def _check_size(pixels: int, where: str) -> None:
+    if not 0 < pixels <= MAX_PIXELS:
+        raise ImageError(f"{pixels:,} pixels", where=where, allowed=f"1 to {MAX_PIXELS:,} pixels")
+
+
+def read_headers(images: pd.DataFrame, dicom: Path) -> pd.DataFrame:
+    """Read the header of every image, without its pixels.
+
+    Args:
+        images: image_id and path (relative to `dicom`), as `list_images` gives them.
+        dicom: The folder of the image files.
+
+    Returns:
+        The columns `HEADER_COLUMNS`, in the order of `images`; a number that a header lacks is NaN. Study and series
+        are hashes: the identifiers themselves stay in the files.
+
+    Raises:
+        ImageError: A file that cannot be read.
+    """
+    rows: list[dict[str, object]] = []
+    for image_id, path in zip(images["image_id"], images["path"], strict=True):
+        header = read_header((dicom / str(path)).read_bytes(), where=str(dicom / str(path)))
+        row: dict[str, object] = {"image_id": image_id, "study": header.study, "series": header.series}
+        rows.append(row | {"scanner": header.scanner} | dict(header.numbers))
+    return pd.DataFrame(rows, columns=list(HEADER_COLUMNS))

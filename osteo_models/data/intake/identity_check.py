@@ -1,0 +1,118 @@
+"""Does a data set still say who somebody is? A checker that knows nothing of how it was de-identified.
+
+It holds no list of attributes. It judges values by their kind: text must be one of few known words, an identifier one
+of ours, a date gone, and nothing may lie where only a person or a program could have put it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pydicom
+from PIL import Image
+from pydicom.dataelem import DataElement
+
+from osteo_models.data.image_file import is_dicom, is_picture
+
+WORDS: Final = frozenset([
+    *("MR", "CT", "DERIVED", "PRIMARY", "OTHER", "AXIAL", "YES", "NO", "REMOVED", "LSPINE", "RM", "NONE"),
+    *("MONOCHROME2", "HU", "M", "F", "2D", "3D", "DCM", "113100", "113108", "OSTEO_INTAKE_1"),
+    *("SIEMENS", "GE MEDICAL", "PHILIPS", "CANON", "TOSHIBA", "HITACHI", "FUJIFILM", "UNITED IMAGING"),
+])  # fmt: skip
+PSEUDONYM: Final = re.compile(r"[0-9a-f]{8,16}\Z")
+OWN_UID: Final = re.compile(r"(2\.25\.[0-9]{1,39}|1\.2\.840\.10008(\.[0-9]+)+)\Z")
+AGE: Final = re.compile(r"0([0-8][0-9]|90)Y\Z")
+OUR_TEXTS: Final = (
+    "Listed attributes only; keyed pseudonyms; dates removed",
+    "Basic Application Confidentiality Profile",
+    "Retain Patient Characteristics Option",
+)
+TEMPORAL: Final = ("DA", "DT", "TM")
+TEXTS: Final = ("CS", "SH", "LO", "LT", "ST", "UT", "UC", "UR")
+PIXELS: Final = ("OW", "OB")
+FILE_NAME: Final = re.compile(r"(mri|ct)-[0-9a-f]{16}\.(dcm|png)\Z")
+
+
+def find_identity(folder: Path) -> list[str]:
+    """Every place of a data set's images that could name somebody: file and attribute, never the value.
+
+    Args:
+        folder: Of images, one folder a patient.
+    """
+    found: list[str] = []
+    for number, path in enumerate(sorted(path for path in folder.rglob("*") if path.is_file()), start=1):
+        named = PSEUDONYM.match(path.parent.name) and FILE_NAME.match(path.name)
+        where = f"{path.parent.name}/{path.name}" if named else f"file {number}"
+        if not named:
+            found.append(f"{where}: its name is no pseudonym")
+        found += [f"{where}: {what}" for what in find_in_file(path.read_bytes())]
+    return found
+
+
+def find_in_file(data: bytes) -> list[str]:
+    """The same for the bytes of one image file."""
+    if is_picture(data):
+        return _find_in_picture(data)
+    if not is_dicom(data):
+        return ["not an image"]
+    faults = [] if data[:128] == bytes(128) else ["preamble: not empty"]
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    for source in (dataset.file_meta, dataset):
+        for element, depth in _elements(source):
+            faults += _judge(element, depth)
+    return faults + ([] if _ends_with_pixels(data, dataset) else ["bytes after the last element"])
+
+
+def _find_in_picture(data: bytes) -> list[str]:
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.load()
+        return [f"picture metadata: {len(picture.info)} entries"] if picture.info else []
+
+
+def _elements(dataset: pydicom.Dataset, depth: int = 0) -> Iterator[tuple[DataElement, int]]:
+    for element in dataset:
+        yield element, depth
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _elements(item, depth + 1)
+
+
+def _judge(element: DataElement, depth: int) -> list[str]:
+    where = f"({element.tag.group:04x},{element.tag.element:04x})"
+    if element.tag.is_private:
+        return [f"{where}: private"]
+    if depth > 1:
+        return [f"{where}: nested {depth} deep"]
+    if (element.tag.group & 0xFF00) in (0x5000, 0x6000):
+        return [f"{where}: overlay or curve"]
+    values = element.value if element.VM > 1 else [element.value]
+    texts = (
+        [str(value) for value in values if value not in (None, "", b"")] if element.VR not in (*PIXELS, "SQ") else []
+    )
+    return [f"{where}: {why}" for text in texts if (why := _why_not(element.VR, text))]
+
+
+def _why_not(vr: str, text: str) -> str:
+    """Why a value of this representation (PS3.5 6.2) could name somebody; empty when it could not."""
+    if vr in TEMPORAL:
+        return "a date or time"
+    if vr == "PN":
+        return "a name"
+    if vr == "UI":
+        return "" if OWN_UID.match(text) else "an identifier that is not ours"
+    if vr == "AS":
+        return "" if AGE.match(text) else "an age over 90"
+    if vr in TEXTS:
+        return "" if text in OUR_TEXTS or text in WORDS or PSEUDONYM.match(text) else "free text"
+    if vr in ("DS", "IS", "US", "SS", "UL", "SL", "FL", "FD", "AT"):
+        return "" if re.match(r"-?[0-9.]{1,16}(e-?[0-9]+)?\Z", text) else "no number"
+    return "" if vr == "OB" else f"a value of the kind {vr}"
+
+
+def _ends_with_pixels(data: bytes, dataset: pydicom.Dataset) -> bool:
+    pixels = dataset.get("PixelData")
+    return pixels is not None and data.endswith(bytes(pixels))

@@ -1,0 +1,218 @@
+"""All statistics of all jobs, from the saved predictions: no network is run for a number.
+
+Everything is computed before the first file is written, and each file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
+
+from osteo_models.core.errors import StaleDataError, TableError
+from osteo_models.core.stage_table import StageTable
+from osteo_models.core.terms import PROTOCOLS, ImageSet, Stage, job_name, metric_prefix
+from osteo_models.evaluation.audits import audit, flatten_audits, flatten_job
+from osteo_models.evaluation.columns import COLUMNS
+from osteo_models.evaluation.comparisons import delong_rows, optimism_rows, unpaired_rows
+from osteo_models.evaluation.dvc_plots import write_plots
+from osteo_models.evaluation.image_facts import Facts, read_facts
+from osteo_models.evaluation.job_tables import JobResult, evaluate_job
+from osteo_models.evaluation.metrics import SEED, Measure, Summary
+from osteo_models.evaluation.paper.paper_ledger import ledger_rows, size_rows
+from osteo_models.evaluation.paper.reproduced_tables import (
+    add_printed_extremes,
+    add_printed_scores,
+    delong_table_rows,
+    experiment_rows,
+    skewness_rows,
+    stage_rows,
+    total_rows,
+)
+from osteo_models.evaluation.predictions import Predictions, read_predictions
+from osteo_models.evaluation.rows import Row, Tables
+
+__all__ = ["COLUMNS", "Evaluation", "evaluate_predictions", "write_table"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was computed, by job (`<stage>/<architecture>-<images>-<protocol>`).
+
+    Args:
+        summaries: The pooled summary of each job.
+        metrics: Flat metrics of each job: its summary, the second threshold, optimism, audits.
+        audits: Flat metrics of the whole study.
+        seconds: What each section took.
+    """
+
+    summaries: dict[str, Summary]
+    metrics: dict[str, dict[str, float]]
+    audits: dict[str, float]
+    seconds: dict[str, float]
+
+
+def evaluate_predictions(
+    artifacts: Path, stages: StageTable, *, threshold: float = 0.5, seed: int = SEED
+) -> Evaluation:
+    """Compute and write every statistic of artifacts/predictions.
+
+    Writes artifacts/metrics/<stage>.json and audits.json (flat, for `dvc metrics`) and the tables of `COLUMNS` to
+    artifacts/evaluation/<name>.csv. Each row names the file that it comes from.
+
+    Args:
+        artifacts: Predictions; splits and the cohort where they are, for the audits and tables that need them.
+        stages: The table of stages.
+        threshold: A score from here on is decided as osteoporosis.
+        seed: Of random draws, such as the pairs of images.
+
+    Raises:
+        InputError: No predictions, or a threshold that cannot be used.
+        TableError: Faulty predictions, all faults at once, predictions of a stage that is not in the table or has
+            another validation there, or splits of other images. Nothing is written then.
+    """
+    # thousands of small products: threads would cost more than they give
+    with threadpool_limits(1, user_api="blas"):
+        return _evaluate(artifacts, stages, Measure(threshold, seed))
+
+
+def _evaluate(artifacts: Path, stages: StageTable, measure: Measure) -> Evaluation:
+    watch = _Watch()
+    jobs, facts = read_predictions(artifacts), read_facts(artifacts)
+    _check_stages(jobs, stages)
+    watch.end("reading")
+    results = {job.name: evaluate_job(job, jobs, stages, measure) for job in jobs}
+    tables: Tables = {name: [] for name in COLUMNS}
+    for result in results.values():
+        for name, rows in result.tables.items():
+            tables[name] += rows
+    watch.end("metrics")
+    tables["delong"] += delong_rows(jobs)
+    tables["delong_unpaired"] += unpaired_rows(jobs)
+    tables["image_vs_patient"] += optimism_rows(jobs, measure)
+    watch.end("comparisons")
+    tables |= audit(jobs, {name: result.summaries for name, result in results.items()}, facts, measure)
+    watch.end("audits")
+    _add_paper_tables(tables, jobs, facts, stages)
+    watch.end("paper tables")
+    evaluation = _gather(jobs, results, tables, watch.seconds)
+    _write(artifacts, stages, evaluation, tables)
+    write_plots(artifacts, jobs, evaluation.summaries)
+    watch.end("writing")
+    return evaluation
+
+
+def _check_stages(jobs: Sequence[Predictions], stages: StageTable) -> None:
+    known = {row.name: row.validation for row in stages}
+    faults = [
+        f"{job.source}: {job.stage} has validation {job.validation}, {known.get(job.stage) or 'no row'} in params.yaml"
+        for job in jobs
+        if known.get(job.stage) != job.validation
+    ]
+    if faults:
+        raise TableError(" | ".join(faults), where="predictions", remedy="run `dvc repro experiments`")
+
+
+def _add_paper_tables(tables: Tables, jobs: Sequence[Predictions], facts: Facts | None, stages: StageTable) -> None:
+    if facts is not None:
+        tables["table1"] += skewness_rows(facts)
+        tables["table2"] += experiment_rows(jobs, facts, stages)
+    for number in range(3, 8):
+        tables[f"table{number}"] += stage_rows(number, tables["summary"], stages)
+    tables["table8"] = list(add_printed_scores(tables["table8"]))
+    tables["table9"] += delong_table_rows(tables["delong"], stages)
+    tables["table10"] = list(add_printed_extremes(tables["table10"]))
+    tables["table10_totals"] += total_rows(tables["summary"], stages)
+    tables["ledger"] += ledger_rows(stages)
+    tables["ledger_sizes"] += size_rows()
+
+
+def _gather(
+    jobs: Sequence[Predictions], results: Mapping[str, JobResult], tables: Tables, seconds: dict[str, float]
+) -> Evaluation:
+    metrics = {job.name: results[job.name].metrics | flatten_job(tables, job) for job in jobs}
+    for row in tables["image_vs_patient"]:
+        name = f"{row['stage']}/{row['architecture']}-{row['images']}-patient"
+        ends = {"": row["difference"], ".ci_low": row["ci_low"], ".ci_high": row["ci_high"]}
+        metrics[name] |= {f"optimism.{row['metric']}{end}": float(x) for end, x in ends.items() if x is not None}
+    summaries = {name: result.summaries["all"] for name, result in results.items()}
+    return Evaluation(summaries, metrics, flatten_audits(tables), seconds)
+
+
+def _write(artifacts: Path, stages: StageTable, evaluation: Evaluation, tables: Mapping[str, Sequence[Row]]) -> None:
+    """Write a metrics file per stage, without jobs too: `{}` says that it is missing, an old file would not."""
+    for path in (artifacts / "metrics").glob("*.json"):
+        if path.stem not in stages.names:
+            path.unlink()
+    for stage in stages.names:
+        found: dict[str, float] = {}
+        for name, metrics in evaluation.metrics.items():
+            of_stage, job = name.split("/", 1)
+            if of_stage == stage:
+                found |= {f"{job}.{metric}": value for metric, value in metrics.items()}
+        _write_numbers(artifacts / "metrics" / f"{stage}.json", found)
+    _write_numbers(artifacts / "metrics" / "audits.json", evaluation.audits)
+    for name, rows in tables.items():
+        write_table(artifacts / "evaluation" / f"{name}.csv", COLUMNS[name], rows)
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write a CSV file with these columns; a cell that a row lacks, or None, is empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".partial")
+    with draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    draft.replace(path)
+
+
+def _write_numbers(path: Path, numbers: Mapping[str, float]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".partial")
+    draft.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+class _Watch:
+    """Seconds since the last section ended."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def end(self, section: str) -> None:
+        now = time.perf_counter()
+        self.seconds[section] = now - self._last
+        self._last = now
+
+
+def collect_metrics(artifacts: Path, stages: Iterable[Stage], architecture: str, images: ImageSet) -> dict[str, float]:
+    """Read the metrics files of these stages.
+
+    Returns:
+        By name, from the stage on, such as `<stage>.patient.balanced_accuracy.ci_low`; stages it took no part in are
+        absent.
+
+    Raises:
+        StaleDataError: A metrics file is missing.
+    """
+    found: dict[str, float] = {}
+    for stage in stages:
+        path = artifacts / "metrics" / f"{stage}.json"
+        try:
+            metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise StaleDataError("file not found", where=str(path), remedy="run `dvc repro evaluate`") from None
+        for protocol in PROTOCOLS:
+            head = f"{job_name(architecture, images, protocol)}."
+            prefix = metric_prefix(stage, protocol)
+            found |= {
+                f"{prefix}.{name.removeprefix(head)}": value for name, value in metrics.items() if name.startswith(head)
+            }
+    return found

@@ -1,0 +1,150 @@
+"""Which images are explained: a choice that the saved predictions alone decide, so that reruns can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from osteo_models.core.errors import StaleDataError
+from osteo_models.core.params import Prepare, Synthetic
+from osteo_models.core.terms import CONTROL, MODALITIES, OSTEOPOROSIS, Modality, decide
+from osteo_models.data.prepare import prepare_mask
+from osteo_models.data.tables import read_frame
+from osteo_models.evaluation.predictions import Predictions
+from osteo_models.phantom import vertebra_mask
+
+Kind = Literal["correct", "worst_error"]
+
+CORRECT_PER_CLASS: Final = 1
+ERRORS: Final = 2
+Grey = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image to explain.
+
+    Args:
+        score: As it was saved; the probability of osteoporosis.
+        decision: The class that the score means at the model's threshold.
+    """
+
+    image_id: str
+    patient_id: str
+    modality: Modality
+    target: int
+    score: float
+    decision: int
+    kind: Kind
+
+
+def choose_cases(predictions: Predictions, threshold: float) -> list[Case]:
+    """For each modality the most confident correct answer of each class, and the two worst errors.
+
+    Each of another patient, since the slices of one look alike; equal scores are decided by the image's name. Where
+    there are fewer such images, there are fewer cases.
+
+    Args:
+        predictions: Of one network on its hold-out.
+        threshold: From this score on the decision is osteoporosis.
+    """
+    decision = decide(predictions.score, threshold).astype(np.int64)
+    correct = decision == predictions.target
+    # How far a score is from the right answer: the surest of the correct have the least, the worst errors the most.
+    miss = np.abs(predictions.score - predictions.target)
+    cases: list[Case] = []
+    for modality in MODALITIES:
+        of_modality = predictions.modality == modality
+        for target in (CONTROL, OSTEOPOROSIS):
+            rows = _first(predictions, of_modality & correct & (predictions.target == target), miss, CORRECT_PER_CLASS)
+            cases += [_case(predictions, row, modality, int(decision[row]), "correct") for row in rows]
+        rows = _first(predictions, of_modality & ~correct, -miss, ERRORS)
+        cases += [_case(predictions, row, modality, int(decision[row]), "worst_error") for row in rows]
+    return cases
+
+
+def _first(
+    predictions: Predictions, mask: npt.NDArray[np.bool_], order: npt.NDArray[np.float64], count: int
+) -> list[int]:
+    """The first rows of the mask in an order, one of each patient."""
+    rows = sorted(np.flatnonzero(mask).tolist(), key=lambda row: (order[row], str(predictions.image_id[row])))
+    chosen: dict[str, int] = {}
+    for row in rows:
+        chosen.setdefault(str(predictions.patient_id[row]), row)
+    return list(chosen.values())[:count]
+
+
+def _case(predictions: Predictions, row: int, modality: Modality, decision: int, kind: Kind) -> Case:
+    return Case(
+        image_id=str(predictions.image_id[row]),
+        patient_id=str(predictions.patient_id[row]),
+        modality=modality,
+        target=int(predictions.target[row]),
+        score=float(predictions.score[row]),
+        decision=decision,
+        kind=kind,
+    )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The image of a case.
+
+    Shapes:
+        pixels: (80, 60), as the network sees it; mask: the same, 255 where a pixel is all vertebra, None if unknown.
+    """
+
+    case: Case
+    pixels: Grey
+    mask: Grey | None
+
+
+@dataclass(frozen=True, eq=False)
+class Scenery:
+    """The cohort that cases come from.
+
+    Shapes:
+        pixels: (N, 80, 60); row i belongs to row i of `images`.
+
+    Args:
+        images: images.csv.
+        dicom: Folder that its paths are relative to.
+        synthetic: What the phantom made the cohort with; None for real data.
+    """
+
+    images: pd.DataFrame
+    pixels: Grey
+    dicom: Path
+    synthetic: Synthetic | None
+
+    def find(self, case: Case, prepare: Prepare) -> Scene:
+        """The image of a case, and its vertebrae cut out as the image was.
+
+        Raises:
+            StaleDataError: The cohort has no such image.
+            ImageError: The image file cannot be read.
+        """
+        rows = np.flatnonzero(self.images["image_id"] == case.image_id)
+        if not rows.size:
+            remedy = "the predictions are of other images; run `dvc repro experiments`"
+            raise StaleDataError(f"no image {case.image_id}", where="images.csv", remedy=remedy)
+        row = int(rows[0])
+        return Scene(case, self.pixels[row], self._find_vertebrae(row, prepare))
+
+    def _find_vertebrae(self, row: int, prepare: Prepare) -> Grey | None:
+        if self.synthetic is None:
+            return None
+        image_id, path = self.images["image_id"].iloc[row], self.dicom / self.images["path"].iloc[row]
+        labels = vertebra_mask(image_id, seed=self.synthetic.seed, scale=self.synthetic.scale)
+        return prepare_mask(path.read_bytes(), labels > 0, prepare=prepare, where=str(path))
+
+
+def read_scenery(artifacts: Path, dicom: Path, synthetic: Synthetic | None) -> Scenery:
+    """Read the prepared cohort."""
+    folder = artifacts / "cohort"
+    return Scenery(read_frame(folder / "images.csv"), np.load(folder / "images.npy", mmap_mode="r"), dicom, synthetic)

@@ -1,0 +1,1 @@
+"""Operation: servers, the demo, and the checks of the installation."""

@@ -1,0 +1,1 @@
+"""Searches over architectures: the space, the study, the candidates and the winner."""

@@ -1,0 +1,1 @@
+"""One scoring path from stored images to scores: the network, the out-of-distribution check, the rows."""

@@ -9,7 +9,6 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from mlflow.cli import cli
 
 from osteo_models.core.processes import hold_lock
 
@@ -52,6 +51,8 @@ def _is_migrated(file: Path) -> bool:
 
 def main(file: str, artifacts: str, *options: str) -> None:
     """Make the database where there is none, and serve it."""
+    from mlflow.cli import cli  # half a second that only the server needs
+
     with lock_embedded(Path(file)):
         make_embedded(Path(file), "mlflow-artifacts:/")
     places = ("--backend-store-uri", f"sqlite:///{file}", "--artifacts-destination", Path(artifacts).as_uri())

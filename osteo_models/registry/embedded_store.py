@@ -9,7 +9,6 @@ import sqlite3
 import sys
 from pathlib import Path
 
-
 from osteo_models.core.processes import hold_lock
 
 

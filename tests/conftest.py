@@ -12,6 +12,7 @@ from tests.site_of_servers import site
 
 __all__ = ["site"]  # one for all folders of tests
 
+INTENSITY = {"mri": {"percentiles": [1.0, 99.5]}, "ct": {"window_hu": [-160, 840]}}
 ROOT = Path(__file__).parents[1]
 STAGES = load_params(ROOT / "params.yaml").stage_table
 

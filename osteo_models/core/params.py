@@ -14,6 +14,7 @@ from osteo_models.core.params_faults import as_list, explain_fault, find_referen
 from osteo_models.core.search_params import Search
 from osteo_models.core.stage_table import PAPER_TABLES, StageRow, StageTable
 from osteo_models.core.terms import (
+    IMAGE_SETS,
     MODALITIES,
     STAGE_PATTERN,
     Finding,
@@ -70,12 +71,37 @@ class Cohort(_Section):
     control_excluded_findings: tuple[Finding, ...]
 
 
+class Intensity(_Section):
+    """What becomes black and white in the images of one modality; which of the two, `terms.MODALITIES` says."""
+
+    window_hu: Range | None = None
+    percentiles: Percentiles | None = None
+
+
+Section = TypeVar("Section", bound=_Section)
+
+
+def _check_each(by_modality: Mapping[Modality, Section]) -> Mapping[Modality, Section]:
+    faults = [f"missing {name}" for name in MODALITIES if name not in by_modality]
+    faults += [f"unknown modality {name!r}; known: {', '.join(MODALITIES)}" for name in by_modality.keys() - MODALITIES]
+    for name, section in by_modality.items():
+        if isinstance(section, Intensity) and name in MODALITIES:
+            needed = "window_hu" if MODALITIES[name].intensity == "hounsfield" else "percentiles"
+            if section.model_dump(exclude_none=True).keys() != {needed}:
+                faults.append(f"{name}: give `{needed}` alone")
+    if faults:
+        raise ValueError("; ".join(faults))
+    return by_modality
+
+
+EachModality = Annotated[Mapping[Modality, Section], AfterValidator(_check_each)]
+
+
 class Prepare(_Section):
     """From a slice to 80 x 60 grey values of 8 bits."""
 
     crop_mm: tuple[Millimetres, Millimetres]
-    ct_window_hu: Range
-    mri_percentiles: Percentiles
+    intensity: EachModality[Intensity]
 
 
 class Holdout(_Section):
@@ -94,26 +120,13 @@ class PatientTest(_Section):
     osteoporosis_patients: int = Field(ge=1)
 
 
-Section = TypeVar("Section", bound=_Section)
-
-
-def _check_both(by_modality: Mapping[Modality, Section]) -> Mapping[Modality, Section]:
-    missing = [name for name in MODALITIES if name not in by_modality]
-    if missing:
-        raise ValueError(f"missing {', '.join(missing)}")
-    return by_modality
-
-
-Both = Annotated[Mapping[Modality, Section], AfterValidator(_check_both)]
-
-
 class Splits(_Section):
     """Hold-out, patient-based test set and folds."""
 
     seed: int = Field(ge=0)
     folds: int = Field(ge=2, le=20)
-    holdout: Both[Holdout]
-    patient_test: Both[PatientTest]
+    holdout: EachModality[Holdout]
+    patient_test: EachModality[PatientTest]
 
 
 def _check_paper_table(table: int) -> int:
@@ -125,6 +138,12 @@ def _check_paper_table(table: int) -> int:
 StageName = Annotated[str, Field(pattern=STAGE_PATTERN)]
 
 
+def _check_images(images: ImageSet) -> ImageSet:
+    if images not in IMAGE_SETS:
+        raise ValueError(f"{images!r} is no image set; those are {', '.join(IMAGE_SETS)}")
+    return images
+
+
 class StageParams(_Section):
     """One stage: networks on image sets under one validation.
 
@@ -133,7 +152,7 @@ class StageParams(_Section):
         paper_table: The paper's table of the same experiment, which the report shows next to it.
     """
 
-    images: tuple[ImageSet, ...] = Field(min_length=1)
+    images: tuple[Annotated[ImageSet, AfterValidator(_check_images)], ...] = Field(min_length=1)
     validation: Validation
     architectures: tuple[str, ...] = Field(min_length=1)
     title: str = ""

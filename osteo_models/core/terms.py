@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-Modality = Literal["mri", "ct"]
-ImageSet = Literal["mri", "ct", "combined", "multimodal"]
+Modality = str  # a key of `MODALITIES`
+ImageSet = str  # one of `IMAGE_SETS`
 Protocol = Literal["image", "patient"]
 Stage = str  # `stage-` and a number: a key of `stages` in params.yaml
 Validation = Literal["folds", "holdout", "patient_test"]
 Sex = Literal["F", "M"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
-MODALITIES: Final[tuple[Modality, ...]] = get_args(Modality)
-IMAGE_SETS: Final[tuple[ImageSet, ...]] = get_args(ImageSet)
 PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
 VALIDATIONS: Final[tuple[Validation, ...]] = get_args(Validation)
 STAGE_PATTERN: Final = r"^stage-[1-9][0-9]*$"
 
-# DICOM's own codes (PS3.3 C.7.3.1.1.1) for the modalities of this project.
-DICOM_MODALITY: Final[dict[str, Modality]] = {"MR": "mri", "CT": "ct"}
+
+@dataclass(frozen=True)
+class ModalityEntry:
+    """What the project knows of a modality.
+
+    Attributes:
+        title: Name in texts.
+        dicom_codes: Values of Modality (0008,0060), PS3.3 C.7.3.1.1.1.
+        plane: Plane of the images.
+        intensity: How pixels become grey values: `hounsfield`, a window in HU, which needs the rescale slope and
+            intercept of the file; `relative`, percentiles of each image.
+    """
+
+    title: str
+    dicom_codes: tuple[str, ...]
+    plane: Literal["sagittal", "lateral"]
+    intensity: Literal["hounsfield", "relative"]
+
+
+# A new modality is a row here, and its entries in params.yaml (`prepare.intensity`, `splits`, `stages`).
+MODALITIES: Final[Mapping[Modality, ModalityEntry]] = {
+    "mri": ModalityEntry("MRI", ("MR",), "sagittal", "relative"),
+    "ct": ModalityEntry("CT", ("CT",), "sagittal", "hounsfield"),
+}
+DICOM_MODALITY: Final = {code: name for name, entry in MODALITIES.items() for code in entry.dicom_codes}
+SINGLE_INPUT: Final[tuple[ImageSet, ...]] = (*MODALITIES, "combined")  # one image, one score
+IMAGE_SETS: Final[tuple[ImageSet, ...]] = (*SINGLE_INPUT, "multimodal")
 
 CONTROL: Final = 0
 OSTEOPOROSIS: Final = 1  # T-score < -1 at L1-L4, as in the paper: osteopenia is in it
@@ -66,12 +90,8 @@ def decide(score: npt.ArrayLike, threshold: npt.ArrayLike) -> npt.NDArray[np.boo
 
 
 def modalities_of(images: ImageSet) -> tuple[Modality, ...]:
-    """The modalities that an image set draws from: `combined` and `multimodal` draw from both."""
-    if images == "mri":
-        return ("mri",)
-    if images == "ct":
-        return ("ct",)
-    return MODALITIES
+    """The modalities that an image set draws from: `combined` and `multimodal` draw from all."""
+    return (images,) if images in MODALITIES else tuple(MODALITIES)
 
 
 def proposed_network(images: ImageSet) -> str:

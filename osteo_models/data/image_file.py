@@ -18,11 +18,11 @@ from PIL import Image
 from pydicom.pixels.processing import apply_modality_lut
 
 from osteo_models.core.errors import ImageError
-from osteo_models.core.terms import DICOM_MODALITY, Modality
+from osteo_models.core.terms import DICOM_MODALITY, MODALITIES, Modality
 from osteo_models.data.decoding import decode_pixels
 
 MAX_PIXELS = 64_000_000  # checked before decoding: a header of 1 kB can ask for gigabytes
-FORMATS = "DICOM (MR or CT, one frame), PNG, JPEG"
+FORMATS = f"DICOM ({' or '.join(DICOM_MODALITY)}, one frame), PNG, JPEG"
 # How a slice was acquired, by the names that the tables use; PS3.6 has the keywords.
 HEADER_NUMBERS: Final[dict[str, str]] = {
     "repetition_time_ms": "RepetitionTime",
@@ -206,10 +206,11 @@ def _check_frame(dataset: pydicom.Dataset, where: str) -> None:
 
 
 def _check_scale(dataset: pydicom.Dataset, modality: Modality, where: str) -> None:
-    """CT needs its scale to Hounsfield units (PS3.3 C.8.2.1.1.5: type 1); MR has no unit."""
+    """CT needs its scale to Hounsfield units (PS3.3 C.8.2.1.1.5: type 1); the others have no unit."""
     scaled = "ModalityLUTSequence" in dataset or ("RescaleSlope" in dataset and "RescaleIntercept" in dataset)
-    if modality == "ct" and not scaled:
-        raise ImageError("no RescaleSlope and RescaleIntercept", where=where, allowed="CT with its scale to HU")
+    if MODALITIES[modality].intensity == "hounsfield" and not scaled:
+        allowed = f"{MODALITIES[modality].title} with its scale to HU"
+        raise ImageError("no RescaleSlope and RescaleIntercept", where=where, allowed=allowed)
 
 
 def _check_size(pixels: int, where: str) -> None:

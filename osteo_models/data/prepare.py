@@ -91,10 +91,8 @@ def _window(source: SourceImage, prepare: Prepare, where: str) -> tuple[Grey, tu
         return source.pixels.astype(np.uint8), (0, 0, source.pixels.shape[1], source.pixels.shape[0])
     if source.spacing_mm is None:
         raise ImageError("no PixelSpacing (0028,0030)", where=where, allowed="a DICOM slice with its spacing")
-    if source.modality == "ct":
-        low, high = prepare.ct_window_hu
-    else:
-        low, high = _percentiles(source.pixels, prepare.mri_percentiles)
+    intensity = prepare.intensity[source.modality]
+    low, high = intensity.window_hu or _percentiles(source.pixels, intensity.percentiles or (0, 100))
     grey = window_grey(source.pixels, low, high)
     return grey, crop_box(grey, source.spacing_mm, prepare.crop_mm)
 

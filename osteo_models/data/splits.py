@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from osteo_models.core.errors import SplitError
 from osteo_models.core.params import Holdout, PatientTest, Splits
-from osteo_models.core.terms import CLASS_NAMES, CONTROL, OSTEOPOROSIS, Modality
+from osteo_models.core.terms import CLASS_NAMES, CONTROL, MODALITIES, OSTEOPOROSIS, Modality
 from osteo_models.data.tables import read_frame
 
 KEPT_SPLITS = "splits.csv"  # in the data set: the splits of the revision before, written when it grows or shrinks
@@ -237,11 +237,8 @@ def _fill_folds(table: pd.DataFrame, group: pd.DataFrame, column: str, unit: str
 def count_splits(table: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
     """The counts that the paper prints (section Experiments, table 2), flat for `dvc metrics`."""
     development = table[table["holdout"] == 0]
-    counts = {
-        "mri.development.images": int((development["modality"] == "mri").sum()),
-        "ct.development.images": int((development["modality"] == "ct").sum()),
-        "combined.development.images": len(development),
-    }
+    counts = {f"{name}.development.images": int((development["modality"] == name).sum()) for name in MODALITIES}
+    counts["combined.development.images"] = len(development)
     for name in ("holdout", "patient_test"):
         part = table[table[name] == 1]
         counts[f"{name}.images"] = len(part)

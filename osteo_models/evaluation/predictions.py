@@ -129,7 +129,7 @@ def _read_one(path: Path, source: str) -> Predictions | list[str]:
     table = Predictions(
         stage=str(text["stage"][0]),
         architecture=str(text["architecture"][0]),
-        images=cast(ImageSet, str(text["images"][0])),
+        images=str(text["images"][0]),
         protocol=cast(Protocol, str(text["protocol"][0])),
         validation=cast(Validation, validation),
         source=source,

@@ -18,9 +18,6 @@ from torch import Tensor, nn
 from osteo_models.core.errors import InputError
 from osteo_models.core.terms import ImageSet
 
-SINGLE_INPUT: Final[tuple[ImageSet, ...]] = ("mri", "ct", "combined")
-PAIRED_INPUT: Final[tuple[ImageSet, ...]] = ("multimodal",)
-
 Builder = Callable[..., nn.Module]
 EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -134,7 +131,8 @@ def build(architecture: str, *, seed: int = 0, start: Mapping[str, Tensor] | Non
         spec: Settings of the architecture; `find_entry(architecture).spec` holds all of them with their defaults.
 
     Returns:
-        forward(images: B,3,H,W in [0,1]) -> logits (B,); multimodal: forward(mri, ct) -> (logits_mri, logits_ct).
+        forward(images: B,3,H,W in [0,1]) -> logits (B,); multimodal: forward(mri, ct) -> (logits_mri, logits_ct),
+        one input and one output for each of its modalities.
 
     Raises:
         InputError: unknown architecture or spec key, or a value that the architecture refuses.

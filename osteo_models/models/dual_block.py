@@ -1,24 +1,25 @@
-"""The paper's proposed networks: the dual-block tower (unimodal), and two of them side by side (multimodal).
+"""The paper's proposed networks: the dual-block tower (unimodal), and one for each modality (multimodal).
 
 A tower adds what two blocks see in the same image: 3x3 filters with max-pooling, and 5x5 filters with stride 2. ReLU
 comes before batch norm, as published. Modules stand in the order of the published layers, block by block.
 
-Fusion of MRI and CT. `fusion="loss"` (as published): two complete towers, trained on one summed loss, each scoring its
-own modality alone. `fusion="feature"` (as the text of the paper has it): one classifier on both towers' features, so an
-MRI and a CT image are needed for a score.
+Fusion. `fusion="loss"` (as published): complete towers, trained on one summed loss; each scores its own modality alone.
+`fusion="feature"` (as the text of the paper has it): one classifier on the features of all towers, so an image of each
+modality is needed for a score.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from osteo_models.core.errors import InputError
-from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS, MODALITIES, Modality
-from osteo_models.models.catalog import PAIRED_INPUT, SINGLE_INPUT, register
+from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS, MODALITIES, SINGLE_INPUT, Modality
+from osteo_models.models.catalog import register
 from osteo_models.models.keras_layers import VERSION as LAYERS
 from osteo_models.models.keras_layers import (
     FlattenChannelsLast,
@@ -105,52 +106,63 @@ class DualBlock(nn.Module):
 
 
 class LossFusion(nn.Module):
-    """Two towers that share nothing but the loss: (mri, ct), each (B, 3, 80, 60) -> (logits_mri, logits_ct)."""
+    """A tower for each modality, which share nothing but the loss.
+
+    Shapes: forward: an image tensor (B, 3, 80, 60) for each modality, in order -> logits (B,) for each.
+    """
 
     fusion: Final = "loss"
 
-    def __init__(self, generator: torch.Generator) -> None:
+    def __init__(self, generator: torch.Generator, modalities: Sequence[Modality]) -> None:
         super().__init__()
-        self.mri = DualBlock(generator)
-        self.ct = DualBlock(generator)
+        self.modalities = tuple(modalities)
+        for name in self.modalities:
+            self.add_module(name, DualBlock(generator))
 
-    def forward(self, mri: Tensor, ct: Tensor) -> tuple[Tensor, Tensor]:
-        return self.mri(mri), self.ct(ct)
+    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
+        towers = map(self.get_submodule, self.modalities)
+        return tuple(tower(batch) for tower, batch in zip(towers, images, strict=True))
 
     def tower(self, modality: Modality) -> nn.Module:
         """The network that scores images of one modality.
 
         Raises:
-            InputError: `modality` is neither `mri` nor `ct`.
+            InputError: There is no tower for `modality`.
         """
-        return {"mri": self.mri, "ct": self.ct}[_known(modality)]
+        return self.get_submodule(_check_known(modality, self.modalities))
 
 
 class FeatureFusion(nn.Module):
-    """One classifier on both towers' features: (mri, ct), each (B, 3, 80, 60) -> the same logits (B,) twice."""
+    """One classifier on the features of all towers.
+
+    Shapes: forward: an image tensor (B, 3, 80, 60) for each modality, in order -> the same logits (B,) for each.
+    """
 
     fusion: Final = "feature"
 
-    def __init__(self, generator: torch.Generator) -> None:
+    def __init__(self, generator: torch.Generator, modalities: Sequence[Modality]) -> None:
         super().__init__()
-        self.mri = DualBlockFeatures(generator)
-        self.ct = DualBlockFeatures(generator)
-        self.classifier = Classifier(generator, 2 * TOWER_FEATURES)
+        self.modalities = tuple(modalities)
+        for name in self.modalities:
+            self.add_module(name, DualBlockFeatures(generator))
+        self.classifier = Classifier(generator, len(self.modalities) * TOWER_FEATURES)
 
-    def forward(self, mri: Tensor, ct: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.classifier(torch.cat((self.mri(mri), self.ct(ct)), dim=1))
-        return logits, logits
+    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
+        towers = map(self.get_submodule, self.modalities)
+        features = [tower(batch) for tower, batch in zip(towers, images, strict=True)]
+        return (self.classifier(torch.cat(features, dim=1)),) * len(self.modalities)
 
     def tower(self, modality: Modality) -> nn.Module:
-        """Always an error: half of the classifier's features would be missing.
+        """Always an error: the features of the other modalities would be missing.
 
         Raises:
             InputError: always.
         """
+        titles = [MODALITIES[name].title for name in self.modalities]
         raise InputError(
-            f"`{_known(modality)}` images cannot be scored by themselves",
+            f"`{_check_known(modality, self.modalities)}` images cannot be scored by themselves",
             where='multimodal with fusion="feature"',
-            allowed="pairs of an MRI and a CT image: its classifier takes the features of both",
+            allowed=f"one image each of {', '.join(titles)}: its classifier takes the features of all",
             remedy='for scores of one modality train with fusion="loss"',
         )
 
@@ -161,19 +173,24 @@ def build_unimodal(generator: torch.Generator) -> DualBlock:
     return DualBlock(generator)
 
 
-@register("multimodal", image_sets=PAIRED_INPUT, versions=VERSIONS)
-def build_multimodal(generator: torch.Generator, *, fusion: Fusion = "loss") -> LossFusion | FeatureFusion:
-    """Two towers; 1,409,410 trainable parameters with `fusion="loss"`, 1,408,833 with `"feature"`.
+@register("multimodal", image_sets=("multimodal",), versions=VERSIONS)
+def build_multimodal(
+    generator: torch.Generator, *, fusion: Fusion = "loss", modalities: Sequence[Modality] = tuple(MODALITIES)
+) -> LossFusion | FeatureFusion:
+    """A tower for each modality; 1,409,410 trainable parameters for two, 1,408,833 with `fusion="feature"`.
 
     Raises:
-        InputError: `fusion` is neither of the two.
+        InputError: `fusion` is neither of the two, or `modalities` are not at least two different known ones.
     """
+    if len(modalities) < 2 or len(set(modalities)) < len(modalities) or not set(modalities) <= MODALITIES.keys():
+        allowed = f"two or more of {', '.join(MODALITIES)}, each once"
+        raise InputError(f"`modalities` is {list(modalities)}", where="multimodal", allowed=allowed)
     if fusion not in get_args(Fusion):
         raise InputError(f"`fusion` is {fusion!r}", where="multimodal", allowed=", ".join(get_args(Fusion)))
-    return LossFusion(generator) if fusion == "loss" else FeatureFusion(generator)
+    return (LossFusion if fusion == "loss" else FeatureFusion)(generator, modalities)
 
 
-def _known(modality: Modality) -> Modality:
-    if modality not in MODALITIES:
-        raise InputError(f"unknown modality `{modality}`", allowed=", ".join(MODALITIES))
+def _check_known(modality: Modality, modalities: Sequence[Modality]) -> Modality:
+    if modality not in modalities:
+        raise InputError(f"unknown modality `{modality}`", allowed=", ".join(modalities))
     return modality

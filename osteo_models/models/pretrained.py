@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from osteo_models.core.errors import InputError
-from osteo_models.models.catalog import SINGLE_INPUT, register
+from osteo_models.core.terms import SINGLE_INPUT
+from osteo_models.models.catalog import register
 from osteo_models.models.head import VERSION as HEAD
 from osteo_models.models.head import Head
 from osteo_models.models.keras_layers import VERSION as LAYERS

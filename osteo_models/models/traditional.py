@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from osteo_models.core.errors import InputError
-from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS
-from osteo_models.models.catalog import SINGLE_INPUT, find_entry, register
+from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS, SINGLE_INPUT
+from osteo_models.models.catalog import find_entry, register
 from osteo_models.models.keras_layers import VERSION as LAYERS
 from osteo_models.models.keras_layers import FlattenChannelsLast, make_conv, make_dense, make_logit_layer
 

@@ -15,12 +15,12 @@ def test_all_faults_are_told_at_once(raw_params):
     raw_params["profile"] = "fast"
     del raw_params["cohort"]["t_score_below"]
     raw_params["splits"]["folds"] = "five"
-    raw_params["prepare"]["ct_window_hu"] = [5, 1]
+    raw_params["prepare"]["intensity"]["ct"]["window_hu"] = [5, 1]
     raw_params["stages"]["stage-1"]["architectures"].append("resnet51")
     raw_params["profiles"]["quick"]["leave_out"].append("vgg61")
     raw_params["cohort"]["excluded_findings"].append("severe_scoliosys")
     raw_params["prepare"]["crop_mm"] = [0, 120]
-    raw_params["prepare"]["mri_percentiles"] = [1, 995]
+    raw_params["prepare"]["intensity"]["mri"]["percentiles"] = [1, 995]
     raw_params["cohort"]["control_age_years"] = [44, 18]
     del raw_params["splits"]["holdout"]["ct"]
     raw_params["gate"][0]["profiles"] = ["papers"]
@@ -37,7 +37,7 @@ def test_all_faults_are_told_at_once(raw_params):
         "the first number must be below the second, got [44, 18]",
         "cohort.excluded_findings.6: Input should be 'severe_scoliosis'",
         "prepare.crop_mm.0: Input should be greater than 0",
-        "prepare.mri_percentiles.1: Input should be less than or equal to 100",
+        "prepare.intensity.mri.percentiles.1: Input should be less than or equal to 100",
         "splits.holdout: missing ct",
         "stages.stage-1.architectures: 'resnet51' has no entry under `architectures`",
         "gate.0.profiles: 'papers' is not one of ['paper', 'quick']",

@@ -23,8 +23,9 @@ from osteo_models.explain.gallery import (
 )
 from osteo_models.models import build
 from osteo_models.phantom import synthesize_cohort, vertebra_mask
+from tests.conftest import INTENSITY
 
-PREPARE = Prepare(crop_mm=(200, 150), ct_window_hu=(-160, 840), mri_percentiles=(1.0, 99.5))
+PREPARE = Prepare(crop_mm=(200, 150), intensity=INTENSITY)
 SYNTHETIC = Synthetic(seed=5, scale="small")
 
 

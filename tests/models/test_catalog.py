@@ -26,7 +26,7 @@ def test_an_entry_says_which_image_sets_it_takes(architecture: str, image_sets: 
 def test_a_name_taken_twice_is_refused_and_the_first_stays() -> None:
     before = find_entry("unimodal")
     with pytest.raises(ValueError, match="`unimodal` is registered twice"):
-        catalog.register("unimodal", image_sets=catalog.SINGLE_INPUT, versions={})(lambda generator: nn.Identity())
+        catalog.register("unimodal", image_sets=("mri",), versions={})(lambda generator: nn.Identity())
     assert find_entry("unimodal") is before
 
 

@@ -27,10 +27,10 @@ from osteo_models.models import build
 from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
 from osteo_models.registry.versions import VersionInfo, register_version
 from osteo_models.training.checkpoint import save_weights
-from tests.conftest import ROOT
+from tests.conftest import INTENSITY, ROOT
 from tests.registry.small_project import SmallProject, make_project
 
-PREPARE = {"crop_mm": [200, 120], "ct_window_hu": [-160, 840], "mri_percentiles": [1.0, 99.5]}
+PREPARE = {"crop_mm": [200, 120], "intensity": INTENSITY}
 RECORD = {"origin.json": b'{"jobs": []}'}  # what every version says of the jobs behind its metrics
 TAGS = {
     "git.commit": "1f3a",

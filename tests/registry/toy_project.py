@@ -19,7 +19,7 @@ from osteo_models.models import build
 from osteo_models.registry.tracking import JobRun, Tracking, open_tracking
 from osteo_models.registry.versions import register_version
 from osteo_models.training.checkpoint import save_weights
-from tests.conftest import ROOT
+from tests.conftest import INTENSITY, ROOT
 
 NAME = "osteo-unimodal-mri"
 KEY = "ab" * 8
@@ -36,7 +36,7 @@ def register() -> None:
     for folder in (model, evidence.parent):
         folder.mkdir(exist_ok=True)
     save_weights(model / "model.safetensors", build("unimodal", seed=params["experiments"]["seed"]), {})
-    prepare = {"crop_mm": [200, 120], "ct_window_hu": [-160, 840], "mri_percentiles": [1.0, 99.5]}
+    prepare = {"crop_mm": [200, 120], "intensity": INTENSITY}
     record = {"architecture": "unimodal", "spec": {}, "images": "mri", "key": KEY, "recipe": {}, "prepare": prepare}
     (model / "model.json").write_text(json.dumps(record | {"threshold": 0.5}))
     evidence.write_text(f"group,seed\nF,{params['evaluate']['seed']}\n")

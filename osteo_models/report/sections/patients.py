@@ -66,7 +66,7 @@ def build_panels(evidence: Evidence, scores: Scores, threshold: float) -> dict[s
     found: dict[str, list[Panel]] = {}
     order = evidence.stages.names.index
     for key in sorted(
-        plots, key=lambda one: (order(one[0]), order_networks((one[1], one[2])), MODALITIES.index(one[3]))
+        plots, key=lambda one: (order(one[0]), order_networks((one[1], one[2])), list(MODALITIES).index(one[3]))
     ):  # type: ignore[arg-type]
         found.setdefault(key[0], []).append(_panel(key, plots[key], scores, threshold))
     folds = evidence.stages.select("folds")
@@ -102,7 +102,7 @@ def _list_tests(evidence: Evidence) -> list[StageRow]:
 def build_test(stage: Stage, evidence: Evidence, scores: Scores, threshold: float) -> Table:
     """Each patient of a patient-based test under each network."""
     rows = [row for row in evidence.tables["patients"] if row["stage"] == stage]
-    rows.sort(key=lambda row: (MODALITIES.index(row["modality"]), row["target"], str(row["patient_id"])))
+    rows.sort(key=lambda row: (list(MODALITIES).index(row["modality"]), row["target"], str(row["patient_id"])))
     return make_table(
         f"{stage}-patients",
         f"Stage {stage_number(stage)}, patient by patient.",

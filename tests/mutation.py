@@ -57,7 +57,7 @@ TESTS = {
     "evaluation/curves": ["evaluation/test_patients.py"],
     "evaluation/delong": ["evaluation/test_delong.py", "evaluation/test_delong_library.py"],
     "evaluation/effective": ["evaluation/test_effective.py"],
-    "evaluation/evidence": ["evaluation/test_stages.py", "registry/test_rivals.py"],
+    "evaluation/evidence": ["evaluation/test_stages.py"],
     "evaluation/facts": ["evaluation/test_facts.py", "evaluation/test_audits.py"],
     "evaluation/folds": ["evaluation/test_folds.py"],
     "evaluation/intervals": [

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import skew
+from sklearn.metrics import roc_auc_score
 
 from osteo_models.evaluation import evaluate_predictions
 from osteo_models.evaluation.facts import read_facts
@@ -130,6 +131,14 @@ def test_unpaired_rows_set_mri_against_ct(root):
     both = table[table["first"] == "multimodal-multimodal on mri"]
     assert set(both["second"]) == {"multimodal-multimodal on ct"}
     assert both["df"].notna().any()
+    row = folds[(folds["protocol"] == "patient") & (folds["level"] == "image")].set_index("first")
+    row = row.loc["unimodal-mri on mri"]
+    mri, ct = (pd.read_parquet(root / row[source]) for source in ("source_first", "source_second"))
+    areas = [roc_auc_score(table["target"], table["score"]) for table in (mri, ct)]
+    assert (row["auc_first"], row["auc_second"]) == pytest.approx(areas)
+    assert row["difference"] == pytest.approx(areas[0] - areas[1])
+    assert row["ci_low"] < row["difference"] < row["ci_high"]
+    assert (row["n_first"], row["n_second"]) == (len(mri), len(ct))
 
 
 def test_printed_figures_are_read_as_printed():

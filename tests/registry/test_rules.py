@@ -316,6 +316,37 @@ def test_age_alone_is_that_of_the_stage_s_own_validation() -> None:
     assert judge(folds, [rule]).results[0].found == "stage-7 0.900 against unknown of age alone"
 
 
+def test_metrics_without_their_predictions_or_threshold_are_not_enough_evidence() -> None:
+    rule = GateRule(rule="metrics_match", stages=("stage-1", "stage-2", "stage-5"))
+    kept = {key: table for key, table in make_evidence().predictions.items() if key[0] != "stage-5"}
+    found = _only(make_evidence(predictions=kept), rule)
+    assert (found.passed, found.lacking) == (False, True)
+    assert found.found == "no stage-5 predictions is kept with the version"
+    found = _only(make_evidence(predictions=kept, faults={"stage-5 predictions": "no readable table"}), rule)
+    assert found.found == "stage-5 predictions: no readable table"
+    found = _only(make_evidence(threshold=None), rule)
+    assert (found.lacking, found.found) == (True, "no threshold is kept with the version")
+
+
+def test_a_card_is_told_all_that_it_lacks() -> None:
+    rule = GateRule(rule="card")
+    found = _only(make_evidence(card="Fine."), rule)
+    assert (found.passed, found.lacking) == (False, False)
+    assert found.found == (
+        "the card does not give weights, job, code, data, splits, the line of stage-1, the line of stage-5, "
+        "the notice that the cohort is synthetic, the sentence that it is no medical device"
+    )
+
+
+@pytest.mark.parametrize("synthetic", ["true", "false", None])
+def test_only_a_synthetic_cohort_needs_its_notice(synthetic: str | None) -> None:
+    sound, rule = make_evidence(), GateRule(rule="card")
+    tags = {name: text for name, text in sound.tags.items() if name != "synthetic"}
+    tags |= {} if synthetic is None else {"synthetic": synthetic}
+    found = _only(replace(sound, tags=tags, card=sound.card.replace("Synthetic cohort", "Patients")), rule)
+    assert found.passed == (synthetic != "true")
+
+
 def test_a_gate_without_rules_refuses_to_judge() -> None:
     with pytest.raises(ParamsError, match="no rules, so nothing could be refused"):
         judge({}, [])

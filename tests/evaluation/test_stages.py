@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sklearn.metrics import balanced_accuracy_score
 from osteo_models.errors import InputError, StaleDataError, TableError
 from osteo_models.evaluation import auc_interval, delong_test, evaluate_predictions, summarize
 from osteo_models.evaluation.evidence import collect_metrics
-from osteo_models.evaluation.stages import COLUMNS
+from osteo_models.evaluation.stages import COLUMNS, write_table
 from osteo_models.stage_table import StageRow, StageTable
 from tests.conftest import STAGES
 
@@ -144,6 +145,34 @@ def test_a_planted_duplicate_is_listed_with_both_images(tmp_path, job, cohort):
     assert (row["patient_a"], row["patient_b"]) == (first["patient_id"], second["patient_id"])
     assert (row["modality"], row["exact"], row["splits"]) == (first["modality"], 1, "holdout")
     assert (row["correlation"], row["source"]) == (pytest.approx(1), "cohort/images.npy")
+
+
+def test_the_default_threshold_is_the_one_that_was_given_and_every_section_is_timed(tmp_path, job, images):
+    path = job(tmp_path, "stage-5", "unimodal", "mri", "patient", images, 2.0)
+    began = time.perf_counter()
+    seconds = evaluate_predictions(tmp_path, STAGES, threshold=0.3).seconds
+    passed = time.perf_counter() - began
+    assert list(seconds) == ["reading", "metrics", "comparisons", "audits", "paper tables", "writing"]
+    assert min(seconds.values()) >= 0 and 0.5 * passed < sum(seconds.values()) <= passed
+    frame = pd.read_parquet(path)
+    told = read(tmp_path, "confusion").set_index(["level", "kind"]).loc[("image", "default")]
+    assert told["true_positives"] == ((frame["score"] >= 0.3) & (frame["target"] == 1)).sum()
+    assert told["false_positives"] == ((frame["score"] >= 0.3) & (frame["target"] == 0)).sum()
+    assert set(read(tmp_path, "summary")["threshold"]) == {0.3}
+
+
+def test_the_files_are_written_as_text_that_can_be_compared(tmp_path, job, images):
+    job(tmp_path, "stage-5", "unimodal", "mri", "patient", images, 2.0)
+    evaluate_predictions(tmp_path, STAGES)
+    path = tmp_path / "metrics" / "stage-5.json"
+    assert path.read_text() == json.dumps(json.loads(path.read_text()), indent=2) + "\n"
+    assert (tmp_path / "metrics" / "stage-1.json").read_text() == "{}\n"
+    write_table(tmp_path / "new" / "one.csv", ("a", "b"), [{"a": 1.5, "b": None}, {"b": "x,y"}])
+    assert (tmp_path / "new" / "one.csv").read_bytes() == b'a,b\n1.5,\n,"x,y"\n'
+    with pytest.raises(ValueError, match="fields not in fieldnames: 'c'"):
+        write_table(tmp_path / "new" / "one.csv", ("a", "b"), [{"c": 1}])
+    assert (tmp_path / "new" / "one.csv").read_bytes() == b'a,b\n1.5,\n,"x,y"\n'
+    assert not [path for path in tmp_path.glob("evaluation/*") if path.suffix != ".csv" and path.is_file()]
 
 
 def test_predictions_of_other_images_than_the_splits_are_refused(tmp_path, job, images, cohort):

@@ -4,7 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from osteo_models.evaluation.audits import audit, flatten_audits, flatten_job
 from osteo_models.evaluation.audits.duplicates import NEAR, alike_rows, duplicate_rows, find_alike
@@ -162,6 +165,17 @@ def test_a_shortcut_that_says_nothing_is_undefined(facts):
     rows = [row for row in found if (row["predictor"], row["images"]) == ("header", "ct")]
     assert {row["note"] for row in rows} == {"undefined: the same for all images"}
     assert not any("value" in row for row in rows)
+
+
+@pytest.mark.parametrize("unit", [1, 12, 1e-3])
+def test_a_shortcut_is_a_logistic_regression_whatever_the_unit_of_age(facts, unit):
+    of_set, folds = facts.modality == "mri", facts.sides["fold_patient"]
+    other = replace(facts, age_years=unit * facts.age_years)
+    scored, _ = score_alone(other, make_features(other, "age", of_set), of_set, "folds")
+    train, test = of_set & (folds >= 0) & (folds != 2), of_set & (folds == 2)
+    model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-8))
+    model.fit(facts.age_years[train, None], facts.target[train])
+    assert scored[test] == pytest.approx(model.predict_proba(facts.age_years[test, None])[:, 1], abs=1e-3)
 
 
 def test_what_the_training_patients_have_alike_gives_each_the_share_of_osteoporosis(facts):

@@ -48,11 +48,7 @@ TESTS = {
     "evaluation/comparisons": STAGES,
     "evaluation/delong": ["evaluation/test_delong.py", "evaluation/test_delong_library.py"],
     "evaluation/dvc_plots": ["evaluation/test_dvc_plots.py"],
-    "evaluation/evaluate": [
-        "evaluation/test_evaluate.py",
-        "registry/test_champion_comparison.py",
-        "evaluation/test_paper_tables.py",
-    ],
+    "evaluation/evaluate": STAGES,
     "evaluation/image_facts": ["evaluation/test_image_facts.py", "evaluation/test_audits.py"],
     "evaluation/intervals": [
         "evaluation/test_effective.py",

@@ -44,6 +44,23 @@ def test_a_withdrawn_person_leaves_nothing_and_cannot_come_back(data):
     assert {path.name for path in data.parent.iterdir()} == {"data", ".data.lock"}
 
 
+def test_a_person_with_rows_and_no_images_or_with_images_and_no_rows_is_taken_out_too(data):
+    first, second = PEOPLE
+    shutil.rmtree(data / "dicom" / first)
+    assert withdraw_patient(data, first) == Withdrawal(first, 0, 2)
+    assert not any(first in (data / name).read_text() for name in ("clinical.csv", "images.csv"))
+    for name in ("clinical.csv", "images.csv"):
+        (data / name).unlink()
+    assert withdraw_patient(data, second) == Withdrawal(second, 1, 0)
+    assert not (data / "dicom" / second).exists() and read_withdrawn(data) == {first, second}
+
+
+def test_an_empty_folder_of_images_is_taken_out_too(data):
+    (data / "dicom" / "cccccccccccc").mkdir()
+    assert withdraw_patient(data, "cccccccccccc") == Withdrawal("cccccccccccc", 0, 0)
+    assert not (data / "dicom" / "cccccccccccc").exists() and read_withdrawn(data) == {"cccccccccccc"}
+
+
 @pytest.mark.parametrize("wrong", ["nobody", "../data", "", ".", "dicom/aaaaaaaaaaaa"])
 def test_nobody_is_an_error_and_nothing_changes(data, wrong):
     before = hash_data(data)

@@ -4,7 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from osteo_models.evaluation.audits import audit, flatten_audits, flatten_job
 from osteo_models.evaluation.audits.groups import band_ages, group_rows, join_pairs, pair_rows
@@ -84,6 +87,27 @@ def test_slices_of_one_patient_share_a_series_in_the_image_protocol_alone(facts)
     assert image["share"] > 0.9
     assert (patient["units"], patient["images"], patient["share"]) == (0, 0, 0.0)
     assert find(rows, split="holdout", unit="study")["units"] == 0
+    assert {(row["unit"], row["source"]) for row in rows} == {
+        ("patient", "splits/splits.csv"),
+        ("study", "cohort/headers.csv"),
+        ("series", "cohort/headers.csv"),
+    }
+
+
+@pytest.mark.parametrize("unit", ["patient", "study", "series"])
+@pytest.mark.parametrize("split", ["holdout", "patient_test", "fold_image", "fold_patient"])
+def test_what_two_sides_share_is_counted_as_by_hand(facts, split, unit):
+    series = np.where(np.arange(facts.series.size) % 7 == 0, "one", facts.series)
+    facts = replace(facts, series=series)
+    names = facts.patient_id if unit == "patient" else getattr(facts, unit)
+    rows = [(name, int(side)) for name, side in zip(names, facts.sides[split], strict=True) if side >= 0]
+    sides = {name: {side for other, side in rows if other == name} for name, _ in rows}
+    tested = [name for name, side in rows if side == 1 or split.startswith("fold")]
+    shared = sum(len(sides[name]) > 1 for name in tested)
+    row = find(shared_rows(facts), split=split, unit=unit)
+    assert (row["units"], row["units_total"]) == (sum(len(each) > 1 for each in sides.values()), len(sides))
+    assert (row["images"], row["n"], row["share"]) == (shared, len(tested), shared / len(tested))
+    assert (row["note"], bool(shared)) == ("", unit == "series" or split == "fold_image")
 
 
 def test_one_study_under_two_names_is_found(facts):
@@ -130,6 +154,7 @@ def test_a_shortcut_that_says_nothing_is_undefined(facts):
     quiet = replace(facts, numbers={"kvp": facts.numbers["kvp"]}, scanner=np.full(of_set.size, "One"))
     score, note = score_alone(quiet, make_features(quiet, "header", of_set), of_set, "folds")
     assert (np.isnan(score).all(), note) == (True, "undefined: the same for all images")
+    assert make_features(quiet, "header", of_set).values.shape == (of_set.size, 0)
     one_class = replace(facts, target=np.ones_like(facts.target))
     age = make_features(facts, "age", of_set)
     assert score_alone(one_class, age, of_set, "holdout")[1] == "undefined: one class to learn from"
@@ -138,6 +163,25 @@ def test_a_shortcut_that_says_nothing_is_undefined(facts):
     rows = [row for row in found if (row["predictor"], row["images"]) == ("header", "ct")]
     assert {row["note"] for row in rows} == {"undefined: the same for all images"}
     assert not any("value" in row for row in rows)
+
+
+@pytest.mark.parametrize("unit", [1, 12, 1e-3])
+def test_a_shortcut_is_a_logistic_regression_whatever_the_unit_of_age(facts, unit):
+    of_set, folds = facts.modality == "mri", facts.sides["fold_patient"]
+    other = replace(facts, age_years=unit * facts.age_years)
+    scored, _ = score_alone(other, make_features(other, "age", of_set), of_set, "folds")
+    train, test = of_set & (folds >= 0) & (folds != 2), of_set & (folds == 2)
+    model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-8))
+    model.fit(facts.age_years[train, None], facts.target[train])
+    assert scored[test] == pytest.approx(model.predict_proba(facts.age_years[test, None])[:, 1], abs=1e-3)
+
+
+def test_what_the_training_patients_have_alike_gives_each_the_share_of_osteoporosis(facts):
+    of_set, folds = facts.modality == "mri", facts.sides["fold_patient"]
+    facts = replace(facts, sex=np.where((folds == 1) & (facts.target == 1), "M", "F"))
+    scored, note = score_alone(facts, make_features(facts, "sex", of_set), of_set, "folds")
+    share = facts.target[of_set & (folds >= 0) & (folds != 1)].mean()
+    assert note == "" and scored[of_set & (folds == 1)] == pytest.approx(share, abs=1e-4)
 
 
 def test_a_lacking_header_value_is_a_column_of_its_own(facts):
@@ -176,6 +220,7 @@ def test_groups_have_their_own_figures_and_small_ones_none(jobs, facts):
     assert women["value"] == pytest.approx(balanced_accuracy_score(part.target, part.score >= 0.5))
     assert women["ci_low"] < women["value"] < women["ci_high"]
     assert (women["n"], women["n_patients"]) == (part.target.size, np.unique(part.patient_id).size)
+    assert (women["n_positive"], women["n_negative"]) == (np.sum(part.target == 1), np.sum(part.target == 0))
     assert {row["group"] for row in rows if row["by"] == "scanner"} == {"Maker One 1.5 T", "Maker Two 1.5 T"}
     assert {row["group"] for row in rows if row["by"] == "modality"} == {"mri", "ct"}
     small = [row for row in rows if row["n_patients"] < 10]

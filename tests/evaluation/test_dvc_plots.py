@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_curve
 
 from osteo_models.evaluation.evaluate import evaluate_predictions
 from tests.conftest import STAGES
@@ -18,8 +19,9 @@ def write_job(artifacts, stage, name, rng):
     table["score"] = (0.25 + 0.5 * table["target"] + rng.uniform(-0.2, 0.2, len(table))).clip(0, 1)
     table.attrs["validation"] = "folds"
     path = artifacts / "predictions" / stage / f"{name}.parquet"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(path)
+    return table
 
 
 def test_one_file_a_cross_validation_and_none_where_it_was_not_run(tmp_path):
@@ -42,5 +44,42 @@ def test_one_file_a_cross_validation_and_none_where_it_was_not_run(tmp_path):
     assert learning["epoch"].tolist() == [1, 2]
     assert learning["balanced_accuracy"].tolist() == [0.2, 0.3]
     bars = pd.read_csv(plots / "balanced_accuracy.csv")
+    assert [list(table) for table in (roc, learning, bars)] == [
+        ["false_positive_rate", "true_positive_rate"],
+        ["epoch", "balanced_accuracy"],
+        ["job", "balanced_accuracy"],
+    ]
     assert bars["job"].tolist() == ["stage-1/unimodal-mri-patient"]
     assert bars["balanced_accuracy"].iloc[0] == 1.0
+
+
+def test_only_cross_validation_of_the_proposed_network_by_patients_has_its_curve_on_a_grid(tmp_path):
+    rng = np.random.default_rng(2)
+    table = write_job(tmp_path, "stage-1", "unimodal-mri-patient", rng)
+    for name in ("unimodal-mri-image", "traditional_cnn-mri-patient"):
+        write_job(tmp_path, "stage-1", name, rng)
+    table["score"] = rng.uniform(0, 1, len(table)).round(2)
+    table.to_parquet(tmp_path / "predictions" / "stage-1" / "unimodal-mri-patient.parquet")
+    plots = tmp_path / "evaluation" / "plots"
+    for folder in ("roc", "learning"):
+        (plots / folder).mkdir(parents=True)
+        (plots / folder / "stage-9-ct.csv").write_text("of a stage that is gone")
+    evaluate_predictions(tmp_path, STAGES)
+    assert [path.relative_to(plots).as_posix() for path in sorted(plots.rglob("*.csv"))] == [
+        *("balanced_accuracy.csv", "roc/stage-1-mri.csv")
+    ]
+    alarms, hits, _ = roc_curve(table["target"], table["score"])
+    roc = pd.read_csv(plots / "roc" / "stage-1-mri.csv")
+    expected = np.interp(np.arange(101) / 100, alarms, hits)
+    assert np.abs(roc["true_positive_rate"] - expected).max() <= 0.5e-4 + 1e-12
+    assert len(pd.read_csv(plots / "balanced_accuracy.csv")) == 3
+
+
+def test_one_class_has_a_grid_without_a_curve(tmp_path):
+    table = write_job(tmp_path, "stage-1", "unimodal-mri-patient", np.random.default_rng(3))
+    table = table[table["target"] == 1]
+    table.attrs["validation"] = "folds"
+    table.to_parquet(tmp_path / "predictions" / "stage-1" / "unimodal-mri-patient.parquet")
+    evaluate_predictions(tmp_path, STAGES)
+    roc = pd.read_csv(tmp_path / "evaluation" / "plots" / "roc" / "stage-1-mri.csv")
+    assert len(roc) == 101 and roc["true_positive_rate"].isna().all()

@@ -2,18 +2,20 @@
 
 import json
 import runpy
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score
 
-from osteo_models.core.errors import InputError, TableError
+from osteo_models.core.errors import InputError, StaleDataError, TableError
 from osteo_models.core.stage_table import StageRow, StageTable
 from osteo_models.evaluation import auc_interval, delong_test, evaluate_predictions, summarize
-from osteo_models.evaluation.evaluate import COLUMNS
+from osteo_models.evaluation.evaluate import COLUMNS, collect_metrics, write_table
 from tests.conftest import STAGES
 
 
@@ -100,6 +102,23 @@ def test_the_chosen_threshold_and_the_audits_are_metrics_of_the_job(evaluated):
     assert audits["shortcut.age.mri.folds.roc_auc"] == found["unimodal-mri-patient.audit.age.roc_auc"]
 
 
+def test_the_chosen_threshold_has_the_intervals_of_its_own_counts(evaluated):
+    root, _ = evaluated
+    source = "predictions/stage-1/unimodal-mri-patient.parquet"
+    chosen = read(root, "chosen").set_index(["source", "metric"])
+    told = read(root, "confusion").set_index(["source", "level", "kind"]).loc[(source, "image", "chosen")]
+    hits, rejections = int(told["true_positives"]), int(told["true_negatives"])
+    ill, well = hits + int(told["false_negatives"]), rejections + int(told["false_positives"])
+    expected = {
+        "sensitivity": (hits, ill),
+        "specificity": (rejections, well),
+        "accuracy": (hits + rejections, ill + well),
+    }
+    for name, (right, of) in expected.items():
+        wilson = binomtest(right, of).proportion_ci(method="wilson")
+        assert tuple(chosen.loc[(source, name), ["wilson_low", "wilson_high"]]) == pytest.approx(tuple(wilson))
+
+
 def test_without_splits_there_are_predictions_tables_alone(tmp_path, job, images):
     job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
     evaluate_predictions(tmp_path, STAGES)
@@ -107,6 +126,52 @@ def test_without_splits_there_are_predictions_tables_alone(tmp_path, job, images
         assert read(tmp_path, name).empty
     assert len(read(tmp_path, "ledger")) == 50
     assert set(read(tmp_path, "shortcuts")["kind"]) == {"image model"}
+
+
+def test_a_planted_duplicate_is_listed_with_both_images(tmp_path, job, cohort):
+    table = cohort(tmp_path, 0.1)
+    place = tmp_path / "cohort" / "images.npy"
+    pixels = np.load(place)
+    training, held = table.index[table["holdout"] == 0][3], table.index[table["holdout"] == 1][0]
+    pixels[training] = pixels[held]
+    np.save(place, pixels)
+    mri = table[["image_id", "patient_id", "modality", "target"]][table["holdout"] == 0]
+    job(tmp_path, "stage-1", "unimodal", "mri", "patient", mri, 2.0)
+    evaluate_predictions(tmp_path, STAGES)
+    (row,) = read(tmp_path, "duplicate_pairs").to_dict("records")
+    first, second = table.loc[sorted((training, held))].to_dict("records")
+    assert (row["image_id_a"], row["image_id_b"]) == (first["image_id"], second["image_id"])
+    assert (row["patient_a"], row["patient_b"]) == (first["patient_id"], second["patient_id"])
+    assert (row["modality"], row["exact"], row["splits"]) == (first["modality"], 1, "holdout")
+    assert (row["correlation"], row["source"]) == (pytest.approx(1), "cohort/images.npy")
+
+
+def test_the_default_threshold_is_the_one_that_was_given_and_every_section_is_timed(tmp_path, job, images):
+    path = job(tmp_path, "stage-5", "unimodal", "mri", "patient", images, 2.0)
+    began = time.perf_counter()
+    seconds = evaluate_predictions(tmp_path, STAGES, threshold=0.3).seconds
+    passed = time.perf_counter() - began
+    assert list(seconds) == ["reading", "metrics", "comparisons", "audits", "paper tables", "writing"]
+    assert min(seconds.values()) >= 0 and 0.5 * passed < sum(seconds.values()) <= passed
+    frame = pd.read_parquet(path)
+    told = read(tmp_path, "confusion").set_index(["level", "kind"]).loc[("image", "default")]
+    assert told["true_positives"] == ((frame["score"] >= 0.3) & (frame["target"] == 1)).sum()
+    assert told["false_positives"] == ((frame["score"] >= 0.3) & (frame["target"] == 0)).sum()
+    assert set(read(tmp_path, "summary")["threshold"]) == {0.3}
+
+
+def test_the_files_are_written_as_text_that_can_be_compared(tmp_path, job, images):
+    job(tmp_path, "stage-5", "unimodal", "mri", "patient", images, 2.0)
+    evaluate_predictions(tmp_path, STAGES)
+    path = tmp_path / "metrics" / "stage-5.json"
+    assert path.read_text() == json.dumps(json.loads(path.read_text()), indent=2) + "\n"
+    assert (tmp_path / "metrics" / "stage-1.json").read_text() == "{}\n"
+    write_table(tmp_path / "new" / "one.csv", ("a", "b"), [{"a": 1.5, "b": None}, {"b": "x,y"}])
+    assert (tmp_path / "new" / "one.csv").read_bytes() == b'a,b\n1.5,\n,"x,y"\n'
+    with pytest.raises(ValueError, match="fields not in fieldnames: 'c'"):
+        write_table(tmp_path / "new" / "one.csv", ("a", "b"), [{"c": 1}])
+    assert (tmp_path / "new" / "one.csv").read_bytes() == b'a,b\n1.5,\n,"x,y"\n'
+    assert not [path for path in tmp_path.glob("evaluation/*") if path.suffix != ".csv" and path.is_file()]
 
 
 def test_predictions_of_other_images_than_the_splits_are_refused(tmp_path, job, images, cohort):
@@ -207,6 +272,26 @@ def test_a_stage_that_is_gone_leaves_no_metrics(tmp_path, job, images):
     found = {one.stem: json.loads(one.read_text()) for one in (tmp_path / "metrics").iterdir()}
     assert sorted(found) == ["audits", *(f"stage-{number}" for number in range(1, 7))]
     assert [stage for stage, metrics in found.items() if metrics] == ["stage-1"]
+
+
+def test_the_metrics_of_a_model_are_collected_from_its_stages(evaluated):
+    root, summaries = evaluated
+    found = collect_metrics(root, ("stage-1", "stage-2", "stage-5"), "unimodal", "mri")
+    for name, prefix in (("stage-1", "stage_1"), ("stage-5", "stage_5")):
+        expected = summaries[f"{name}/unimodal-mri-patient"].balanced_accuracy
+        assert found[f"{prefix}.patient.balanced_accuracy"] == expected.value
+        assert found[f"{prefix}.patient.balanced_accuracy.ci_low"] == expected.ci_low
+    image = summaries["stage-1/unimodal-mri-image"].balanced_accuracy
+    assert found["stage_1.image.balanced_accuracy"] == image.value
+    told = json.loads((root / "metrics" / "stage-1.json").read_text())
+    of_model = [name for name in told if name.startswith(("unimodal-mri-patient.", "unimodal-mri-image."))]
+    assert sum(name.startswith("stage_1.") for name in found) == len(of_model)
+    assert {name.partition(".")[0] for name in found} == {"stage_1", "stage_5"}  # no MRI in stage 2
+
+
+def test_a_missing_file_of_metrics_is_an_error_with_the_way_out(tmp_path):
+    with pytest.raises(StaleDataError, match=r"stage-1\.json: file not found; run `dvc repro evaluate`"):
+        collect_metrics(tmp_path, ("stage-1",), "unimodal", "mri")
 
 
 SEVENTH = StageRow("stage-7", "holdout", ("mri",), ("unimodal",))

@@ -40,6 +40,14 @@ def test_best_and_worst_patient_of_each_class():
     assert (worst.ci_low, worst.ci_high) == pytest.approx((0.416, 0.984), abs=5e-4)  # 70 % (41.6-98.4) in table 10
 
 
+def test_of_equals_the_patient_with_most_images_comes_first_and_then_the_first_by_name():
+    names = ["a"] * 2 + ["b"] * 4 + ["c"] * 4 + ["d"] * 2 + ["e"] * 4 + ["f"] * 4
+    score = [0.9] * 10 + ([0.9] + [0.1]) + ([0.9] * 2 + [0.1] * 2) * 2
+    worst, best = find_extremes(score_patients([1] * 20, score, names))
+    assert (worst.which, worst.patient_id, worst.accuracy, worst.images, worst.correct) == ("minimum", "e", 0.5, 4, 2)
+    assert (best.which, best.patient_id, best.accuracy, best.images, best.correct) == ("maximum", "b", 1.0, 4, 4)
+
+
 def test_roc_points_equal_scikit_learn():
     rng = np.random.default_rng(3)
     target = rng.integers(0, 2, 200)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from osteo_models.core.errors import InputError, ParamsError
 from osteo_models.core.params import GateRule
@@ -21,6 +22,7 @@ from osteo_models.evaluation.metrics import summarize
 from osteo_models.evaluation.paired import PairedDifference, PairedScores, compare_pair
 from osteo_models.explain.explained_cases import choose_cases
 from osteo_models.registry.rules import RULES, Evidence, Rival, Waiver, comparison_rules, judge
+from osteo_models.registry.rules.metric_rules import widen_upper
 from osteo_models.serving.score_rows import judge_members
 from tests.registry.gate_cases import (
     as_predictions,
@@ -316,6 +318,37 @@ def test_age_alone_is_that_of_the_stage_s_own_validation() -> None:
     assert judge(folds, [rule]).results[0].found == "stage-7 0.900 against unknown of age alone"
 
 
+def test_metrics_without_their_predictions_or_threshold_are_not_enough_evidence() -> None:
+    rule = GateRule(rule="metrics_match", stages=("stage-1", "stage-2", "stage-5"))
+    kept = {key: table for key, table in make_evidence().predictions.items() if key[0] != "stage-5"}
+    found = _only(make_evidence(predictions=kept), rule)
+    assert (found.passed, found.lacking) == (False, True)
+    assert found.found == "no stage-5 predictions is kept with the version"
+    found = _only(make_evidence(predictions=kept, faults={"stage-5 predictions": "no readable table"}), rule)
+    assert found.found == "stage-5 predictions: no readable table"
+    found = _only(make_evidence(threshold=None), rule)
+    assert (found.lacking, found.found) == (True, "no threshold is kept with the version")
+
+
+def test_a_card_is_told_all_that_it_lacks() -> None:
+    rule = GateRule(rule="card")
+    found = _only(make_evidence(card="Fine."), rule)
+    assert (found.passed, found.lacking) == (False, False)
+    assert found.found == (
+        "the card does not give weights, job, code, data, splits, the line of stage-1, the line of stage-5, "
+        "the notice that the cohort is synthetic, the sentence that it is no medical device"
+    )
+
+
+@pytest.mark.parametrize("synthetic", ["true", "false", None])
+def test_only_a_synthetic_cohort_needs_its_notice(synthetic: str | None) -> None:
+    sound, rule = make_evidence(), GateRule(rule="card")
+    tags = {name: text for name, text in sound.tags.items() if name != "synthetic"}
+    tags |= {} if synthetic is None else {"synthetic": synthetic}
+    found = _only(replace(sound, tags=tags, card=sound.card.replace("Synthetic cohort", "Patients")), rule)
+    assert found.passed == (synthetic != "true")
+
+
 def test_a_gate_without_rules_refuses_to_judge() -> None:
     with pytest.raises(ParamsError, match="no rules, so nothing could be refused"):
         judge({}, [])
@@ -510,3 +543,120 @@ def test_fewer_than_five_patients_of_a_class_are_not_compared() -> None:
     rival = make_rival(make_case(few, seed=3), make_case(few, seed=4))
     found = _only(make_evidence(rival=rival), NOT_WORSE)
     assert found.lacking and found.found.endswith("5 patients of each class are needed at least")
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "count", "passes"),
+    [
+        (0.7, 0.7, 0.8, 1.0, True),
+        (0.7, 0.8, 0.8, 1.0, True),
+        (0.7, 0.69, 0.8, 500.0, False),
+        (0.7, 0.81, 0.8, 500.0, False),
+        (0.7, 0.75, 0.8, 0.0, False),
+    ],
+)
+def test_a_value_lies_within_its_interval_and_rests_on_images(low, value, high, count, passes) -> None:
+    evidence = _interval(low, value, high)
+    found = _only(replace(evidence, metrics={**evidence.metrics, "stage_1.patient.n": count}), INTERVAL)
+    assert (found.passed, found.lacking) == (passes, False)
+    shown = f"stage-1 {value:.3f} with [{low:.3f}, {high:.3f}] and n {count:g}"
+    assert found.found == ("all of stage-1" if passes else shown)
+
+
+def test_an_interval_is_told_all_that_it_lacks() -> None:
+    found = _only(_bare(n=None, **{"balanced_accuracy.ci_low": None, "balanced_accuracy.ci_high": None}), INTERVAL)
+    assert (found.passed, found.lacking) == (False, True)
+    holes = ("balanced_accuracy.ci_low", "balanced_accuracy.ci_high", "n")
+    assert found.found == ", ".join(f"stage-1 has no {hole}" for hole in holes)
+
+
+def test_a_number_of_patients_that_is_not_known_is_no_number() -> None:
+    found = _only(_bare(n_patients=None), PATIENTS)
+    assert (found.passed, found.lacking, found.found) == (False, True, "stage-1 unknown")
+    assert _only(_interval(0.6, 0.75, 0.8, patients=0), MINIMUM).found.endswith(": more patients are needed")
+
+
+def _group(value: float, high: float, patients: int = 40, **changes: str) -> dict[str, str]:
+    row = {"stage": "stage-1", "architecture": "unimodal", "images": "mri", "protocol": "patient"}
+    row |= {"metric": "accuracy", "by": "sex", "group": "F", "note": ""}
+    return row | {"value": str(value), "ci_high": str(high), "n_patients": str(patients)} | changes
+
+
+@pytest.mark.parametrize("patients", [2, 10, 40])
+@pytest.mark.parametrize("groups", [1, 2, 12])
+def test_the_upper_end_of_a_group_is_widened_as_by_hand(groups: int, patients: int) -> None:
+    middle, upper = np.arcsin(np.sqrt([0.45, 0.55]))
+    student = stats.t(df=patients - 1)
+    expected = np.sin(min(np.pi / 2, middle + (upper - middle) * student.ppf(1 - 0.05 / groups) / student.ppf(0.975)))
+    assert widen_upper(_group(0.45, 0.55, patients), groups) == pytest.approx(expected**2)
+
+
+def test_the_upper_end_of_a_group_is_one_at_most_and_a_single_patient_has_one() -> None:
+    assert widen_upper(_group(0.95, 1.0, 12), 100) == 1
+    assert widen_upper(_group(0.45, 0.55, 1), 12) == pytest.approx(widen_upper(_group(0.45, 0.55, 2), 12))
+
+
+def test_the_worst_group_is_the_one_whose_upper_end_is_lowest() -> None:
+    rule = GateRule(rule="subgroups", stages=FOLDS, metric="accuracy", value=0.6)
+    rows = [_group(0.5, 0.9), _group(0.55, 0.6, group="M", by="age"), _group(0.8, 0.85)]
+    others = [("stage", "stage-5"), ("architecture", "resnet50"), ("images", "ct"), ("protocol", "image")]
+    rows += [_group(0.1, 0.2, **{name: text}) for name, text in (*others, ("metric", "brier"))]
+    rows += [_group(0.1, 0.2) | {name: text} for name in ("value", "ci_high", "n_patients") for text in ("", "nan")]
+    found = _only(make_evidence(groups=rows), rule)
+    upper = widen_upper(rows[1], 3)
+    assert found.passed and found.found == (
+        f"worst of 3 is stage-1 age M with 0.550, at most {upper:.3f} allowing for 3 groups, 6 too small to judge"
+    )
+    at_the_floor = _only(make_evidence(groups=rows[:3]), rule.model_copy(update={"value": upper}))
+    assert at_the_floor.passed and at_the_floor.found.endswith("allowing for 3 groups")
+    above = rule.model_copy(update={"value": math.nextafter(upper, 1)})
+    assert not _only(make_evidence(groups=rows), above).passed
+
+
+DISJOINT, UNTOUCHED = GateRule(rule="patient_disjoint"), GateRule(rule="holdout_untouched")
+
+
+def test_what_the_rules_of_the_splits_counted_is_told() -> None:
+    assert _only(make_evidence(), DISJOINT).found == "92 patients, 1 tables of predictions in agreement"
+    assert _only(make_evidence(), UNTOUCHED).found == "24 images scored, 12 hold-out patients in no fold"
+
+
+@pytest.mark.parametrize("rule", [DISJOINT, UNTOUCHED], ids=lambda rule: rule.rule)
+def test_a_version_without_splits_or_predictions_is_not_judged_by_them(rule: GateRule) -> None:
+    found = _only(make_evidence(splits=None), rule)
+    assert (found.lacking, found.found) == (True, "no splits/splits.csv is kept with the version")
+    kept = dict(make_evidence().predictions)
+    by_image = {("stage-1", "image"): replace(kept["stage-1", "patient"], protocol="image")}
+    found = _only(make_evidence(predictions=by_image), rule)
+    what = "predictions" if rule is DISJOINT else "hold-out predictions"
+    assert (found.passed, found.lacking, found.found) == (False, True, f"no {what} is kept with the version")
+
+
+def test_a_patient_on_two_sides_of_the_patient_based_set_and_a_strange_image_are_told() -> None:
+    found = _only(make_evidence(splits=_splits(patient_test=1)), DISJOINT)
+    assert (found.passed, found.lacking, found.found) == (False, False, "1 patients on two sides of patient_test")
+    splits = _splits(image_id="strange")
+    assert _only(make_evidence(splits=splits), DISJOINT).found == "1 of 160 predictions of stage-1 are of another fold"
+
+
+@pytest.mark.parametrize("column", ["patient_test", "fold_image", "fold_patient"])
+def test_a_held_out_patient_in_any_split_is_told(column: str) -> None:
+    splits = make_splits()
+    splits.loc[splits["patient_id"].isin(["p080", "p081"]), column] = 1
+    found = _only(make_evidence(splits=splits), UNTOUCHED)
+    assert (found.passed, found.lacking) == (False, False)
+    assert found.found == "2 hold-out patients in a fold or in the patient-based set"
+
+
+def test_the_hold_out_is_scored_whole_and_alone() -> None:
+    splits = make_splits()
+    empty = _only(make_evidence(splits=splits.assign(holdout=0)), UNTOUCHED)
+    assert not empty.passed and empty.found == "an empty hold-out, 24 images of stage-5 are not in the hold-out"
+    other = splits[splits["patient_id"] == "p091"].assign(modality="ct")
+    other["image_id"] += "-ct"
+    both = make_evidence(splits=pd.concat([splits, other], ignore_index=True))
+    assert _only(both, UNTOUCHED).passed  # a network of MRI alone scores no CT
+    pooled = dict(both.predictions)
+    pooled["stage-5", "patient"] = replace(pooled["stage-5", "patient"], images="combined")
+    found = _only(replace(both, predictions=pooled), UNTOUCHED)
+    assert found.found == "2 images of the hold-out were not scored in stage-5"

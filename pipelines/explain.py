@@ -67,7 +67,7 @@ def explain() -> None:
         for each in read_predictions(settings.artifacts)
         if each.stage == params.stage_table.find_holdout(each.architecture, each.images)
     }
-    scenery = read_scenery(settings.artifacts, settings.root / params.data.path / "dicom", params.data.synthetic)
+    scenery = read_scenery(settings.artifacts, settings.root / params.data.path)
     galleries: dict[str, Gallery] = {}
     for folder in sorted(path.parent for path in settings.artifacts.glob("models/*/model.json")):
         record = read_record(folder / RECORD)

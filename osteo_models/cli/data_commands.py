@@ -122,7 +122,7 @@ def check(folder: Path, as_json: bool) -> None:
 
     if not (folder / "dicom").is_dir():
         raise InputError("no folder `dicom` of images", where=str(folder))
-    found = find_identity(folder / "dicom")
+    found = find_identity(folder)
     if as_json:
         click.echo(json.dumps(found))
     kinds: dict[str, list[str]] = {}

@@ -80,10 +80,11 @@ def report(compare: tuple[str, str] | None, out: Path | None, as_json: bool) -> 
 
     settings = load_settings()
     checked = load_params(settings.root / "params.yaml")
-    from osteo_models.report.report_command import compare_versions, write_report
+    from osteo_models.ops.notebook import compare_versions
+    from osteo_models.report.report_command import write_report
 
     if compare:
-        page = compare_versions(checked, settings, *compare, out)
+        page = compare_versions(*compare).write_page(out)
     elif out:
         raise click.UsageError("--out goes with --compare; the report itself stands in artifacts/report/")
     else:

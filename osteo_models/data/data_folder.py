@@ -17,7 +17,8 @@ from osteo_models.core.errors import InputError, OsteoError, ParamsError
 from osteo_models.core.params import PARAMS_FILE, Data
 from osteo_models.core.processes import hold_lock
 
-IMAGES: Final = "dicom"  # the folder of images in a data set
+IMAGES: Final = "dicom"  # images: <patient_id>/<name>.dcm, .png or .jpg
+VERTEBRAE: Final = "vertebrae"  # optional label maps: <patient_id>/<name>.png, 1 to 5 in the bodies of L1 to L5
 INTAKE = "intake.csv"  # in every data set that was imported
 
 
@@ -94,18 +95,18 @@ class Staging:
         """Begin the successor as a copy of the data set; its files are further names of the old ones.
 
         Args:
-            without: Leave out the images of this patient.
+            without: Leave out the images and label maps of this patient.
         """
         for folder in (self.building, self._ready):
             _remove(folder)
         if self.out.exists():
-            images = str(self.out / IMAGES)
+            folders = {str(self.out / name) for name in (IMAGES, VERTEBRAE)}
             shutil.copytree(
                 self.out,
                 self.building,
                 copy_function=link_file,
                 symlinks=True,
-                ignore=lambda folder, names: {without} & set(names) if folder == images else set(),
+                ignore=lambda folder, names: {without} & set(names) if folder in folders else set(),
             )
         (self.building / IMAGES).mkdir(parents=True, exist_ok=True)
 

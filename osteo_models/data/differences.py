@@ -12,7 +12,8 @@ from osteo_models.core.errors import TableError
 from osteo_models.core.params import Cohort
 from osteo_models.core.terms import CLASS_NAMES, CONTROL, MODALITIES, OSTEOPOROSIS
 from osteo_models.data.clinical import read_clinical
-from osteo_models.data.earlier_revisions import IMAGES, Revision, compare_images, find_patient, list_images
+from osteo_models.data.data_folder import VERTEBRAE
+from osteo_models.data.earlier_revisions import Revision, compare_images, find_patient, list_images
 from osteo_models.data.selection import CONTROL_RULES, STUDY_RULES
 
 CLINICAL = "clinical.csv"
@@ -73,6 +74,7 @@ class Difference:
         labels_flipped: People in both whose class changed, or who came into or left the study: `ID (mri): from -> to`.
         pixels_changed: Images whose pixels differ, by their newer name.
         header_only: Images of which only the header differs, likewise.
+        label_maps_changed: Label maps of vertebrae that were added, removed or changed.
         moved: Images that changed sides: {column: [image ids]}, empty where the splits of either are not known.
         into_holdout: Those of them that nothing may train on now.
         shift: Class, sex and age before and after, for each modality.
@@ -90,6 +92,7 @@ class Difference:
     labels_flipped: list[str]
     pixels_changed: list[str]
     header_only: list[str]
+    label_maps_changed: list[str]
     moved: dict[str, list[str]]
     into_holdout: list[str]
     tables_changed: list[str]
@@ -129,6 +132,8 @@ def compare_revisions(before: Revision, after: Revision, cohort: Cohort) -> Diff
     if before.splits is not None and after.splits is not None:
         moved, into = _moved(before.splits, after.splits)
     changed = (*images.removed, *images.pixels)
+    names = sorted(before.files.keys() | after.files.keys())
+    changed_files = [name for name in names if before.files.get(name) != after.files.get(name)]
     return Difference(
         before=before.name,
         after=after.name,
@@ -141,9 +146,10 @@ def compare_revisions(before: Revision, after: Revision, cohort: Cohort) -> Diff
         labels_flipped=sorted(flipped),
         pixels_changed=images.pixels,
         header_only=images.header,
+        label_maps_changed=[path for path in changed_files if path.startswith(f"{VERTEBRAE}/")],
         moved=moved,
         into_holdout=into,
-        tables_changed=_tables_changed(before.files, after.files),
+        tables_changed=[path for path in changed_files if "/" not in path],
         shift=[row for side, table in (("before", old), ("after", new)) for row in _describe(side, table)],
         notes=[
             *_lacking(labels, "labels", "it has no clinical.csv that can be read"),
@@ -155,11 +161,6 @@ def compare_revisions(before: Revision, after: Revision, cohort: Cohort) -> Diff
 
 def _lacking(tables: Mapping[str, pd.DataFrame | None], what: str, why: str) -> list[str]:
     return [f"{what} of {name} are not known: {why}" for name, table in tables.items() if table is None]
-
-
-def _tables_changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    names = {path for path in (*before, *after) if not path.startswith(IMAGES)}
-    return sorted(name for name in names if before.get(name) != after.get(name))
 
 
 def _moved(before: pd.DataFrame, after: pd.DataFrame) -> tuple[dict[str, list[str]], list[str]]:

@@ -19,12 +19,12 @@ import yaml
 from pydicom.errors import InvalidDicomError
 
 from osteo_models.core.errors import ImageError, InputError, StoreError
+from osteo_models.data.data_folder import IMAGES
 from osteo_models.data.image_file import SourceImage, is_dicom, read_image
 from osteo_models.data.revisions import find_cache
 from osteo_models.data.tables import read_frame
 
 SPLITS = "artifacts/splits/splits.csv"
-IMAGES = "dicom/"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def require_splits(root: Path, data: Path) -> None:
     Raises:
         InputError: `dvc.lock` records splits, and they are not there.
     """
-    if not (data / "dicom").is_dir() or (root / SPLITS).is_file():
+    if not (data / IMAGES).is_dir() or (root / SPLITS).is_file():
         return
     try:
         outs = [entry["path"] for entry in _read_yaml(root, "dvc.lock", None)["stages"]["splits"]["outs"]]
@@ -147,7 +147,7 @@ class ImageChanges:
 
 def list_images(revision: Revision) -> dict[str, str]:
     """MD5 of every image file, by its path."""
-    return {path: digest for path, digest in revision.files.items() if path.startswith(IMAGES)}
+    return {path: digest for path, digest in revision.files.items() if path.startswith(f"{IMAGES}/")}
 
 
 def find_patient(path: str) -> str:

@@ -22,6 +22,7 @@ from osteo_models.core.terms import DICOM_MODALITY, MODALITIES, Modality
 from osteo_models.data.decoding import decode_pixels
 
 MAX_PIXELS = 64_000_000  # checked before decoding: a header of 1 kB can ask for gigabytes
+MOST_LABELS = 5  # L1 to L5
 FORMATS = f"DICOM ({' or '.join(DICOM_MODALITY)}, one frame), PNG, JPEG"
 # How a slice was acquired, by the names that the tables use; PS3.6 has the keywords.
 HEADER_NUMBERS: Final[dict[str, str]] = {
@@ -147,6 +148,25 @@ def _number(dataset: pydicom.Dataset, keyword: str) -> float:
 
 def _hash(uid: object) -> str:
     return hashlib.sha256(str(uid).encode()).hexdigest()[:HASH_DIGITS] if uid else ""
+
+
+def read_label_map(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
+    """Decode a label map: 8-bit grey PNG, 1 to 5 in the bodies of L1 to L5, 0 elsewhere.
+
+    Raises:
+        ImageError: It is no such image.
+    """
+    allowed = "8-bit grey PNG with values 0 to 5"
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            _check_size(picture.width * picture.height, where)
+            labels, mode = np.asarray(picture), picture.mode
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"damaged label map ({type(error).__name__})", where=where, allowed=allowed) from None
+    if mode != "L" or labels.max() > MOST_LABELS:
+        found = f"pixels of mode {mode}" if mode != "L" else f"label {labels.max()}"
+        raise ImageError(found, where=where, allowed=allowed)
+    return labels
 
 
 def _read_picture(data: bytes, where: str) -> SourceImage:

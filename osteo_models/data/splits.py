@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from osteo_models.core.errors import SplitError
 from osteo_models.core.params import Holdout, PatientTest, Splits
 from osteo_models.core.terms import CLASS_NAMES, CONTROL, MODALITIES, OSTEOPOROSIS, Modality
+from osteo_models.data.data_folder import IMAGES
 from osteo_models.data.tables import read_frame
 
 KEPT_SPLITS = "splits.csv"  # in the data set: the splits of the revision before, written when it grows or shrinks
@@ -217,7 +218,7 @@ def keep_places(table: Path, data: Path) -> None:
     if not table.exists():
         return
     splits = read_frame(table)
-    here = {path.name for path in (data / "dicom").iterdir()} if (data / "dicom").is_dir() else set()
+    here = {path.name for path in (data / IMAGES).iterdir()} if (data / IMAGES).is_dir() else set()
     splits = splits[splits["patient_id"].isin(here)]
     if not splits.empty:
         (data / KEPT_SPLITS).unlink(missing_ok=True)  # it may be a link to the file of the data set

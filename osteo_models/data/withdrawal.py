@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osteo_models.core.errors import InputError
-from osteo_models.data.data_folder import IMAGES, Staging, read_rows, write_rows
+from osteo_models.data.data_folder import IMAGES, VERTEBRAE, Staging, read_rows, write_rows
 
 WITHDRAWN = "withdrawn.csv"
 TABLES = ("clinical.csv", "intake.csv", "images.csv", "splits.csv")
@@ -72,12 +72,13 @@ def read_withdrawn(data: Path) -> set[str]:
 
 
 def _count(data: Path, patient_id: str) -> tuple[int, int | None]:
-    """How many table rows and image files of a person there are; None where there is no folder of images."""
+    """Number of table rows and image files of a person; None where there is no folder of images or label maps."""
     if not patient_id or patient_id in (".", "..") or Path(patient_id).name != patient_id:
         return 0, None
-    folder = data / IMAGES / patient_id
+    folders = [folder for name in (IMAGES, VERTEBRAE) if (folder := data / name / patient_id).is_dir()]
     rows = sum(_is_of(row, patient_id) for name in TABLES for row in read_rows(data / name))
-    return rows, sum(1 for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else None
+    images = sum(path.is_file() for path in (data / IMAGES / patient_id).rglob("*"))
+    return rows, images if folders else None
 
 
 def _remove_rows(data: Path, patient_id: str) -> None:

@@ -11,12 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from osteo_models.core.errors import StaleDataError
-from osteo_models.core.params import Prepare, Synthetic
+from osteo_models.core.params import Prepare
 from osteo_models.core.terms import CONTROL, MODALITIES, OSTEOPOROSIS, Modality, decide
+from osteo_models.data.data_folder import IMAGES, VERTEBRAE
+from osteo_models.data.image_file import read_label_map
 from osteo_models.data.prepare import prepare_mask
 from osteo_models.data.tables import read_frame
 from osteo_models.evaluation.predictions import Predictions
-from osteo_models.phantom import vertebra_mask
 
 Kind = Literal["correct", "worst_error"]
 
@@ -113,21 +114,19 @@ class Scenery:
 
     Args:
         images: images.csv.
-        dicom: Folder that its paths are relative to.
-        synthetic: What the phantom made the cohort with; None for real data.
+        data: The data set; without label maps of vertebrae, no scene has a mask.
     """
 
     images: pd.DataFrame
     pixels: Grey
-    dicom: Path
-    synthetic: Synthetic | None
+    data: Path
 
     def find(self, case: Case, prepare: Prepare) -> Scene:
         """The image of a case, and its vertebrae cut out as the image was.
 
         Raises:
             StaleDataError: The cohort has no such image.
-            ImageError: The image file cannot be read.
+            ImageError: The image file or its label map cannot be read, or their sizes differ.
         """
         rows = np.flatnonzero(self.images["image_id"] == case.image_id)
         if not rows.size:
@@ -137,14 +136,15 @@ class Scenery:
         return Scene(case, self.pixels[row], self._find_vertebrae(row, prepare))
 
     def _find_vertebrae(self, row: int, prepare: Prepare) -> Grey | None:
-        if self.synthetic is None:
+        path = Path(self.images["path"].iloc[row])
+        image, labels = self.data / IMAGES / path, self.data / VERTEBRAE / path.with_suffix(".png")
+        if not labels.is_file():
             return None
-        image_id, path = self.images["image_id"].iloc[row], self.dicom / self.images["path"].iloc[row]
-        labels = vertebra_mask(image_id, seed=self.synthetic.seed, scale=self.synthetic.scale)
-        return prepare_mask(path.read_bytes(), labels > 0, prepare=prepare, where=str(path))
+        mask = read_label_map(labels.read_bytes(), where=str(labels)) > 0
+        return prepare_mask(image.read_bytes(), mask, prepare=prepare, where=str(image))
 
 
-def read_scenery(artifacts: Path, dicom: Path, synthetic: Synthetic | None) -> Scenery:
+def read_scenery(artifacts: Path, data: Path) -> Scenery:
     """Read the prepared cohort."""
     folder = artifacts / "cohort"
-    return Scenery(read_frame(folder / "images.csv"), np.load(folder / "images.npy", mmap_mode="r"), dicom, synthetic)
+    return Scenery(read_frame(folder / "images.csv"), np.load(folder / "images.npy", mmap_mode="r"), data)

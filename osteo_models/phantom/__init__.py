@@ -4,6 +4,6 @@ It is a test bed, not evidence: what a network learns here says nothing about pa
 """
 
 from osteo_models.phantom.plan import Scale
-from osteo_models.phantom.synthesis import CohortCounts, synthesize_cohort, vertebra_mask
+from osteo_models.phantom.synthesis import CohortCounts, synthesize_cohort
 
-__all__ = ["CohortCounts", "Scale", "synthesize_cohort", "vertebra_mask"]
+__all__ = ["CohortCounts", "Scale", "synthesize_cohort"]

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from osteo_models.core.terms import Modality
 from osteo_models.phantom.anatomy import COLUMNS, FIRST_LUMBAR, SACRUM, Anatomy, Vertebra
-from osteo_models.phantom.outlines import body_outline, local_grid, paint_arches
+from osteo_models.phantom.outlines import LocalGrid, body_outline, local_grid, paint_arches
 from osteo_models.phantom.random_fields import Field, smoothstep, step_between
 from osteo_models.phantom.scene import Canvas, Volume, bump, cover, level_bumps, make_canvas, paint, rise, running_mean
 from osteo_models.phantom.tissue import PALETTES, Bone, Palette, bone_of
@@ -147,11 +147,13 @@ def paint_disc(canvas: Canvas, anatomy: Anatomy, index: int, palette: Palette, m
         paint(canvas.image[grid.window], np.minimum(gas, 1.0), -320.0)
 
 
-def render_slice(anatomy: Anatomy, volume: Volume, position: float, modality: Modality) -> Field:
-    """The slice before noise: T1 signal without the coil's shading, or Hounsfield units.
+def render_slice(
+    anatomy: Anatomy, volume: Volume, position: float, modality: Modality
+) -> tuple[Field, npt.NDArray[np.uint8]]:
+    """The slice before noise (T1 signal without the coil's shading, or Hounsfield units), and its lumbar bodies.
 
     Shapes:
-        returns (ROWS, COLUMNS).
+        returns twice (ROWS, COLUMNS); labels are 1 to 5 in the bodies of L1 to L5, 0 elsewhere.
     """
     palette = PALETTES[modality]
     canvas = make_canvas(anatomy, volume, position, palette.fat)
@@ -160,22 +162,18 @@ def render_slice(anatomy: Anatomy, volume: Volume, position: float, modality: Mo
     paint_canal(canvas, anatomy, palette, modality)
     for index in range(len(anatomy.vertebrae) - 1):
         paint_disc(canvas, anatomy, index, palette, modality)
-    for vertebra in anatomy.vertebrae:
-        _paint_body(canvas, vertebra, anatomy, position, modality)
+    labels = np.zeros(canvas.image.shape, dtype=np.uint8)
+    for index, vertebra in enumerate(anatomy.vertebrae):
+        grid = local_grid(vertebra, canvas.x, canvas.y, anatomy.spacing, _reach(vertebra))
+        if grid.back.size == 0:
+            continue
+        outline, plates = body_outline(vertebra, grid, position - vertebra.lateral)
+        _paint_body(canvas, vertebra, anatomy, position, modality, grid, outline, plates)
+        if FIRST_LUMBAR <= index < SACRUM:
+            labels[grid.window][outline > 0] = index - FIRST_LUMBAR + 1
     paint_arches(canvas, anatomy, position, modality)
     paint_skin(canvas, surface, palette)
-    return canvas.image
-
-
-def label_bodies(anatomy: Anatomy, volume: Volume, position: float) -> npt.NDArray[np.uint8]:
-    """Which lumbar body a pixel lies in: 1 to 5 for L1 to L5, 0 elsewhere."""
-    canvas = make_canvas(anatomy, volume, position, 0.0)
-    labels = np.zeros(canvas.image.shape, dtype=np.uint8)
-    for level, vertebra in enumerate(anatomy.vertebrae[FIRST_LUMBAR:SACRUM], start=1):
-        grid = local_grid(vertebra, canvas.x, canvas.y, anatomy.spacing, _reach(vertebra))
-        outline, _ = body_outline(vertebra, grid, position - vertebra.lateral)
-        labels[grid.window][outline > 0] = level
-    return labels
+    return canvas.image, labels
 
 
 def _reach(vertebra: Vertebra) -> tuple[float, float, float, float]:
@@ -185,12 +183,17 @@ def _reach(vertebra: Vertebra) -> tuple[float, float, float, float]:
     return across, across, along, along
 
 
-def _paint_body(canvas: Canvas, vertebra: Vertebra, anatomy: Anatomy, position: float, modality: Modality) -> None:
-    grid = local_grid(vertebra, canvas.x, canvas.y, anatomy.spacing, _reach(vertebra))
-    if grid.back.size == 0:
-        return
+def _paint_body(
+    canvas: Canvas,
+    vertebra: Vertebra,
+    anatomy: Anatomy,
+    position: float,
+    modality: Modality,
+    grid: LocalGrid,
+    outline: Field,
+    plates: Field,
+) -> None:
     bone, lateral = bone_of(vertebra, anatomy, modality), position - vertebra.lateral
-    outline, plates = body_outline(vertebra, grid, lateral)
     strut, patch = canvas.field("strut", grid.window), canvas.field("patch", grid.window)
     value = (strut + patch * 0.7) * bone.grain + bone.inside
     if modality == "ct":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -12,17 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
+from PIL import Image
 
 from osteo_models.core.errors import InputError
 from osteo_models.core.terms import LEVELS
-from osteo_models.data.data_folder import Staging
+from osteo_models.data.data_folder import IMAGES, VERTEBRAE, Staging
 from osteo_models.phantom.anatomy import make_anatomy
 from osteo_models.phantom.dicom_writer import SliceWriter
 from osteo_models.phantom.plan import PLANS, Scale
 from osteo_models.phantom.population import Person, make_population
-from osteo_models.phantom.render import label_bodies, render_slice
+from osteo_models.phantom.render import render_slice
 from osteo_models.phantom.scene import make_volume
 from osteo_models.phantom.tissue import store_ct, store_mr
 
@@ -55,8 +55,9 @@ def synthesize_cohort(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> CohortCounts:
-    """Write `clinical.csv` and `dicom/<patient_id>/<mri|ct>-<nnn>.dcm`; the same seed gives the same bytes.
+    """Write `clinical.csv` and each image with its label map; the same seed gives the same bytes.
 
+    An image is `dicom/<patient_id>/<mri|ct>-<nnn>.dcm`, its label map `vertebrae/<patient_id>/<mri|ct>-<nnn>.png`.
     The cohort is made beside `out` and takes its place at the end: a run that is killed leaves `out` as it was.
 
     Args:
@@ -83,33 +84,11 @@ def synthesize_cohort(
     with staging.lock(), _build(staging, overwrite) as folder:
         write_clinical(folder / "clinical.csv", people)
         written, total = 0, counts.mri_images + counts.ct_images
-        for count in _write_all(imaged, folder / "dicom", seed, workers or len(os.sched_getaffinity(0))):
+        for count in _write_all(imaged, folder, seed, workers or len(os.sched_getaffinity(0))):
             written += count
             if progress:
                 progress(written, total)
     return counts
-
-
-def vertebra_mask(image_id: str, *, seed: int, scale: Scale) -> npt.NDArray[np.uint8]:
-    """Where the lumbar bodies lie in a slice, made again from the seed.
-
-    Shapes:
-        returns (320, 256), as the DICOM file: 1 to 5 for the bodies of L1 to L5, 0 elsewhere.
-
-    Raises:
-        InputError: The cohort has no such image.
-    """
-    patient_id, _, number = image_id.split("-") if image_id.count("-") == 2 else ("", "", "")
-    for person in make_population(seed, scale):
-        if person.patient_id == patient_id and image_id in person.image_ids:
-            anatomy = make_anatomy(person, seed)
-            volume = make_volume(anatomy, seed, patient_id)
-            return label_bodies(anatomy, volume, anatomy.positions[int(number) - 1])
-    raise InputError(
-        f"no image {image_id!r}",
-        where=f"synthetic cohort of seed {seed}, scale {scale}",
-        remedy="take an image_id from images.csv of a cohort made with this seed and scale",
-    )
 
 
 def _check(seed: int, scale: str, workers: int | None) -> None:
@@ -163,14 +142,18 @@ def _write_person(person: Person, folder: Path, seed: int) -> int:
     anatomy = make_anatomy(person, seed)
     volume = make_volume(anatomy, seed, person.patient_id)
     writer = SliceWriter(person, anatomy, seed)
-    target = folder / person.patient_id
-    target.mkdir(parents=True)
+    images, labelled = (folder / name / person.patient_id for name in (IMAGES, VERTEBRAE))
+    images.mkdir(parents=True)
+    labelled.mkdir(parents=True)
     for number, position in enumerate(anatomy.positions, start=1):
         modality = "mri" if person.modality == "mri" else "ct"
-        tissue = render_slice(anatomy, volume, position, modality)
+        tissue, labels = render_slice(anatomy, volume, position, modality)
         if modality == "mri":
             stored = store_mr(tissue, anatomy, seed, person.patient_id, number)
         else:
             stored = store_ct(tissue, seed, person.patient_id, number)
-        (target / f"{modality}-{number:03d}.dcm").write_bytes(writer.encode(number, stored))
+        name = f"{modality}-{number:03d}"
+        (images / f"{name}.dcm").write_bytes(writer.encode(number, stored))
+        # Run-length coding: other strategies differ in bytes between builds of zlib.
+        Image.fromarray(labels).save(labelled / f"{name}.png", compress_type=zlib.Z_RLE)
     return person.slices

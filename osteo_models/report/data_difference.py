@@ -48,6 +48,7 @@ def list_changes(found: Difference) -> list[tuple[str, list[str]]]:
         ("labels flipped", found.labels_flipped),
         ("pixels changed", found.pixels_changed),
         ("header only changed", found.header_only),
+        ("label maps changed", found.label_maps_changed),
         *((PLACES[column], images) for column, images in found.moved.items()),
         *([("moved into the hold-out", found.into_holdout)] if found.moved else []),
         ("tables changed", found.tables_changed),

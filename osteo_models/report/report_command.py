@@ -69,31 +69,33 @@ def _read_versions(settings: Settings) -> list[dict[str, Any]] | None:
     return [entry | {"alias": aliases.get((entry["name"], entry["version"]), "")} for entry in entries]
 
 
-def compare_versions(params: Params, settings: Settings, first: str, second: str, out: Path | None = None) -> Path:
-    """Write a page that sets two versions side by side.
+def read_sides(settings: Settings, first: str, second: str) -> tuple[Side, Side]:
+    """Read two registered versions for a comparison: metrics, origin, and scores of images they were not trained on.
 
     Args:
-        params: Its threshold.
-        settings: Where the store and artifacts are.
+        settings: Location of the store and of the artifacts.
         first: `NAME@alias`, `NAME/3`, or `NAME` for the newest.
         second: The same.
-        out: The page; in artifacts/comparisons/ by default: what lies in artifacts/report/ is DVC's.
 
     Raises:
-        InputError: There is no such version; it says which there are.
+        InputError: There is no such version; the message lists those that exist.
         StoreError: The tracking store cannot be used.
     """
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    found = [get_version(tracking, reference) for reference in (first, second)]
-    sides = [_describe(tracking, settings, one, asked) for one, asked in zip(found, (first, second), strict=True)]
-    stem = "-and-".join(f"{one.name}-{one.version}" for one in found)
+    versions = [get_version(tracking, reference) for reference in (first, second)]
+    a, b = (_describe(tracking, settings, *pair) for pair in zip(versions, (first, second), strict=True))
+    return a, b
+
+
+def write_sides(sides: tuple[Side, Side], params: Params, settings: Settings, out: Path | None = None) -> Path:
+    """Write the page of a comparison, by default in artifacts/comparisons/: DVC owns artifacts/report/."""
+    stem = "-and-".join(f"{side.name}-{side.version}" for side in sides)
     return write_comparison(
         out or settings.artifacts / "comparisons" / f"{stem}.html",
-        sides[0],
-        sides[1],
+        *sides,
         params.stage_table,
         threshold=params.evaluate.threshold,
-        synthetic=any(is_synthetic(one.tags) for one in found),
+        synthetic=any(is_synthetic(side.tags) for side in sides),
     )
 
 

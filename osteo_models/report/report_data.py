@@ -1,4 +1,4 @@
-"""What the report is made from: the files of artifacts/, and the paper's printed figures that ship beside this module.
+"""What the report is made from: the files of artifacts/, and the figures that the paper printed.
 
 Only the summary must be there. Any other file may be missing: its section then says so.
 """
@@ -16,6 +16,7 @@ import yaml
 
 from osteo_models.core.errors import InputError
 from osteo_models.core.stage_table import StageTable
+from osteo_models.evaluation.paper import FOLDER as PAPER
 
 HERE: Final = Path(__file__).parent
 SHOWN: Final = (
@@ -164,7 +165,7 @@ def read_paper(name: str) -> Records:
 
     Source: Kucukciloglu et al., Diagn Interv Radiol 2023, doi 10.4274/dir.2023.232116.
     """
-    return read_rows(HERE / f"paper_{name}.csv")
+    return read_rows(PAPER / f"{name}.csv")
 
 
 def read_paper_stages(stages: StageTable) -> Records:

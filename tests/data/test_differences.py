@@ -71,6 +71,8 @@ def repository(tmp_path_factory):
     run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "one")
     run("git", "tag", "one")
     images = root / "data" / "dicom"
+    (root / "data" / "vertebrae" / PEOPLE[0]).mkdir(parents=True)
+    (root / "data" / "vertebrae" / PEOPLE[0] / "mri-0.png").write_bytes(b"a label map")
     shutil.copytree(images / PEOPLE[0], images / PEOPLE[2])
     (images / PEOPLE[0] / "mri-0.dcm").write_bytes(as_bytes(make_dicom(seed=0, patient=PEOPLE[0], StudyID="7")))
     (images / PEOPLE[0] / "mri-1.dcm").write_bytes(as_bytes(make_dicom(seed=99, patient=PEOPLE[0])))
@@ -103,6 +105,7 @@ def test_a_difference_says_what_a_team_asks(repository, params):
         f"{first} (mri): osteoporosis -> control",
         f"{fourth} (mri): osteoporosis -> not in the study",
     ]
+    assert found.label_maps_changed == [f"vertebrae/{first}/mri-0.png"]
     assert found.people_touched == [first, second, fourth]
     assert found.into_holdout == [f"{first}-mri-0"] and found.tables_changed == ["clinical.csv"]
     assert found.moved["fold_patient"] == [f"{second}-mri-0"] and found.moved["fold_image"] == []

@@ -24,6 +24,8 @@ def data(tmp_path) -> Path:
     for name in PEOPLE:
         (data / "dicom" / name).mkdir(parents=True)
         (data / "dicom" / name / "mri-0.dcm").write_bytes(name.encode())
+        (data / "vertebrae" / name).mkdir(parents=True)
+        (data / "vertebrae" / name / "mri-0.png").write_bytes(name.encode())
     clinical_table(*PEOPLE).to_csv(data / "clinical.csv", index=False)
     (data / "images.csv").write_text("path,input\n" + "".join(f"{name}/mri-0.dcm,1\n" for name in PEOPLE))
     return data
@@ -37,6 +39,7 @@ def test_a_withdrawn_person_leaves_nothing_and_cannot_come_back(data):
     left = {path.name: path.read_text() for path in data.rglob("*.csv") if path.name != "withdrawn.csv"}
     assert not any(first in text for text in left.values())
     assert all(second in text for text in left.values())
+    assert [path.name for path in (data / "vertebrae").iterdir()] == [second]
     assert not (data / "dicom" / first).exists() and image.stat().st_ino == held  # nobody else's image is copied
     assert read_withdrawn(data) == {first}
     assert withdraw_patient(data, first) == Withdrawal(first, 0, 0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from osteo_models.core.errors import InputError, StaleDataError
+from osteo_models.core.errors import ImageError, InputError, StaleDataError
 from osteo_models.core.params import Prepare, Synthetic
 from osteo_models.data.prepare import prepare_bytes
 from osteo_models.explain.explained_cases import Case, Scene, Scenery, read_scenery
@@ -22,7 +23,7 @@ from osteo_models.explain.gallery import (
     write_tables,
 )
 from osteo_models.models import build
-from osteo_models.phantom import synthesize_cohort, vertebra_mask
+from osteo_models.phantom import synthesize_cohort
 from tests.conftest import INTENSITY
 
 PREPARE = Prepare(crop_mm=(200, 150), intensity=INTENSITY)
@@ -47,7 +48,7 @@ def artifacts(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scenery(artifacts) -> Scenery:
-    return read_scenery(artifacts, artifacts.parent / "data" / "dicom", SYNTHETIC)
+    return read_scenery(artifacts, artifacts.parent / "data")
 
 
 def case(scenery: Scenery, row: int, **changes) -> Case:
@@ -67,15 +68,35 @@ def gallery(scenery, artifacts):
 def test_a_scene_has_the_vertebrae_where_the_image_has_them(scenery):
     for row in (0, 1):
         scene = scenery.find(case(scenery, row), PREPARE)
-        inside = vertebra_mask(scene.case.image_id, seed=SYNTHETIC.seed, scale=SYNTHETIC.scale) > 0
+        path = scenery.data / "vertebrae" / scenery.images["path"][row].replace(".dcm", ".png")
+        inside = np.asarray(Image.open(path)) > 0
         assert 0.05 < (scene.mask / 255).mean() < 0.3
         assert 0.5 < (scene.mask / 255).sum() / (inside.sum() * 80 * 60 / (320 * 256)) < 3
     bone, rest = (scene.pixels[chosen].mean() for chosen in (scene.mask == 255, scene.mask == 0))
     assert bone > rest + 30  # in CT
-    real = Scenery(scenery.images, scenery.pixels, scenery.dicom, None)
-    assert real.find(case(scenery, 0), PREPARE).mask is None
     with pytest.raises(StaleDataError, match="images.csv: no image gone; the predictions are of other images"):
         scenery.find(case(scenery, 0, image_id="gone"), PREPARE)
+
+
+def test_vertebrae_are_unknown_without_a_label_map_and_a_wrong_one_is_refused(scenery, tmp_path):
+    path = scenery.images["path"][0]
+    label_map = tmp_path / "vertebrae" / path.replace(".dcm", ".png")
+    for name in ("dicom", "vertebrae"):
+        (tmp_path / name / path).parent.mkdir(parents=True)
+    shutil.copy(scenery.data / "dicom" / path, tmp_path / "dicom" / path)
+    unlabelled = Scenery(scenery.images, scenery.pixels, tmp_path)
+    assert unlabelled.find(case(scenery, 0), PREPARE).mask is None
+    for wrong, message in (
+        (Image.new("L", (320, 256), 1), r"mri-004\.dcm: pixels \(320, 256\); allowed: those of the mask"),
+        (Image.new("L", (256, 320), 6), r"mri-004\.png: label 6; allowed: 8-bit grey PNG with values 0 to 5"),
+        (Image.new("RGB", (256, 320)), r"mri-004\.png: pixels of mode RGB"),
+    ):
+        wrong.save(label_map)
+        with pytest.raises(ImageError, match=message):
+            unlabelled.find(case(scenery, 0), PREPARE)
+    label_map.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"mri-004\.png: damaged label map"):
+        unlabelled.find(case(scenery, 0), PREPARE)
 
 
 def test_each_modality_is_explained_by_its_own_tower(scenery, artifacts, gallery):

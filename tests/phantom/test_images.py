@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 
 from osteo_models import phantom
-from osteo_models.core.errors import InputError
-from osteo_models.phantom import vertebra_mask
 from osteo_models.phantom.anatomy import COLUMNS, ROWS, make_anatomy
 from osteo_models.phantom.population import Person, make_population
-from osteo_models.phantom.render import label_bodies, render_slice
+from osteo_models.phantom.render import render_slice
 from osteo_models.phantom.scene import make_volume, running_mean
 from osteo_models.phantom.tissue import RESCALE_INTERCEPT, store_ct, store_mr
 
@@ -31,12 +29,12 @@ def shoot(person: Person, number: int = 2):
     anatomy = make_anatomy(person, SEED)
     volume = make_volume(anatomy, SEED, person.patient_id)
     position = anatomy.positions[number - 1]
-    tissue = render_slice(anatomy, volume, position, person.modality)
+    tissue, labels = render_slice(anatomy, volume, position, person.modality)
     if person.modality == "ct":
         stored = store_ct(tissue, SEED, person.patient_id, number)
     else:
         stored = store_mr(tissue, anatomy, SEED, person.patient_id, number)
-    return tissue, stored, label_bodies(anatomy, volume, position)
+    return tissue, stored, labels
 
 
 def shrink(mask, pixels: int):
@@ -139,7 +137,7 @@ def test_tissues_have_their_values():
 def test_the_mask_names_the_five_lumbar_bodies_from_above():
     people = [person for person in make_population(SEED, "small") if person.slices]
     person = next(each for each in people if each.modality == "ct")
-    labels = vertebra_mask(person.image_ids[person.slices // 2], seed=SEED, scale="small")
+    labels = shoot(person, person.slices // 2 + 1)[2]
     spacing = make_anatomy(person, SEED).spacing
     assert labels.shape == (ROWS, COLUMNS)
     assert sorted(np.unique(labels)) == [0, 1, 2, 3, 4, 5]
@@ -148,14 +146,6 @@ def test_the_mask_names_the_five_lumbar_bodies_from_above():
     areas = [float((labels == level).sum()) * spacing**2 for level in range(1, 6)]
     assert all(500 < area < 1400 for area in areas)
     assert all(25 < (b - a) * spacing < 50 for a, b in pairwise(heights))
-
-
-@pytest.mark.parametrize("image_id", ["00000000-ct-001", "nonsense", "a-b-c-d"])
-def test_an_unknown_image_is_named(image_id):
-    with pytest.raises(InputError) as caught:
-        vertebra_mask(image_id, seed=SEED, scale="small")
-    assert str(caught.value).startswith(f"synthetic cohort of seed {SEED}, scale small: no image {image_id!r}")
-    assert "images.csv" in str(caught.value)
 
 
 def test_a_slice_depends_on_its_person_alone():

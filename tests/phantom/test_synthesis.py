@@ -24,6 +24,8 @@ PINNED = {
     "dicom/0b0a1d3f/mri-002.dcm": "adbfb6984149259ea7b52f8cdabdc74fe71811306613e04b1f46096835379486",
     "dicom/006064f6/ct-002.dcm": "f4842db09fb7e62ba9fd21b2f49f922554f55740078a8e22bc48b5e07b4216a4",
     "dicom/2664e4ff/ct-002.dcm": "072b35f576f108816da2569c9c3364d92d75e009de2c87d31a075a443b185420",
+    "vertebrae/02d35843/mri-002.png": "e3cc52b6dea80ee2a5c31bd16378ab5d400198c75519c2ee4222214e09fcefb7",
+    "vertebrae/006064f6/ct-002.png": "adc4017f191b79846d432a48fb5b26a415d6519c27373eb6947176f0e551a363",
     "clinical.csv": "428d7c74bb772d35c7e10b1e95b1ac78d616b0bfd5e5a4c066f361232e325a39",
 }
 
@@ -54,7 +56,8 @@ def test_worker_processes_do_not_change_the_bytes(small, tmp_path):
     synthesis._write_person(person, tmp_path, SEED)
     for image_id in person.image_ids:
         name = f"{person.patient_id}/{image_id.split('-', 1)[1]}.dcm"
-        assert (tmp_path / name).read_bytes() == (small / "dicom" / name).read_bytes()
+        for file in (f"dicom/{name}", f"vertebrae/{name.replace('.dcm', '.png')}"):
+            assert (tmp_path / file).read_bytes() == (small / file).read_bytes()
 
 
 def test_the_table_can_be_read_and_agrees_with_the_files(small):
@@ -68,6 +71,8 @@ def test_the_table_can_be_read_and_agrees_with_the_files(small):
         modality = files[0][:3].rstrip("-")
         assert files == [f"{modality}-{number:03d}.dcm" for number in range(1, len(files) + 1)]
         assert pd.notna(table.loc[folder.name, f"{modality}_date"])
+        label_maps = sorted(file.stem for file in (small / "vertebrae" / folder.name).iterdir())
+        assert label_maps == [file.removesuffix(".dcm") for file in files]
         header = pydicom.dcmread(folder / files[0], stop_before_pixels=True)
         row = table.loc[folder.name]
         assert (header.PatientID, header.PatientSex) == (folder.name, row["sex"])

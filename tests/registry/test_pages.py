@@ -11,9 +11,10 @@ from osteo_models.core.errors import InputError, TableError
 from osteo_models.core.params import load_params
 from osteo_models.core.settings import load_settings
 from osteo_models.evaluation import evaluate_predictions
+from osteo_models.ops.notebook import compare_versions
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.versions import register_version
-from osteo_models.report.report_command import compare_versions, write_report
+from osteo_models.report.report_command import write_report
 from tests.conftest import ROOT, STAGES
 from tests.registry.conftest import TAGS
 from tests.report.conftest import STUDY
@@ -48,9 +49,8 @@ def test_two_versions_are_compared_by_the_predictions_that_they_keep(folder, mak
     for seed in (1, 2):
         job = make_job()
         register(folder, job, make_model(job.key, seed=seed), kept)
-    settings, params = load_settings(folder), load_params(folder / "params.yaml")
     shutil.rmtree(folder / "artifacts" / "predictions")
-    out = compare_versions(params, settings, "osteo-unimodal-mri/1", "osteo-unimodal-mri@challenger")
+    out = compare_versions("osteo-unimodal-mri/1", "osteo-unimodal-mri@challenger", folder).write_page()
     assert out == folder / "artifacts" / "comparisons" / "osteo-unimodal-mri-1-and-osteo-unimodal-mri-2.html"
     page = Page(out.read_text(encoding="utf-8"))
     assert "osteo-unimodal-mri version 2 @challenger" in page.text
@@ -64,10 +64,9 @@ def test_without_kept_predictions_those_of_the_same_job_are_taken(folder, make_j
     for one, seed in ((job, 1), (other, 2)):
         register(folder, one, make_model(one.key, seed=seed))
     (folder / "artifacts" / "jobs.json").write_text(json.dumps([{"key": job.key}]))
-    settings, params = load_settings(folder), load_params(folder / "params.yaml")
-    out = compare_versions(params, settings, "osteo-unimodal-mri/1", "osteo-unimodal-mri/1", folder / "same.html")
+    out = compare_versions("osteo-unimodal-mri/1", "osteo-unimodal-mri/1", folder).write_page(folder / "same.html")
     assert "Hold-out (" in out.read_text(encoding="utf-8")
-    out = compare_versions(params, settings, "osteo-unimodal-mri/1", "osteo-unimodal-mri/2", folder / "other.html")
+    out = compare_versions("osteo-unimodal-mri/1", "osteo-unimodal-mri/2", folder).write_page(folder / "other.html")
     assert "No image was scored by both versions" in out.read_text(encoding="utf-8")
 
 
@@ -81,7 +80,7 @@ def test_kept_predictions_that_were_spoilt_are_told(folder, make_job, make_model
     with pytest.raises(
         TableError, match=r"not a readable parquet file .*; `osteo verify` says which files of the vers"
     ):
-        compare_versions(load_params(folder / "params.yaml"), load_settings(folder), name, name)
+        compare_versions(name, name, folder)
 
 
 @pytest.mark.parametrize("asked", ["osteo-nothing@champion", "osteo-unimodal-mri@nobody", "osteo-unimodal-mri/9"])
@@ -89,7 +88,7 @@ def test_an_unknown_version_is_wrong_input(folder, make_job, make_model, asked):
     job = make_job()
     register(folder, job, make_model(job.key))
     with pytest.raises(InputError) as caught:
-        compare_versions(load_params(folder / "params.yaml"), load_settings(folder), "osteo-unimodal-mri", asked)
+        compare_versions("osteo-unimodal-mri", asked, folder)
     assert caught.value.exit_code == 2
     assert "allowed: " in str(caught.value)
     assert not (folder / "artifacts" / "comparisons").exists()

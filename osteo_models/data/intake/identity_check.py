@@ -16,6 +16,7 @@ import pydicom
 from PIL import Image
 from pydicom.dataelem import DataElement
 
+from osteo_models.data.data_folder import IMAGES, VERTEBRAE
 from osteo_models.data.image_file import is_dicom, is_picture
 
 WORDS: Final = frozenset([
@@ -37,14 +38,11 @@ PIXELS: Final = ("OW", "OB")
 FILE_NAME: Final = re.compile(r"(mri|ct)-[0-9a-f]{16}\.(dcm|png)\Z")
 
 
-def find_identity(folder: Path) -> list[str]:
-    """Every place of a data set's images that could name somebody: file and attribute, never the value.
-
-    Args:
-        folder: Of images, one folder a patient.
-    """
+def find_identity(data: Path) -> list[str]:
+    """Where the images and label maps of a data set could name a person: file and attribute, never the value."""
     found: list[str] = []
-    for number, path in enumerate(sorted(path for path in folder.rglob("*") if path.is_file()), start=1):
+    files = sorted(path for name in (IMAGES, VERTEBRAE) for path in (data / name).rglob("*") if path.is_file())
+    for number, path in enumerate(files, start=1):
         named = PSEUDONYM.match(path.parent.name) and FILE_NAME.match(path.name)
         where = f"{path.parent.name}/{path.name}" if named else f"file {number}"
         if not named:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
@@ -21,6 +20,28 @@ IMAGE_COLUMNS: Final = (
 PATIENT_COLUMNS: Final = (
     *("patient_id", "images", "score", "decision", "uncertainty", "agreement", "model", "version"),
 )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of image files.
+
+    Attributes:
+        images: One row per file: `file`, `patient_id`, `modality`, `score` (probability of osteoporosis in [0, 1]),
+            `decision`, `uncertainty` and `agreement` (fold ensembles only), `unlike` (why the image differs from the
+            training images), `reason` (why it was not scored), `model`, `version`.
+        patients: One row per patient: the mean score over the images, with the same columns and the number of `images`.
+    """
+
+    images: pd.DataFrame
+    patients: pd.DataFrame
+
+    def write(self, out: Path | str) -> None:
+        """Write both tables as CSV files: the images to `out`, the patients next to it, to `<out>-patients.csv`."""
+        path = Path(out)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.images.to_csv(path, index=False)
+        self.patients.to_csv(patients_path(path), index=False)
 
 
 def score_folder(
@@ -47,8 +68,7 @@ def score_folder(
         InputError: No such folder or version; or nothing could be scored, which the written table explains.
     """
     said = predict_path(tracking, folder, reference, modality, accept_unlike=accept_unlike, allow_none=True)
-    _write(out, IMAGE_COLUMNS, _image_rows(said), said)
-    _write(patients_path(out), PATIENT_COLUMNS, (asdict(patient) for patient in said.patients), said)
+    tabulate_scores(said).write(out)
     if not said.images:
         first = said.refused[0]
         found = f"none of {len(said.refused)} files could be scored, such as {first.file}: {first.reason}"
@@ -61,12 +81,11 @@ def patients_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}-patients{out.suffix}")
 
 
-def _image_rows(said: Prediction) -> Iterator[dict[str, Any]]:
-    rows = [asdict(image) for image in said.images] + [asdict(refused) for refused in said.refused]
-    yield from sorted(rows, key=lambda row: row["file"])
-
-
-def _write(path: Path, columns: tuple[str, ...], rows: Iterator[dict[str, Any]], said: Prediction) -> None:
-    table = pd.DataFrame([{**row, "model": said.model, "version": said.version} for row in rows], columns=list(columns))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False)
+def tabulate_scores(prediction: Prediction) -> Scores:
+    """Tables of a prediction: one row per file, with the reason where it was not scored, and one row per patient."""
+    scored = [asdict(image) for image in prediction.images] + [asdict(refused) for refused in prediction.refused]
+    rows = sorted(scored, key=lambda row: row["file"])
+    patients = [asdict(patient) for patient in prediction.patients]
+    images = pd.DataFrame(rows, columns=list(IMAGE_COLUMNS))
+    origin = {"model": prediction.model, "version": prediction.version}
+    return Scores(images.assign(**origin), pd.DataFrame(patients, columns=list(PATIENT_COLUMNS)).assign(**origin))

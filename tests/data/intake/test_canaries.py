@@ -151,7 +151,7 @@ def test_no_mark_comes_out(export, tmp_path):
         assert mark not in (said + str(wrong.value)).replace(str(export), "").encode()
         for name, content in written.items():
             assert mark not in name.encode() and mark not in content, (name, mark)
-    assert find_identity(project / "data" / "dicom") == []
+    assert find_identity(project / "data") == []
 
 
 def test_the_marks_are_where_they_are_meant_to_be(export):

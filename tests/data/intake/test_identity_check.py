@@ -72,8 +72,15 @@ def test_places_outside_the_attributes_are_looked_at(clean):
 
 
 def test_names_of_files_are_told_by_number_only(clean, tmp_path):
-    folder = tmp_path / "0123456789ab"
-    folder.mkdir()
-    (folder / "mri-0123456789abcdef.dcm").write_bytes(as_bytes(clean))
-    (folder / "Doe_J.dcm").write_bytes(as_bytes(clean))
-    assert find_identity(tmp_path) == ["file 1: its name is no pseudonym"]
+    images, label_maps = (tmp_path / name / "0123456789ab" for name in ("dicom", "vertebrae"))
+    images.mkdir(parents=True)
+    label_maps.mkdir(parents=True)
+    (images / "mri-0123456789abcdef.dcm").write_bytes(as_bytes(clean))
+    (images / "Doe_J.dcm").write_bytes(as_bytes(clean))
+    noted = PngImagePlugin.PngInfo()
+    noted.add_text("Description", "Doe, J")
+    Image.new("L", (60, 80)).save(label_maps / "mri-0123456789abcdef.png", pnginfo=noted)
+    assert find_identity(tmp_path) == [
+        "file 1: its name is no pseudonym",
+        "0123456789ab/mri-0123456789abcdef.png: picture metadata: 1 entries",
+    ]

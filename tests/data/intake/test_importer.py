@@ -248,7 +248,7 @@ def test_zip_entries_write_nothing_outside_and_doubles_are_counted(source, tmp_p
     hostile = as_bytes(make_dicom(StudyInstanceUID="1.2.3.4", seed=7)).replace(b"1.2.3.4\0", b"../../x\0")
     (source / "x.dcm").write_bytes(hostile)
     import_source(source, tmp_path / "clinical.csv", tmp_path / "data", KEY)
-    assert not find_identity(tmp_path / "data" / "dicom")
+    assert not find_identity(tmp_path / "data")
 
 
 def test_the_clinical_table_keeps_intervals_and_pools_ages(source, run_import, tmp_path):

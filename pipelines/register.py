@@ -18,11 +18,12 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from osteo_models.core.errors import StaleDataError
+from osteo_models.core.files import hash_file
 from osteo_models.core.params import PARAMS_FILE, Params, load_params
 from osteo_models.core.settings import Settings, load_settings
 from osteo_models.core.terms import job_name, metric_prefix
 from osteo_models.data.code_tree import read_code
-from osteo_models.data.revisions import hash_md5, read_data_digest
+from osteo_models.data.revisions import read_data_digest
 from osteo_models.evaluation.evaluate import collect_metrics
 from osteo_models.registry.gate import assess
 from osteo_models.registry.records import collect_files, list_splits
@@ -142,7 +143,7 @@ def _register(staged: Path, key: str, metrics: dict[str, float], evidence: Seque
         tags={
             **desk.code,
             "dvc.data": read_data_digest(settings.root, params.data.path) or "",
-            "dvc.splits": hash_md5(splits[0]),
+            "dvc.splits": hash_file(splits[0], "md5"),
             "profile": params.profile,
             "synthetic": str(params.data.synthetic is not None).lower(),
         },

@@ -9,12 +9,11 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import filelock
 import psutil
 
 from osteo_models.core.errors import StoreError
@@ -23,7 +22,6 @@ HOST: Final = "127.0.0.1"
 PORTS_TRIED: Final = 100
 FULL_BYTES: Final = 2**20
 STOP_SECONDS: Final = 20.0  # SeaweedFS takes 15 to put everything down
-LOCK_SECONDS: Final = 180.0  # longer than a server or a migration may take on a busy machine
 NOT_RUNNING: Final = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
@@ -68,38 +66,6 @@ def is_gone(name: str) -> bool:
 def is_full(folder: Path) -> bool:
     """Whether the disk below a folder holds no further file of any size."""
     return shutil.disk_usage(folder).free < FULL_BYTES
-
-
-@contextlib.contextmanager
-def hold_lock(
-    path: Path,
-    *,
-    seconds: float = LOCK_SECONDS,
-    where: str = "",
-    found: str = "another process keeps the lock",
-    remedy: str = "end the process that holds it, then run the command again",
-) -> Iterator[None]:
-    """Hold a lock between processes; its file stays.
-
-    Args:
-        path: The lock file, in a folder that is neither removed nor renamed.
-        seconds: How long to wait for another process; by default longer than any start or migration takes.
-        where: What the lock guards, for the error; the lock file by default.
-        found: What the error says.
-        remedy: What the error advises.
-
-    Raises:
-        StoreError: Another process keeps it.
-    """
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=seconds)
-    except filelock.Timeout:
-        raise StoreError(found, where=where or str(path), remedy=remedy) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def find_port(preferred: int, taken: Container[str]) -> int:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from osteo_models.core.errors import InputError, OsteoError, ParamsError
+from osteo_models.core.files import hold_lock
 from osteo_models.core.params import PARAMS_FILE, Data
-from osteo_models.core.processes import hold_lock
 
 IMAGES: Final = "dicom"  # images: <patient_id>/<name>.dcm, .png or .jpg
 VERTEBRAE: Final = "vertebrae"  # optional label maps: <patient_id>/<name>.png, 1 to 5 in the bodies of L1 to L5

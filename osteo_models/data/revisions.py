@@ -15,6 +15,7 @@ from typing import Final
 import yaml
 
 from osteo_models.core.errors import OsteoError, StaleDataError, StoreError
+from osteo_models.core.files import hash_file
 from osteo_models.core.settings import die_with_parent
 
 STOP_SECONDS = 10.0  # more than a stage takes to say farewell
@@ -81,15 +82,9 @@ def hash_data(folder: Path) -> str:
     DVC itself trusts sizes and times of change, and would not see a flipped bit.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    listed = [{"md5": hash_md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    listed = [{"md5": hash_file(path, "md5"), "relpath": path.relative_to(folder).as_posix()} for path in files]
     listed.sort(key=lambda entry: entry["relpath"].split("/"))
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
-
-
-def hash_md5(path: Path) -> str:
-    """The MD5 of a file, which is its name in DVC's cache."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def check_data(root: Path, data: str = "data") -> None:
@@ -232,7 +227,7 @@ def compare_folder(folder: Path, listing: Mapping[str, str]) -> Iterator[tuple[s
 
 def _holds(path: Path, digest: str) -> bool:
     try:
-        return hash_md5(path) == digest.removesuffix(FOLDER)
+        return hash_file(path, "md5") == digest.removesuffix(FOLDER)
     except FileNotFoundError:
         return False
     except OSError as error:  # which says nothing about the content; the name may hold a pseudonym

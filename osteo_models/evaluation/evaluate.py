@@ -6,6 +6,7 @@ Everything is computed before the first file is written, and each file appears w
 from __future__ import annotations
 
 import csv
+import io
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from osteo_models.core.errors import StaleDataError, TableError
+from osteo_models.core.files import write_atomically
 from osteo_models.core.stage_table import StageTable
 from osteo_models.core.terms import PROTOCOLS, ImageSet, Stage, job_name, metric_prefix
 from osteo_models.evaluation.audits import audit, flatten_audits, flatten_job
@@ -163,20 +165,15 @@ def _write(artifacts: Path, stages: StageTable, evaluation: Evaluation, tables: 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Write a CSV file with these columns; a cell that a row lacks, or None, is empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".partial")
-    with draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    draft.replace(path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
 
 
 def _write_numbers(path: Path, numbers: Mapping[str, float]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".partial")
-    draft.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_atomically(path, json.dumps(numbers, indent=2, allow_nan=False) + "\n")
 
 
 class _Watch:

@@ -6,7 +6,6 @@ A start from ImageNet is never replaced by another one: weights that cannot be h
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import pickle
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from osteo_models.core.errors import WeightsError
+from osteo_models.core.files import hash_file
 
 WEIGHTS_DIR: Final = "OSTEO_WEIGHTS_DIR"
 SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin")
@@ -111,8 +111,7 @@ def read_weights(file: WeightsFile, expected: Shapes) -> dict[str, Tensor]:
 
 def _known(path: Path, *, ordered: bool = False) -> WeightsFile:
     try:
-        with path.open("rb") as file:
-            return WeightsFile(path, hashlib.file_digest(file, "sha256").hexdigest(), ordered)
+        return WeightsFile(path, hash_file(path), ordered)
     except OSError as error:
         raise WeightsError(f"cannot be read ({error.strerror})", where=str(path)) from None
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from osteo_models.core.errors import GateRefused, InputError, OsteoError, StaleDataError, StoreError
+from osteo_models.core.files import hold_lock
 from osteo_models.core.params import Params, load_params
-from osteo_models.core.processes import hold_lock
 from osteo_models.core.settings import ERROR_FILE, Settings
 from osteo_models.data.data_folder import check_origin
 from osteo_models.data.revisions import check_data, read_data_digest, run_dvc, start_dvc

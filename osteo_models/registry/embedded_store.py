@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from osteo_models.core.processes import hold_lock
+from osteo_models.core.files import hold_lock
 
 
 def lock_embedded(file: Path) -> contextlib.AbstractContextManager[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from osteo_models.core.errors import InputError, StaleDataError, WeightsError
+from osteo_models.core.files import hash_file
 from osteo_models.core.terms import Protocol, Stage
 from osteo_models.data.code_tree import find_code
 from osteo_models.data.tables import read_frame
@@ -144,7 +144,7 @@ def _read_files(folder: Path, damage: Sequence[Damage]) -> Kept:
 def _read_splits(path: Path, faults: dict[str, str]) -> tuple[pd.DataFrame | None, str]:
     if not path.is_file():
         return None, ""
-    digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    digest = hash_file(path, "md5")
     try:
         table = read_frame(path)
     except (ValueError, KeyError) as error:

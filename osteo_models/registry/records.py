@@ -14,10 +14,11 @@ from typing import Any, Final
 import yaml
 
 from osteo_models.core.errors import StaleDataError
+from osteo_models.core.files import hash_file
 from osteo_models.core.params import Params
 from osteo_models.core.settings import Settings
 from osteo_models.data.code_tree import COMMIT, TREE
-from osteo_models.data.revisions import hash_md5, read_data_digest
+from osteo_models.data.revisions import read_data_digest
 from osteo_models.registry.lookup import VersionInfo
 from osteo_models.registry.manifest import MANIFEST_TAG, read_kept
 from osteo_models.registry.tracking import Tracking
@@ -92,7 +93,7 @@ def _describe_origin(
             "path": params.data.path,
             "md5": read_data_digest(settings.root, params.data.path) or "",
         },
-        "splits": {"md5": hash_md5(list_splits(settings.artifacts)[0])},
+        "splits": {"md5": hash_file(list_splits(settings.artifacts)[0], "md5")},
         "code": {
             "trained": _trained_at(tracking, str(model["key"])),
             "results": model.get("job", {}).get("versions", {}),
@@ -127,9 +128,7 @@ def _find_search(artifacts: Path, model: Mapping[str, Any]) -> dict[str, Any] | 
     best = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if (best.get("architecture"), best.get("spec")) != (model["architecture"], model["spec"]):
         return None
-    return {name: value for name, value in best.items() if name != "spec"} | {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest()
-    }
+    return {name: value for name, value in best.items() if name != "spec"} | {"sha256": hash_file(path)}
 
 
 def _read(path: Path) -> bytes:

@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from osteo_models.core.errors import StoreError
-from osteo_models.core.processes import LOCK_SECONDS
+from osteo_models.core.files import LOCK_SECONDS
 from osteo_models.core.settings import silence_telemetry
 from osteo_models.registry.embedded_store import lock_embedded, make_embedded
 

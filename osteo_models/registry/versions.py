@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from osteo_models.core.errors import StaleDataError
+from osteo_models.core.files import hash_file
 from osteo_models.core.terms import PROTOCOLS, find_stages, metric_prefix
 from osteo_models.data.code_tree import COMMIT
 from osteo_models.registry.lookup import (
@@ -35,7 +36,7 @@ from osteo_models.registry.records import find_changes
 from osteo_models.registry.registration import Draft, make_version
 from osteo_models.registry.runs import JOB_TAG, list_all
 from osteo_models.registry.tracking import Tracking
-from osteo_models.serving.network import RECORD, WEIGHTS, ModelRecord, hash_file, read_network
+from osteo_models.serving.network import RECORD, WEIGHTS, ModelRecord, read_network
 
 __all__ = [
     "CHALLENGER",

@@ -11,6 +11,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from osteo_models.core.files import write_atomically
 from osteo_models.core.stage_table import StageTable
 from osteo_models.core.terms import stage_number
 from osteo_models.report import wording
@@ -141,11 +142,7 @@ def render_page(template: str, **content: Any) -> str:
 
 def write_page(out: Path, page: str) -> Path:
     """Write a page whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_suffix(".partial")
-    draft.write_text(page, encoding="utf-8")
-    draft.replace(out)
-    return out
+    return write_atomically(out, page)
 
 
 def _load_templates() -> Environment:

@@ -10,10 +10,10 @@ from typing import Any, Final
 import yaml
 
 from osteo_models.core.errors import StaleDataError
+from osteo_models.core.files import write_atomically
 from osteo_models.search.candidate import ARCHITECTURE
 from osteo_models.search.leaderboard import Record
 from osteo_models.training.jobs import Job
-from osteo_models.training.results import write_atomically
 
 BEST: Final = Path("search") / "best.yaml"
 
@@ -34,7 +34,6 @@ def write_winner(artifacts: Path, record: Record) -> Winner:
     if record.learning_rate is not None:
         content["learning_rate"] = record.learning_rate
     path = artifacts / BEST
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, yaml.safe_dump(content, sort_keys=False).encode())
     return winner
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -254,16 +253,3 @@ def _count_features(loaded: LoadedNetwork) -> dict[Modality, list[int]]:
     black = np.zeros((1, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8)
     taken = modalities_of(loaded.record.images)
     return {name: [rows.shape[1] for rows in loaded.examine(black, [name])[1]] for name in taken}
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file.
-
-    Raises:
-        WeightsError: There is no such file.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise WeightsError("file not found", where=str(path), remedy="make it with `dvc repro experiments`") from None

@@ -20,8 +20,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from osteo_models.core.errors import StaleDataError, WeightsError
+from osteo_models.core.files import remove_unfinished, write_atomically
 from osteo_models.training.fit import Fit
-from osteo_models.training.results import remove_halves, write_atomically
 
 ENTRY: Final = "osteo"  # of safetensors' own metadata
 KEPT: Final = 2  # checkpoints of a fit: the newest may be damaged
@@ -72,7 +72,7 @@ def load_checkpoint(folder: str | Path, fit: Fit) -> bool:
     Returns:
         Whether there was one; if not, the fit stands as it was.
     """
-    remove_halves(Path(folder))
+    remove_unfinished(Path(folder))
     for path in _checkpoints(Path(folder)):
         try:
             fit.load_state(*_read(path))
@@ -86,7 +86,7 @@ def load_checkpoint(folder: str | Path, fit: Fit) -> bool:
 
 def remove_checkpoints(folder: str | Path) -> None:
     """Delete the checkpoints in a folder, and what was left half-written; other files stay."""
-    remove_halves(Path(folder))
+    remove_unfinished(Path(folder))
     for path in _checkpoints(Path(folder)):
         path.unlink(missing_ok=True)
 

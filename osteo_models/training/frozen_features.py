@@ -22,10 +22,10 @@ import numpy.typing as npt
 import torch
 
 from osteo_models.core.errors import OsteoError, StaleDataError
+from osteo_models.core.files import write_atomically
 from osteo_models.models.pretrained import PretrainedNetwork
 from osteo_models.training.inference import Images, arithmetic_of, as_batch, as_tensor, repeatable_kernels
 from osteo_models.training.recipe import Arithmetic
-from osteo_models.training.results import write_atomically
 
 VERSION: Final = 1  # of the features; see `training.identity`
 CHUNK: Final = 64  # images: seconds of work, so that little is lost and all workers end together

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from osteo_models.core.errors import StaleDataError
+from osteo_models.core.files import hash_file
 from osteo_models.core.terms import modalities_of
 from osteo_models.data.pairs import pair_images
-from osteo_models.data.revisions import hash_md5
 from osteo_models.data.splits import check_splits
 from osteo_models.data.tables import read_frame
 from osteo_models.evaluation.predictions import VALIDATION
@@ -67,7 +67,7 @@ def load_tables(artifacts: Path) -> Tables:
     if len(images) != len(splits) or not listed.equals(splits["image_id"]):
         raise StaleDataError("made from other images", where="splits.csv", remedy="run `dvc repro splits`")
     check_splits(splits)
-    return Tables(splits, read_frame(paths["pairs.csv"]), images, hash_md5(paths["splits.csv"]))
+    return Tables(splits, read_frame(paths["pairs.csv"]), images, hash_file(paths["splits.csv"], "md5"))
 
 
 def select_rows(job: Job, fold: int, tables: Tables) -> FoldRows:

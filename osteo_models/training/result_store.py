@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pyarrow import fs
 
 from osteo_models.core.errors import InputError, StoreError
+from osteo_models.core.files import write_atomically
 from osteo_models.core.processes import is_gone, name_process
 from osteo_models.training.results import (
     RESULT,
@@ -29,7 +30,6 @@ from osteo_models.training.results import (
     fold_folder,
     fold_name,
     read_result,
-    write_atomically,
 )
 
 SETTING = "OSTEO_JOBS_URI"

@@ -6,13 +6,8 @@ and a folder whose files do not match it is damaged; both are trained again, fro
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import io
 import json
-import os
-import platform
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,11 +18,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from osteo_models.core.errors import OsteoError
+from osteo_models.core.files import hash_file, write_atomically
 from osteo_models.core.terms import CONTROL, OSTEOPOROSIS, decide
 from osteo_models.training.inference import Scores
 
 RESULT, SCORES, WEIGHTS = "result.json", "scores.npy", "model.safetensors"
-HALF: Final = ".half"  # ends the names of files that are being written
 SMALLEST_PROBABILITY: Final = 1e-7  # Keras clips at the same place before it takes the logarithm
 THRESHOLD: Final = 0.5
 
@@ -72,7 +67,7 @@ def write_result(folder: Path, result: FoldResult) -> None:
     content: dict[str, Any] = {
         name: value for name, value in asdict(result).items() if name not in ("scores", "weights")
     }
-    content["sha256"] = {name: _sha256(folder / name) for name in (SCORES, WEIGHTS)}
+    content["sha256"] = {name: hash_file(folder / name) for name in (SCORES, WEIGHTS)}
     write_atomically(folder / RESULT, json.dumps(content).encode())
 
 
@@ -84,7 +79,7 @@ def read_result(folder: Path) -> FoldResult | None:
     """
     try:
         content = json.loads((folder / RESULT).read_bytes())
-        if any(_sha256(folder / name) != digest for name, digest in content.pop("sha256").items()):
+        if any(hash_file(folder / name) != digest for name, digest in content.pop("sha256").items()):
             return None
         return FoldResult(**content, scores=np.load(folder / SCORES), weights=folder / WEIGHTS)
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
@@ -92,53 +87,6 @@ def read_result(folder: Path) -> FoldResult | None:
     except OSError as error:
         remedy = "check the permissions and the disk, then run the same command again"
         raise OsteoError(f"cannot be read ({error.strerror})", where=str(folder), remedy=remedy) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file, in a folder that is made where it is missing, so that it is whole or not there.
-
-    It is written beside its place, made durable, so that this holds through a power cut, and moved there.
-
-    Raises:
-        OsteoError: It cannot be written; nothing half is left.
-    """
-    # Machines that share a folder have the same process numbers, and containers may have the same host name.
-    writer = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
-    temporary = path.with_name(f".{path.name}.{writer}{HALF}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _make_durable(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        remedy = "check free space and permissions, then run the same command again"
-        raise OsteoError(f"cannot be written ({error.strerror})", where=str(path), remedy=remedy) from error
-
-
-def remove_halves(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder; one that still writes there fails."""
-    for half in folder.glob(f".*{HALF}"):
-        half.unlink(missing_ok=True)
-
-
-def _make_durable(folder: Path) -> None:
-    """A rename lasts through a power cut only when its folder is written out."""
-    if os.name == "nt":
-        return  # folders cannot be opened there
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)

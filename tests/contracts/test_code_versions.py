@@ -15,6 +15,7 @@ from tests.contracts.code_versions import COMPONENTS, PACKAGE, TABLE, list_fault
 ROOTS = ("training.trial", "search.candidate", "training.frozen_features", "search.study", "training.heads")
 BOOKKEEPING = {
     "core.errors": "messages",
+    "core.files": "writes and hashes files",
     "core.terms": "names; the classes are listed, the size of images is one of their content",
     "core.params": "values, which are in the key",
     "core.params_faults": "messages",

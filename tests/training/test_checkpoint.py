@@ -147,7 +147,7 @@ def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: p
 
 def test_what_a_kill_left_half_written_is_not_read(tmp_path: Path) -> None:
     fit = train(make_fit(), tmp_path, 1)
-    half = tmp_path / ".epoch-0002.safetensors.host-7-01234567.half"
+    half = tmp_path / ".epoch-0002.safetensors.host-7-01234567.unfinished"
     half.write_bytes((tmp_path / "epoch-0001.safetensors").read_bytes()[:100])
     resumed = make_fit()
     assert load_checkpoint(tmp_path, resumed) and resumed.epoch == 1

@@ -1,6 +1,3 @@
-import errno
-import os
-
 import numpy as np
 import pytest
 
@@ -10,8 +7,6 @@ from osteo_models.training.results import (
     WEIGHTS,
     FoldResult,
     read_result,
-    remove_halves,
-    write_atomically,
     write_result,
 )
 
@@ -54,50 +49,3 @@ def test_what_cannot_be_read_is_an_error_and_no_unfinished_trial(result, tmp_pat
     (tmp_path / name).symlink_to(name)  # a loop, which no user can read
     with pytest.raises(OsteoError, match="cannot be read"):
         read_result(tmp_path)
-
-
-def test_a_full_disk_is_told_and_leaves_nothing_half(tmp_path, monkeypatch):
-    path = tmp_path / "new" / "facts.json"
-    write_atomically(path, b"before")
-
-    def full(handle):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(OsteoError) as told:
-            write_atomically(path, b"after")
-    assert str(told.value) == (
-        f"{path}: cannot be written (No space left on device); "
-        "check free space and permissions, then run the same command again"
-    )
-    assert [each.name for each in path.parent.iterdir()] == ["facts.json"] and path.read_bytes() == b"before"
-
-
-def test_two_writers_with_one_process_number_do_not_meet(tmp_path, monkeypatch):
-    """Machines, or containers with one host name, share a folder: each writes a file of its own, and one moves last."""
-    path, original = tmp_path / "facts.json", os.fsync
-
-    def meet(handle):
-        monkeypatch.setattr(os, "fsync", original)
-        write_atomically(path, b"the other's")
-        original(handle)
-
-    monkeypatch.setattr(os, "fsync", meet)
-    write_atomically(path, b"ours, which is longer")
-    assert path.read_bytes() == b"ours, which is longer"
-    assert [each.name for each in tmp_path.iterdir()] == ["facts.json"]
-
-
-def test_what_killed_writers_left_is_removed(tmp_path, monkeypatch):
-    def die(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("pathlib.Path.replace", die)
-        write_atomically(tmp_path / "facts.json", b"half")
-    (half,) = tmp_path.iterdir()
-    assert half.name.startswith(".facts.json.")  # as `features.join_chunks` finds it
-    write_atomically(tmp_path / "facts.json", b"whole")
-    remove_halves(tmp_path)
-    assert [each.name for each in tmp_path.iterdir()] == ["facts.json"]

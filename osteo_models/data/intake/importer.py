@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
+import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 from pebble import ProcessPool
 
 from osteo_models.core.errors import InputError
-from osteo_models.core.processes import hold_lock
+from osteo_models.core.files import hold_lock, write_atomically
 from osteo_models.core.terms import Modality
 from osteo_models.data.clinical import read_clinical
 from osteo_models.data.data_folder import Staging
@@ -238,10 +238,8 @@ def _keep_names(ledger: Ledger, source: Path, path: Path) -> None:
             with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                 known = {row["input"]: (row["source"], row["file"]) for row in csv.DictReader(file)}
         known |= {row["id"]: (source.name, row["name"]) for row in ledger.rows()}
-        partial = path.with_suffix(".partial")
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("input", "source", "file"))
-            writer.writerows((name, *of) for name, of in sorted(known.items()))
-        partial.replace(path)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("input", "source", "file"))
+        writer.writerows((name, *of) for name, of in sorted(known.items()))
+        write_atomically(path, text.getvalue(), mode=0o600)

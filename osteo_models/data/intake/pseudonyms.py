@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
-import os
 import secrets
 import stat
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from osteo_models.core.errors import InputError
+from osteo_models.core.files import write_atomically
 from osteo_models.data.data_folder import INTAKE
 
 KEY_BYTES = 32
@@ -100,11 +98,4 @@ def describe_key(pseudonyms: Pseudonyms) -> str:
 def _make_key(path: Path) -> None:
     """Make a key file, whole or not at all; one that another process makes first stays."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 600
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(KEY_BYTES) + "\n")
-        with contextlib.suppress(FileExistsError):
-            os.link(partial, path)
-    finally:
-        Path(partial).unlink()
+    write_atomically(path, secrets.token_hex(KEY_BYTES) + "\n", mode=0o600, overwrite=False)

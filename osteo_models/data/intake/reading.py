@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from osteo_models.core.files import write_atomically
 from osteo_models.core.terms import Modality
 from osteo_models.data.image_file import is_dicom, is_picture
 from osteo_models.data.intake.deidentify import Person, encode_picture, encode_slice
@@ -154,10 +154,7 @@ def _save(task: Task, modality: Modality, data: bytes, ending: str, digest: str,
     """Write a file named by its content, whole or not at all."""
     name = f"{task.person.patient_id}/{modality}-{hashlib.sha256(data).hexdigest()[:NAME_DIGITS]}{ending}"
     path = task.folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(data)
-    partial.replace(path)
+    write_atomically(path, data, durable=False)
     return Written(name, digest[:NAME_DIGITS], look_of(pixels))
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import psutil
 
 from osteo_models.core.errors import OsteoError
+from osteo_models.core.files import write_atomically
 from osteo_models.data.data_folder import Staging
 from osteo_models.ops.doctor.problem import Ailment, Check, Project
 
@@ -121,9 +122,7 @@ def _mend_dvc(path: Path) -> str:
         if not any(kept.values()):
             path.unlink()
             return "removed"
-        fresh = path.with_name("rwlock.new")
-        fresh.write_text(json.dumps(kept), encoding="utf-8")
-        fresh.replace(path)
+        write_atomically(path, json.dumps(kept))
         return "what named nobody was taken out"
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from osteo_models.core.errors import StoreError
-from osteo_models.core.processes import HOST, Server, hold_lock
+from osteo_models.core.files import hold_lock
+from osteo_models.core.processes import HOST, Server
 from osteo_models.ops.servers import object_store, postgresql, ray_nodes
 from osteo_models.ops.servers.credentials import Credentials, load_credentials, write_password_file, write_private
 from osteo_models.ops.servers.launch import START_SECONDS, Service, answers_at, child_environment, launch, python_module

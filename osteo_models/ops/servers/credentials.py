@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from osteo_models.core.errors import InputError
+from osteo_models.core.files import write_atomically
 from osteo_models.ops.servers.launch import SECRETS
 
 SHORTEST: Final = 16
@@ -62,11 +63,7 @@ def load_credentials(folder: Path, environ: Mapping[str, str]) -> Credentials:
 
 def write_private(path: Path, text: str) -> Path:
     """Write a file that only its owner may read; it is never open to others, not even while it is written."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.touch(mode=0o600, exist_ok=False)
-    fresh.write_text(text, encoding="utf-8")
-    return fresh.replace(path)
+    return write_atomically(path, text, mode=0o600)
 
 
 def write_password_file(path: Path, found: Credentials) -> Path:

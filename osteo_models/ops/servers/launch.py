@@ -22,13 +22,13 @@ from typing import Final
 import psutil
 
 from osteo_models.core.errors import StoreError
+from osteo_models.core.files import hold_lock, write_atomically
 from osteo_models.core.processes import (
     HOST,
     Account,
     Server,
     find_living,
     find_port,
-    hold_lock,
     note_group,
     stop_groups,
 )
@@ -241,6 +241,4 @@ def _read(folder: Path) -> list[Server]:
 
 def _write(folder: Path, servers: Sequence[Server]) -> None:
     path = folder / "servers.json"
-    fresh = path.with_suffix(".json.new")
-    fresh.write_text(json.dumps([asdict(server) for server in servers], indent=2), encoding="utf-8")
-    fresh.replace(path)
+    write_atomically(path, json.dumps([asdict(server) for server in servers], indent=2))

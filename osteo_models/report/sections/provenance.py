@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any, Final
 
+from osteo_models.core.files import hash_file
 from osteo_models.report.html_table import Cell, Table, count, make_table, number, word
 from osteo_models.report.report_data import Evidence, Facts, flatten_params
 
@@ -22,19 +21,13 @@ def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
     """The section's content."""
     splits = evidence.artifacts / "splits" / "splits.csv"
     return {
-        "provenance": facts.provenance | ({"splits.csv (md5)": hash_file(splits)} if splits.is_file() else {}),
+        "provenance": facts.provenance | ({"splits.csv (md5)": hash_file(splits, "md5")} if splits.is_file() else {}),
         "seeds": [(label, str(seed)) for path, label in SEEDS.items() if (seed := facts.param(path)) is not None],
         "params": list(flatten_params(facts.params)),
         "missing": evidence.missing,
         "files": build_files(evidence),
         "times": build_times(facts),
     }
-
-
-def hash_file(path: Path) -> str:
-    """MD5, as DVC gives it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def build_files(evidence: Evidence) -> Table:
@@ -47,7 +40,7 @@ def build_files(evidence: Evidence) -> Table:
     for path in sorted(evidence.artifacts.glob("predictions/*/*.parquet")):
         name = path.relative_to(evidence.artifacts).as_posix()
         n, patients = images.get(name, (None, None))
-        rows.append([word(name, kind="source"), count(n), count(patients), Cell(hash_file(path), kind="source")])
+        rows.append([word(name, kind="source"), count(n), count(patients), Cell(hash_file(path, "md5"), kind="source")])
     caption = "Every statistic of this page comes from these files."
     return make_table("predictions", caption, ("File", "Images", "Patients", "<md5"), rows)
 

@@ -20,7 +20,7 @@ from osteo_models.core.errors import OsteoError
 from osteo_models.ops.doctor import lock_checks
 from tests.ops.doctor.conftest import ask
 
-HOLDER = "import sys, time; from osteo_models.core.processes import hold_lock\nfrom pathlib import Path\n"
+HOLDER = "import sys, time; from osteo_models.core.files import hold_lock\nfrom pathlib import Path\n"
 HOLDER += "with hold_lock(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Final, get_args
 
 import numpy as np
 
 from osteo_models.core.errors import InputError
-from osteo_models.core.terms import MODALITIES
+from osteo_models.core.terms import MODALITIES, Modality
 from osteo_models.evaluation.delong import delong_test, delong_unpaired
 from osteo_models.evaluation.metrics import Measure
 from osteo_models.evaluation.paired import compare_scores
@@ -88,25 +89,29 @@ def _delong_row(a: Predictions, b: Predictions, subset: str, level: Level) -> Ro
 
 
 def unpaired_rows(jobs: Sequence[Predictions]) -> Iterator[Row]:
-    """MRI against CT, which are of different patients: the same network on either, at both levels.
+    """One modality against another, which are of different patients: the same network on either, at both levels.
 
-    Of a network with two outputs the one against the other; of the others the jobs of the two image sets in the
+    Of a network with several outputs the one against the other; of the others the jobs of the two image sets in the
     same stage, or both in cross-validation.
     """
     for first in jobs:
         if np.unique(first.modality).size > 1 and first.images == "multimodal":
-            yield from _unpaired(first.select(first.modality == "mri"), first.select(first.modality == "ct"))
+            for a, b in combinations(MODALITIES, 2):
+                yield from _unpaired(first.select(first.modality == a), first.select(first.modality == b), a, b)
         for second in jobs:
             alike = (first.architecture, first.protocol) == (second.architecture, second.protocol)
             together = first.stage == second.stage or first.validation == second.validation == "folds"
-            if alike and together and (first.images, second.images) == ("mri", "ct"):
-                yield from _unpaired(first, second)
+            if alike and together and (first.images, second.images) in combinations(MODALITIES, 2):
+                yield from _unpaired(first, second, first.images, second.images)
 
 
-def _unpaired(a: Predictions, b: Predictions) -> Iterator[Row]:
+def _unpaired(a: Predictions, b: Predictions, modality_a: Modality, modality_b: Modality) -> Iterator[Row]:
+    if not (a.target.size and b.target.size):
+        return
     for level in get_args(Level):
         row: Row = {"stage_first": a.stage, "stage_second": b.stage, "protocol": a.protocol, "level": level}
-        row |= {"first": f"{a.architecture}-{a.images} on mri", "second": f"{b.architecture}-{b.images} on ct"}
+        row |= {"first": f"{a.architecture}-{a.images} on {modality_a}"}
+        row |= {"second": f"{b.architecture}-{b.images} on {modality_b}"}
         for side, job in (("first", a), ("second", b)):
             patients = int(np.unique(job.patient_id).size)
             row |= {f"n_{side}": job.target.size if level == "image" else patients, f"n_patients_{side}": patients}

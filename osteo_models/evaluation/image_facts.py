@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_models.core.errors import TableError
+from osteo_models.core.terms import MODALITIES
 from osteo_models.evaluation.scored_cases import BoolArray, FloatArray, IntArray, TextArray
 
 SPLITS: Final = "splits/splits.csv"
@@ -31,15 +32,14 @@ REMEDY: Final = "make the tables again with `dvc repro splits`"
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of an MRI and a CT image of one class, as the multimodal network is trained and tested on them.
+    """Images of one class, one of each modality, as the multimodal network is trained and tested on them.
 
     Shapes:
-        split, mri, ct: (M,): which set of pairs, and the images' ids.
+        split: (M,): which set of pairs; image_ids: (K, M), a row for each of the `MODALITIES`.
     """
 
     split: TextArray
-    mri: TextArray
-    ct: TextArray
+    image_ids: TextArray
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ def read_facts(artifacts: Path) -> Facts | None:
             found = f"{len(loaded)} images, {image_id.size} in the splits"
             raise TableError(found, where=PIXELS, remedy=REMEDY)
         pixels = loaded
-    pairs = _read(artifacts / PAIRS, ("split", "mri_image_id", "ct_image_id")) or {}
+    columns = [f"{name}_image_id" for name in MODALITIES]
+    pairs = _read(artifacts / PAIRS, ("split", *columns)) or {}
     nothing = [""] * image_id.size
     texts = {name: _text(nothing if headers is None else headers[name]) for name in HEADER_TEXTS[1:]}
     numbers = {name: cells for name, cells in (headers or {}).items() if name not in HEADER_TEXTS}
@@ -127,7 +128,7 @@ def read_facts(artifacts: Path) -> Facts | None:
         **texts,
         numbers={name: _floats(cells, name, HEADERS) for name, cells in numbers.items()},
         pixels=pixels,
-        pairs=Pairs(*(_text(pairs.get(name, [])) for name in ("split", "mri_image_id", "ct_image_id"))),
+        pairs=Pairs(_text(pairs.get("split", [])), _text([pairs.get(name, []) for name in columns])),
     )
 
 
@@ -152,7 +153,7 @@ def _read(path: Path, columns: Sequence[str]) -> dict[str, list[str]] | None:
     return {name: [row[place] for row in rows[1:]] for place, name in enumerate(names)}
 
 
-def _text(cells: Sequence[str]) -> TextArray:
+def _text(cells: Sequence[str] | Sequence[Sequence[str]]) -> TextArray:
     return np.asarray(cells, dtype=np.str_)
 
 

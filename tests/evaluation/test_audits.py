@@ -245,9 +245,7 @@ def test_pairs_share_one_score(jobs, facts):
     of_protocol = facts.pairs.split == "patient"
     score = dict(zip(job.image_id, job.score, strict=True))
     expected = [
-        (score[a] + score[b]) / 2
-        for a, b in zip(facts.pairs.mri[of_protocol], facts.pairs.ct[of_protocol], strict=True)
-        if a in score and b in score
+        (score[a] + score[b]) / 2 for a, b in facts.pairs.image_ids[:, of_protocol].T if a in score and b in score
     ]
     assert pairs.score.tolist() == pytest.approx(expected)
     rows = list(pair_rows(job, facts, MEASURE))

@@ -27,7 +27,7 @@ def test_what_is_missing_is_empty(tmp_path, cohort):
     for path in ("cohort/headers.csv", "cohort/images.npy", "splits/pairs.csv"):
         (tmp_path / path).unlink()
     facts = read_facts(tmp_path)
-    assert (facts.pixels, facts.numbers, facts.pairs.mri.size) == (None, {}, 0)
+    assert (facts.pixels, facts.numbers, facts.pairs.image_ids.size) == (None, {}, 0)
     assert set(facts.study) == {""}
 
 

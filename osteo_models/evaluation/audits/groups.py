@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 import numpy as np
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
+from osteo_models.core.terms import MODALITIES
 from osteo_models.data.pairs import pair_images
 from osteo_models.evaluation.image_facts import Facts
 from osteo_models.evaluation.metrics import Measure, Summary, estimate_metrics
@@ -92,7 +93,7 @@ class PairScores:
 
 def use_rows(job: Predictions, parts: dict[str, Summary]) -> Iterator[Row]:
     """Rows for the modalities by themselves and pooled; `parts` are the job's summaries by subset."""
-    for use, subset in (("mri", "mri"), ("ct", "ct"), ("pooled", "all")):
+    for use, subset in (*((name, name) for name in MODALITIES), ("pooled", "all")):
         if subset not in parts:
             continue
         summary = parts[subset]
@@ -103,7 +104,7 @@ def use_rows(job: Predictions, parts: dict[str, Summary]) -> Iterator[Row]:
 
 
 def pair_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row]:
-    """Rows for the mean of the two outputs of each pair that the job was tested on."""
+    """Rows for the mean of the outputs of each pair that the job was tested on."""
     pairs = join_pairs(job, facts, measure.seed)
     row = identify(job) | {"use": "pairs"}
     if pairs is None:
@@ -121,10 +122,10 @@ def pair_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row]
 def join_pairs(job: Predictions, facts: Facts, seed: int) -> PairScores | None:
     """The pairs that the job was tested on, or for the hold-out such as are drawn here; None where there are none."""
     if job.validation == "folds":
-        of_protocol = facts.pairs.split == job.protocol
-        ids = np.stack([facts.pairs.mri[of_protocol], facts.pairs.ct[of_protocol]])
+        ids = facts.pairs.image_ids[:, facts.pairs.split == job.protocol]
     else:
         ids = _draw_pairs(job, seed)
+    ids = ids[np.isin(list(MODALITIES), job.modality)]
     order = np.argsort(job.image_id)
     listed = job.image_id[order]
     place = np.minimum(np.searchsorted(listed, ids), listed.size - 1)
@@ -136,7 +137,7 @@ def join_pairs(job: Predictions, facts: Facts, seed: int) -> PairScores | None:
 
 
 def _draw_pairs(job: Predictions, seed: int) -> TextArray:
-    """Pairs of one class at random, as the network is trained on: (2, M) ids."""
+    """Pairs of one class at random, as the network is trained on: (K, M) ids, a row for each of the `MODALITIES`."""
     columns = {"image_id": job.image_id, "modality": job.modality, "target": job.target}
     pairs = cast(Any, pair_images)(cast(Any, pd).DataFrame(columns), seed)
-    return np.asarray([pairs["mri_image_id"].tolist(), pairs["ct_image_id"].tolist()], dtype=np.str_)
+    return np.asarray([pairs[f"{name}_image_id"].tolist() for name in MODALITIES], dtype=np.str_)

@@ -59,7 +59,7 @@ def experiment_rows(jobs: Sequence[Predictions], facts: Facts, stages: StageTabl
     """Table 2: how many images, patients and pairs each experiment has."""
     for printed in read_stage_rows("experiments", stages):
         stage, images, validation = printed["stage"], printed["images"], printed["validation"]
-        of_set = np.isin(facts.modality, modalities_of(cast(Any, images)))
+        of_set = np.isin(facts.modality, modalities_of(images))
         tested = facts.development if validation == "folds" else facts.sides[validation] == 1
         run = [job for job in jobs if (job.stage, job.images) == (stage, images)]
         row: Row = {"stage": stage, "images": images, "validation": validation, "source": SPLITS}
@@ -68,9 +68,9 @@ def experiment_rows(jobs: Sequence[Predictions], facts: Facts, stages: StageTabl
         row |= {"paper_n": read_number(printed, "n"), "paper_pairs": read_number(printed, "pairs")}
         row |= {"note": "" if run else "not run"}
         rows = of_set & tested
-        if images == "multimodal" and validation == "folds":  # both members of each pair are tested
+        if images == "multimodal" and validation == "folds":  # all images of each pair are tested
             paired = facts.pairs.split == "image"
-            rows = np.isin(facts.image_id, np.concatenate([facts.pairs.mri[paired], facts.pairs.ct[paired]]))
+            rows = np.isin(facts.image_id, facts.pairs.image_ids[:, paired])
             row |= {"n_pairs": int(paired.sum())}
         yield row | {"n": int(rows.sum()), "n_patients": int(np.unique(facts.patient_id[rows]).size)}
 

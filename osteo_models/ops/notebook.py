@@ -36,7 +36,7 @@ class ModelVersion:
         name: Registered model, such as `osteo-multimodal`.
         version: Number, from 1.
         aliases: Such as `champion`.
-        metrics: Metrics of every stage that the version took part in, such as `stage_1.patient.balanced_accuracy`.
+        metrics: Metrics of every stage that the version took part in, named `<stage>.<protocol>.<metric>`.
         tags: Origin: `git.commit`, `dvc.data`, `dvc.splits`, ...
         root: Folder of the project.
     """
@@ -118,7 +118,7 @@ def load_predictions(stage: str | None = None, root: Root = None) -> pd.DataFram
     `target`, `score`.
 
     Args:
-        stage: One stage, such as `stage-1`; all by default.
+        stage: One key of `stages` in params.yaml; all stages by default.
         root: Folder of the project.
 
     Raises:

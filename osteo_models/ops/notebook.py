@@ -16,14 +16,14 @@ from osteo_models.core.params import load_params
 from osteo_models.core.settings import Settings, load_settings, silence_telemetry
 from osteo_models.core.terms import Modality
 from osteo_models.data.tables import read_frame
+from osteo_models.evaluation.paired import Difference
 from osteo_models.evaluation.predictions import read_predictions
 from osteo_models.ops.scoring.batch import Scores, tabulate_scores
 from osteo_models.ops.scoring.predict import predict_path
 from osteo_models.registry import lookup
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.report.report_command import read_sides, write_sides
-from osteo_models.report.version_comparison import Side
-from osteo_models.report.version_pairing import Difference, Pair, pair_versions
+from osteo_models.report.version_comparison import Pair, Side, pair_versions
 
 Root = Path | str | None
 
@@ -192,7 +192,7 @@ def _tabulate_pairs(pairs: Sequence[Pair]) -> pd.DataFrame:
 
 
 def _list_values(gap: Difference) -> tuple[float | None, ...]:
-    return gap.first, gap.second, gap.difference, gap.low, gap.high
+    return gap.second, gap.first, gap.value, gap.ci_low, gap.ci_high
 
 
 def _as_version(found: lookup.VersionInfo, settings: Settings) -> ModelVersion:

@@ -10,7 +10,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from osteo_models.core.settings import Settings, load_settings
-from osteo_models.core.terms import Modality
+from osteo_models.core.terms import MODALITIES, Modality
 from osteo_models.ops.scoring.batch import patients_path, score_folder
 from osteo_models.ops.scoring.predict import Prediction
 from osteo_models.registry.tracking import open_tracking
@@ -53,7 +53,7 @@ def score(
 @click.option("--input", "folder", type=click.Path(path_type=Path), required=True, help="Folder of images.")
 @click.option("--model", required=True, help="NAME@alias or NAME/version.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scores.csv"), show_default=True)
-@click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
+@click.option("--modality", type=click.Choice(list(MODALITIES)), help="Of PNG and JPEG files, which do not say it.")
 @click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
 def run(folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool) -> None:
     """Score a folder of images as a Prefect flow."""

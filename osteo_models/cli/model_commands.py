@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from osteo_models.core.settings import load_settings
+from osteo_models.core.terms import MODALITIES
 
 
 def _tracking() -> Any:
@@ -21,7 +22,7 @@ def _tracking() -> Any:
 @click.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
-@click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
+@click.option("--modality", type=click.Choice(list(MODALITIES)), help="Of PNG and JPEG files, which do not say it.")
 @click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict(path: Path, model: str, modality: Any, accept_unlike: bool, as_json: bool) -> None:
@@ -39,7 +40,7 @@ def predict(path: Path, model: str, modality: Any, accept_unlike: bool, as_json:
 @click.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
-@click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
+@click.option("--modality", type=click.Choice(list(MODALITIES)), help="Of PNG and JPEG files, which do not say it.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -98,7 +99,7 @@ def report(compare: tuple[str, str] | None, out: Path | None, as_json: bool) -> 
     "--model", required=True, help="NAME@alias or NAME/version, such as osteo-unimodal-mri-ensemble@champion."
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scores.csv"), show_default=True)
-@click.option("--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it.")
+@click.option("--modality", type=click.Choice(list(MODALITIES)), help="Of PNG and JPEG files, which do not say it.")
 @click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
 def score(folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool) -> None:
     """Score a folder of images into tables, one per image and one per patient.

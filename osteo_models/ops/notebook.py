@@ -16,14 +16,14 @@ from osteo_models.core.params import load_params
 from osteo_models.core.settings import Settings, load_settings, silence_telemetry
 from osteo_models.core.terms import Modality
 from osteo_models.data.tables import read_frame
+from osteo_models.evaluation.paired import Difference
 from osteo_models.evaluation.predictions import read_predictions
 from osteo_models.ops.scoring.batch import Scores, tabulate_scores
 from osteo_models.ops.scoring.predict import predict_path
 from osteo_models.registry import lookup
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.report.report_command import read_sides, write_sides
-from osteo_models.report.version_comparison import Side
-from osteo_models.report.version_pairing import Difference, Pair, pair_versions
+from osteo_models.report.version_comparison import Pair, Side, pair_versions
 
 Root = Path | str | None
 
@@ -36,7 +36,7 @@ class ModelVersion:
         name: Registered model, such as `osteo-multimodal`.
         version: Number, from 1.
         aliases: Such as `champion`.
-        metrics: Metrics of every stage that the version took part in, such as `stage_1.patient.balanced_accuracy`.
+        metrics: Metrics of every stage that the version took part in, named `<stage>.<protocol>.<metric>`.
         tags: Origin: `git.commit`, `dvc.data`, `dvc.splits`, ...
         root: Folder of the project.
     """
@@ -118,7 +118,7 @@ def load_predictions(stage: str | None = None, root: Root = None) -> pd.DataFram
     `target`, `score`.
 
     Args:
-        stage: One stage, such as `stage-1`; all by default.
+        stage: One key of `stages` in params.yaml; all stages by default.
         root: Folder of the project.
 
     Raises:
@@ -192,7 +192,7 @@ def _tabulate_pairs(pairs: Sequence[Pair]) -> pd.DataFrame:
 
 
 def _list_values(gap: Difference) -> tuple[float | None, ...]:
-    return gap.first, gap.second, gap.difference, gap.low, gap.high
+    return gap.second, gap.first, gap.value, gap.ci_low, gap.ci_high
 
 
 def _as_version(found: lookup.VersionInfo, settings: Settings) -> ModelVersion:

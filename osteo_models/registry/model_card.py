@@ -15,7 +15,6 @@ from osteo_models.core.terms import (
     PROTOCOLS,
     find_stages,
     metric_prefix,
-    modalities_of,
 )
 from osteo_models.registry.lookup import get_version, list_versions
 from osteo_models.registry.runs import PARENT_TAG, SYNTHETIC_NOTICE, is_synthetic
@@ -55,7 +54,7 @@ def write_card(
         sha256: Of the weights.
         links: Addresses within MLflow's pages by what they show: see `link_pages`.
     """
-    takes = " or ".join(modality.upper() for modality in modalities_of(record.images))
+    takes = " or ".join(modality.upper() for modality in record.modalities)
     spec = ", ".join(f"{name} {value}" for name, value in record.spec.items())
     control, positive = CLASS_NAMES
     what = (

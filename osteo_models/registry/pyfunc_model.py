@@ -13,7 +13,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from osteo_models.core.errors import InputError
-from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS, modalities_of
+from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS
 from osteo_models.serving.network import ModelRecord, read_package
 from osteo_models.serving.score_rows import ACCEPT, GOLDEN, check_golden, check_table, encode_picture, score_table
 
@@ -67,7 +67,7 @@ def make_signature() -> ModelSignature:
 
 def make_example(record: ModelRecord) -> pd.DataFrame:
     """Two rows that show the form of a request; drawn patterns, no patient's images."""
-    taken = modalities_of(record.images)
+    taken = record.modalities
     rows, columns = np.mgrid[0:IMAGE_ROWS, 0:IMAGE_COLUMNS]
     patterns = [(rows * 3 % 256).astype(np.uint8), (columns * 4 % 256).astype(np.uint8)]
     table = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""The pages that `osteo report` writes: the report of this folder, and two versions side by side."""
+"""The pages that `osteo report` writes: the report of this project, and two versions side by side."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SETTINGS: Final = ("architecture", "images", "precision")
 
 
 def find_page(settings: Settings) -> Path:
-    """Where the report of this folder stands."""
+    """Path of the report of this project."""
     return settings.artifacts / "report" / "index.html"
 
 
 def write_report(params: Params, settings: Settings) -> Path:
-    """Write the report from artifacts/ as they are; nothing else is computed again.
+    """Write the report from the files in artifacts/.
 
     Raises:
         InputError: Nothing was evaluated yet, or a file cannot be read.
@@ -59,13 +59,13 @@ def write_report(params: Params, settings: Settings) -> Path:
 
 
 def _read_versions(settings: Settings) -> list[dict[str, Any]] | None:
-    """The versions of register.json with the aliases that they carry now: a promotion moves them later."""
+    """The versions of register.json with their current aliases, which a later promotion moves."""
     path = settings.artifacts / "register.json"
     if not path.is_file():
         return None
     entries = json.loads(path.read_text(encoding="utf-8"))
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    aliases = {(found.name, found.version): ", ".join(found.aliases) for found in list_versions(tracking)}
+    aliases = {(one.name, one.version): ", ".join(one.aliases) for one in list_versions(tracking)}
     return [entry | {"alias": aliases.get((entry["name"], entry["version"]), "")} for entry in entries]
 
 
@@ -83,7 +83,7 @@ def read_sides(settings: Settings, first: str, second: str) -> tuple[Side, Side]
     """
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     versions = [get_version(tracking, reference) for reference in (first, second)]
-    a, b = (_describe(tracking, settings, *pair) for pair in zip(versions, (first, second), strict=True))
+    a, b = (_read_side(tracking, settings, version) for version in versions)
     return a, b
 
 
@@ -93,25 +93,25 @@ def write_sides(sides: tuple[Side, Side], params: Params, settings: Settings, ou
     return write_comparison(
         out or settings.artifacts / "comparisons" / f"{stem}.html",
         *sides,
-        params.stage_table,
+        stages=params.stage_table,
         threshold=params.evaluate.threshold,
         synthetic=any(is_synthetic(side.tags) for side in sides),
     )
 
 
-def _describe(tracking: Tracking, settings: Settings, info: VersionInfo, reference: str) -> Side:
+def _read_side(tracking: Tracking, settings: Settings, info: VersionInfo) -> Side:
     with tracking.reading():
-        stated = tracking.client.get_run(info.run_id).data.params if info.run_id else {}
-    shown = {name: str(value) for name, value in stated.items() if name in SETTINGS or name.startswith("spec.")}
+        logged = tracking.client.get_run(info.run_id).data.params if info.run_id else {}
+    shown = {name: str(value) for name, value in logged.items() if name in SETTINGS or name.startswith("spec.")}
     kept = read_kept(tracking, info)
     if fault := kept.faults.get(PREDICTIONS):
         raise TableError(fault, where=info.uri, remedy="`osteo verify` says which files of the version were changed")
     predictions = list(kept.predictions.values()) or _read_present(settings, info)
-    return Side(reference, info.name, info.version, info.aliases, info.metrics, info.tags, shown, predictions)
+    return Side(info.name, info.version, info.aliases, info.metrics, info.tags, shown, predictions)
 
 
 def _read_present(settings: Settings, info: VersionInfo) -> list[Predictions]:
-    """Predictions of artifacts/, where they are of the jobs that made this version."""
+    """Predictions of artifacts/, if this version was made by their jobs."""
     jobs = settings.artifacts / "jobs.json"
     keys = {job["key"] for job in json.loads(jobs.read_text(encoding="utf-8"))} if jobs.is_file() else set()
     if info.job not in keys:

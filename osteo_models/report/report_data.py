@@ -1,6 +1,6 @@
-"""What the report is made from: the files of artifacts/, and the figures that the paper printed.
+"""What the page is made from: the files of artifacts/, read once, and facts about the run.
 
-Only the summary must be there. Any other file may be missing: its section then says so.
+Only the summary must exist. A section whose file is missing says so.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -18,23 +19,37 @@ from osteo_models.core.errors import InputError
 from osteo_models.core.stage_table import StageTable
 from osteo_models.evaluation.paper import FOLDER as PAPER
 
-HERE: Final = Path(__file__).parent
 SHOWN: Final = (
-    *("summary", "chosen", "confusion", "roc", "calibration", "patients", "delong_unpaired"),
-    *(
-        "image_vs_patient",
-        "table1",
-        "table2",
-        "table8",
-        "table9",
-        "table10",
-        "table10_totals",
-        "ledger",
-        "ledger_sizes",
-    ),
+    *("summary", "chosen", "confusion", "roc", "calibration", "patients", "delong_unpaired", "image_vs_patient"),
+    *("table1", "table2", "table8", "table9", "table10", "table10_totals", "ledger", "ledger_sizes"),
     *("duplicates", "duplicate_pairs", "shared", "shortcuts", "beyond", "groups", "modalities"),
 )
 Records = list[dict[str, Any]]
+Key = tuple[str, str, str, str, str, str]  # stage, architecture, images, protocol, subset, level
+Index = dict[Key, dict[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Facts about the run as a whole.
+
+    Attributes:
+        provenance: Commit, data hash, versions of packages.
+        params: params.yaml as it was used.
+        left_out: What the profile leaves out of the paper's protocol.
+    """
+
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    synthetic: bool = False
+    left_out: list[str] = field(default_factory=list)
+
+    def param(self, path: str) -> Any:
+        """A value of params.yaml by its dotted name; None when it is not given."""
+        value: Any = self.params
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
 
 
 @dataclass(frozen=True)
@@ -48,47 +63,56 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Search:
-    """The architecture search: its candidates, what came out, and the winner's settings."""
+class ReportData:
+    """The artifacts. A table whose file is missing is empty, and `missing` names the file.
 
-    candidates: Records
-    summary: dict[str, Any]
-    best: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Explanations:
-    """Cases with their maps, and how the maps change when a network is randomised: by model, then by method."""
-
-    cases: Records
-    sanity: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Everything read once. A table whose file is missing is empty; `missing` names the files."""
+    Attributes:
+        explained: The images with explanation maps.
+        sanity: Similarity of maps to those of a randomised network, by model and method.
+        seconds: Build time by section, filled while the page is made.
+    """
 
     artifacts: Path
     stages: StageTable
+    run: Run
     tables: dict[str, Records]
     curves: list[Curve]
-    jobs: list[dict[str, Any]]
-    versions: list[dict[str, Any]]
-    selection: dict[str, list[dict[str, Any]]]
+    jobs: Records
+    versions: Records
+    selection: dict[str, Records]
     splits: Records
     images: Records
-    search: Search
-    explanations: Explanations
+    candidates: Records
+    search: dict[str, Any]
+    best: dict[str, Any]
+    explained: Records
+    sanity: dict[str, Any]
     missing: list[str]
+    seconds: dict[str, float]
 
     @property
     def summary(self) -> Records:
+        """The rows of summary.csv."""
         return self.tables["summary"]
+
+    @cached_property
+    def index(self) -> Index:
+        """The summary's rows by job, subset and level, then by metric."""
+        index: Index = {}
+        for row in self.summary:
+            stage, architecture, images = row["stage"], row["architecture"], row["images"]
+            key = (stage, architecture, images, row["protocol"], row["subset"], row["level"])
+            index.setdefault(key, {})[row["metric"]] = row
+        return index
+
+    def find_metrics(self, stage: str, architecture: str, images: str, protocol: str) -> dict[str, dict[str, Any]]:
+        """The metrics of a job over all its images; empty when it was not run."""
+        return self.index.get((stage, architecture, images, protocol, "all", "image"), {})
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads files of one folder and notes what is missing and what cannot be read."""
+    """Reads files of one folder; lists the missing and the unreadable ones."""
 
     folder: Path
     missing: list[str] = field(default_factory=list)
@@ -104,37 +128,41 @@ class _Reader:
         return self._read(name, lambda path: yaml.safe_load(path.read_text(encoding="utf-8")), {})
 
     def _read(self, name: str, reader: Callable[[Path], Any], empty: Any) -> Any:
-        """The content of a file; `empty` where it is missing or faulty."""
+        """The content of a file; `empty` when it is missing or cannot be read."""
         path = self.folder / name
         if not path.is_file():
             self.missing.append(name)
             return empty
         try:
-            found = reader(path)
+            content = reader(path)
         except (ValueError, OSError, yaml.YAMLError) as error:  # pandas' parser errors and JSON's are ValueErrors
             self.faults.append(f"{name} cannot be read ({str(error).splitlines()[0][:100]})")
             return empty
-        if isinstance(found, type(empty)):
-            return found
+        if isinstance(content, type(empty)):
+            return content
         self.faults.append(f"{name} cannot be read (a {type(empty).__name__} was expected)")
         return empty
 
 
-def read_evidence(artifacts: Path, stages: StageTable) -> Evidence:
+def read_report_data(artifacts: Path, stages: StageTable, run: Run, versions: Records | None = None) -> ReportData:
     """Read artifacts/.
 
+    Args:
+        versions: Registered versions with their current aliases; None takes those of register.json.
+
     Raises:
-        InputError: No summary, a file that cannot be read (all such files are named), or figures of a stage that is not
-            in the table.
+        InputError: No summary, files that cannot be read (all of them are named), or a stage that is not in the table.
     """
     if not (artifacts / "evaluation" / "summary.csv").is_file():
         raise InputError(
             "no evaluation/summary.csv", where=str(artifacts), remedy="evaluate first: `dvc repro evaluate`"
         )
     read = _Reader(artifacts)
-    evidence = Evidence(
+    registered = read.json("register.json", [])
+    data = ReportData(
         artifacts=artifacts,
         stages=stages,
+        run=run,
         tables={name: read.csv(f"evaluation/{name}.csv") for name in SHOWN},
         curves=[
             Curve(path.parent.name, path.stem, source, read.csv(source))
@@ -142,29 +170,28 @@ def read_evidence(artifacts: Path, stages: StageTable) -> Evidence:
             for source in [path.relative_to(artifacts).as_posix()]
         ],
         jobs=read.json("jobs.json", []),
-        versions=read.json("register.json", []),
+        versions=registered if versions is None else versions,
         selection=read.json("cohort/selection.json", {}),
         splits=read.csv("splits/splits.csv"),
         images=read.csv("cohort/images.csv"),
-        search=Search(
-            read.csv("search/candidates.csv"), read.json("search/summary.json", {}), read.yaml("search/best.yaml")
-        ),
-        explanations=Explanations(read.csv("explain/cases.csv"), read.json("explain/sanity.json", {})),
+        candidates=read.csv("search/candidates.csv"),
+        search=read.json("search/summary.json", {}),
+        best=read.yaml("search/best.yaml"),
+        explained=read.csv("explain/cases.csv"),
+        sanity=read.json("explain/sanity.json", {}),
         missing=read.missing,
+        seconds={},
     )
     if read.faults:
         remedy = "make these files again with `dvc repro -f`"
         raise InputError("; ".join(read.faults), where=str(artifacts), remedy=remedy)
-    for stage in dict.fromkeys(str(row["stage"]) for row in evidence.summary):
+    for stage in dict.fromkeys(str(row["stage"]) for row in data.summary):
         stages.find(stage)
-    return evidence
+    return data
 
 
 def read_paper(name: str) -> Records:
-    """Figures that the paper printed: stages (tables 3-7, 10), cohort, scores (8), delong (9), extremes (10), costs.
-
-    Source: Kucukciloglu et al., Diagn Interv Radiol 2023, doi 10.4274/dir.2023.232116.
-    """
+    """Figures that the paper printed, as numbers; `osteo_models.evaluation.paper` lists the tables."""
     return read_rows(PAPER / f"{name}.csv")
 
 
@@ -181,33 +208,13 @@ def read_rows(path: Path) -> Records:
     return cast(Records, table.to_dict("records"))
 
 
-@dataclass(frozen=True)
-class Facts:
-    """About the run as a whole.
-
-    Attributes:
-        provenance: Commit, data hash, versions of packages.
-        params: params.yaml as it was used.
-        left_out: What the profile leaves out of the paper's protocol.
-        seconds: By section, in the order of building; filled while the page is made.
-    """
-
-    provenance: dict[str, str]
-    params: Mapping[str, Any]
-    synthetic: bool
-    left_out: list[str]
-    seconds: dict[str, float]
-
-    @property
-    def profile(self) -> str:
-        return str(self.params.get("profile", ""))
-
-    def param(self, path: str) -> Any:
-        """A value of params.yaml by its dotted name; None where it is not given."""
-        value: Any = self.params
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        return value
+def gather_metrics(rows: Records, *fields: str) -> Records:
+    """One record per combination of `fields`: its first row, with all its rows by metric under "metrics"."""
+    records: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        record = records.setdefault(tuple(row[name] for name in fields), {**row, "metrics": {}})
+        record["metrics"][row["metric"]] = row
+    return list(records.values())
 
 
 def flatten_params(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -216,11 +223,11 @@ def flatten_params(params: Mapping[str, Any], prefix: str = "") -> Iterator[tupl
         path = f"{prefix}{name}"
         if isinstance(value, Mapping):
             yield from flatten_params(value, f"{path}.")
-        elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
-            for number, item in enumerate(value):
-                nested = item if isinstance(item, Mapping) else {"value": item}
+        elif isinstance(value, (list, tuple)) and any(isinstance(entry, Mapping) for entry in value):
+            for number, entry in enumerate(value):
+                nested = entry if isinstance(entry, Mapping) else {"value": entry}
                 yield from flatten_params(nested, f"{path}[{number}].")
         elif isinstance(value, (list, tuple)):
-            yield path, ", ".join(str(item) for item in value)
+            yield path, ", ".join(str(entry) for entry in value)
         else:
             yield path, "–" if value is None else str(value)

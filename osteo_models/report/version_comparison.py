@@ -1,4 +1,4 @@
-"""Two registered versions side by side: stage metrics, paired tests on shared images, and where they come from."""
+"""Two registered versions side by side: stage metrics, paired tests on shared images, and provenance."""
 
 from __future__ import annotations
 
@@ -7,34 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from osteo_models.core.stage_table import StageTable
-from osteo_models.core.terms import PROTOCOLS, Protocol, Stage, metric_prefix, stage_number
-from osteo_models.evaluation.predictions import Predictions
-from osteo_models.report.build import render_page, write_page
-from osteo_models.report.html_table import Cell, Row, Table, count, key_of, make_table, measure, source, word
-from osteo_models.report.version_pairing import Difference, Pair, pair_versions
-from osteo_models.report.wording import (
-    AREAS,
-    KINDS,
-    METRICS,
-    is_number,
-    write_metric,
-    write_p,
-    write_points,
-    write_signed,
-)
+import numpy as np
 
-Head = tuple[str, str]  # a stage, and the head of its metrics
+from osteo_models.core.errors import InputError
+from osteo_models.core.files import write_atomically
+from osteo_models.core.stage_table import StageTable
+from osteo_models.core.terms import PROTOCOLS, Protocol, Stage, metric_prefix
+from osteo_models.evaluation.delong import DelongResult, delong_test
+from osteo_models.evaluation.metrics import Measure
+from osteo_models.evaluation.paired import Difference, compare_scores
+from osteo_models.evaluation.patient_level import score_patients
+from osteo_models.evaluation.predictions import Predictions
+from osteo_models.report.build import render_page
+from osteo_models.report.wording import KINDS, write_points
+
 SHOWN: Final = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc", "brier")
 PINNED: Final = (
-    "git.commit",
-    "git.tree",
-    "dvc.data",
-    "dvc.splits",
-    "profile",
-    "synthetic",
-    "osteo.job",
-    "osteo.weights",
+    *("git.commit", "git.tree", "dvc.data", "dvc.splits", "profile", "synthetic", "osteo.job", "osteo.weights"),
 )
 
 
@@ -43,12 +32,10 @@ class Side:
     """A version as the page shows it.
 
     Attributes:
-        reference: As it was asked for.
         settings: Architecture, image set, precision and spec.
         predictions: Its scores on images that it was not trained on.
     """
 
-    reference: str
     name: str
     version: int
     aliases: Sequence[str]
@@ -59,18 +46,35 @@ class Side:
 
     @property
     def title(self) -> str:
+        """Name and version."""
         return f"{self.name} version {self.version}"
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Versions A and B on the same images of one kind of test; the differences are B (`first`) minus A (`second`)."""
+
+    kind: str
+    protocol: str
+    n: int
+    n_patients: int
+    balanced_accuracy: Difference
+    roc_auc: Difference
+    by_image: DelongResult | None
+    by_patient: DelongResult | None
+    note: str
+    sources: tuple[str, str]
+
+
 def write_comparison(
-    out: Path, first: Side, second: Side, stages: StageTable, *, threshold: float, synthetic: bool
+    out: Path, first: Side, second: Side, *, stages: StageTable, threshold: float, synthetic: bool
 ) -> Path:
     """Write the page.
 
     Args:
         stages: The table of stages.
-        threshold: A score from here on is decided as osteoporosis.
-        synthetic: Whether either was made from a phantom: the page says so.
+        threshold: Scores from here on are decided as osteoporosis.
+        synthetic: Whether one of the versions was made from a phantom; the page then says so.
     """
     pairs = pair_versions(first.predictions, second.predictions, threshold=threshold)
     page = render_page(
@@ -78,16 +82,62 @@ def write_comparison(
         first=first,
         second=second,
         synthetic=synthetic,
-        sentences=tell_pairs(first, second, pairs),
-        metrics=build_metrics(first, second, stages),
-        pairs=build_pairs(pairs),
-        origins=build_origins(first, second),
+        sentences=describe_pairs(first, second, pairs),
+        metrics=list_metrics(first, second, stages),
+        pairs=pairs,
+        origins=list_origins(first, second),
     )
-    return write_page(out, page)
+    return write_atomically(out, page)
 
 
-def tell_pairs(first: Side, second: Side, pairs: Sequence[Pair]) -> list[str]:
-    """What the paired tests come to, whole patients left out; or why there are none."""
+def pair_versions(first: Sequence[Predictions], second: Sequence[Predictions], *, threshold: float) -> list[Pair]:
+    """Every kind of test and protocol in which both versions scored a common image."""
+    pairs: list[Pair] = []
+    for kind in KINDS:
+        for protocol in reversed(PROTOCOLS):
+            a, b = (
+                next((job for job in jobs if (job.validation, job.protocol) == (kind, protocol)), None)
+                for jobs in (first, second)
+            )
+            if a is None or b is None:
+                continue
+            _, rows_a, rows_b = np.intersect1d(a.image_id, b.image_id, return_indices=True)
+            a, b = a.select(rows_a), b.select(rows_b)
+            if rows_a.size and np.array_equal(a.target, b.target):
+                pairs.append(_compare(KINDS[kind], a, b, threshold))
+    return pairs
+
+
+def _compare(kind: str, a: Predictions, b: Predictions, threshold: float) -> Pair:
+    differences = compare_scores(b.cases, a.cases, ("balanced_accuracy", "roc_auc"), Measure(threshold))
+    by_image, note = _test(a.target, a.score, b.score)
+    patients = [score_patients(job.target, job.score, job.patient_id) for job in (a, b)]
+    target = np.asarray([patient.target for patient in patients[0]], dtype=np.int64)
+    by_patient, reason = _test(target, *(np.asarray([patient.score for patient in side]) for side in patients))
+    return Pair(
+        kind,
+        a.protocol,
+        a.target.size,
+        len(patients[0]),
+        differences["balanced_accuracy"],
+        differences["roc_auc"],
+        by_image,
+        by_patient,
+        note or reason,
+        (a.source, b.source),
+    )
+
+
+def _test(target: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[DelongResult | None, str]:
+    """DeLong's test of B against A, or why it is undefined."""
+    try:
+        return delong_test(target, second, first), ""
+    except InputError as error:
+        return None, error.found.replace("`score_a`", "B's score").replace("`score_b`", "A's score")
+
+
+def describe_pairs(first: Side, second: Side, pairs: Sequence[Pair]) -> list[str]:
+    """The paired tests with whole patients left out, one sentence each; or why there are none."""
     if not pairs:
         return [
             "No image was scored by both versions, so that no paired test is possible: the metrics stand side by side."
@@ -98,134 +148,64 @@ def tell_pairs(first: Side, second: Side, pairs: Sequence[Pair]) -> list[str]:
             continue
         gap = pair.balanced_accuracy
         where = f"{pair.kind.capitalize()} ({pair.n:,} shared images of {pair.n_patients} patients)"
-        if gap.difference is None or gap.low is None or gap.high is None:
+        if gap.value is None or gap.ci_low is None or gap.ci_high is None:
             sentences.append(f"{where}: the difference is undefined.")
             continue
-        interval = f"{write_points(gap.low)} to {write_points(gap.high)}"
-        figures = f"{write_points(gap.difference)} points of balanced accuracy ({interval})"
-        if gap.low <= 0 <= gap.high:
+        interval = f"{write_points(gap.ci_low)} to {write_points(gap.ci_high)}"
+        reading = f"{(second if gap.value > 0 else first).title} is better"
+        if gap.ci_low <= 0 <= gap.ci_high:
             reading = "no difference beyond chance"
-        else:
-            reading = f"{(second if gap.difference > 0 else first).title} is better"
+        figures = f"{write_points(gap.value)} points of balanced accuracy ({interval})"
         sentences.append(f"{where}: B minus A is {figures}: {reading}.")
     return sentences
 
 
-def build_metrics(first: Side, second: Side, stages: StageTable) -> Table:
-    """The stage metrics of both with their intervals; what one took no part in is a dash."""
-    rows: list[Row] = []
+def list_metrics(first: Side, second: Side, stages: StageTable) -> list[dict[str, Any]]:
+    """The stage metrics of both versions, a row per kind of test, protocol and metric."""
+    rows: list[dict[str, Any]] = []
     for kind, label in KINDS.items():
         for protocol in reversed(PROTOCOLS):
-            heads = [_took_part(side, stages.select(kind), protocol) for side in (first, second)]
-            if any(heads):
-                rows += [
-                    _metric_row(first, second, heads, f"{label.capitalize()}, by {protocol}", name) for name in SHOWN
+            found = [_find_stage(side, stages.select(kind), protocol) for side in (first, second)]
+            if not any(found):
+                continue
+            for name in SHOWN:
+                sides = [
+                    _read_metric(side, stage, protocol, name)
+                    for side, stage in zip((first, second), found, strict=True)
                 ]
-    columns = (
-        *(
-            "Metric",
-            "<Test",
-            "<Stage of A, B",
-            "A",
-            "B",
-            "B − A",
-            "Images, A",
-            "Images, B",
-            "Patients, A",
-            "Patients, B",
-        ),
-    )
-    return make_table("metrics", "Stage metrics with 95 % intervals, as registered.", columns, rows, files=["registry"])
+                values = [side["value"] for side in sides]
+                gap = None if None in values else values[1] - values[0]
+                test = f"{label.capitalize()}, by {protocol}"
+                rows.append({"metric": name, "test": test, "a": sides[0], "b": sides[1], "difference": gap})
+    return rows
 
 
-def _took_part(side: Side, stages: Sequence[Stage], protocol: Protocol) -> Head | None:
-    """The first of these stages that a version took part in, with the head of its metrics."""
-    for stage in stages:
-        head = metric_prefix(stage, protocol)
-        if any(name.startswith(f"{head}.") for name in side.metrics):
-            return stage, head
-    return None
+def _find_stage(side: Side, stages: Sequence[Stage], protocol: Protocol) -> Stage | None:
+    """The first of these stages that a version took part in."""
+    prefixes = {stage: f"{metric_prefix(stage, protocol)}." for stage in stages}
+    return next((stage for stage in stages if any(name.startswith(prefixes[stage]) for name in side.metrics)), None)
 
 
-def _metric_row(first: Side, second: Side, heads: Sequence[Head | None], test: str, name: str) -> Row:
-    sides = [
-        [side.metrics.get(f"{head[1]}.{name}{end}") if head else None for end in ("", ".ci_low", ".ci_high")]
-        for side, head in zip((first, second), heads, strict=True)
-    ]
-    values = [found[0] for found in sides]
-    gap = values[1] - values[0] if values[0] is not None and values[1] is not None else None
-    write = write_points if name not in AREAS else write_signed
-    figures = [measure(name, found[0], found[1], found[2]) if is_number(found[0]) else Cell("–") for found in sides]
-    counts = [
-        count(side.metrics.get(f"{head[1]}.{what}") if head else None)
-        for what in ("n", "n_patients")
-        for side, head in zip((first, second), heads, strict=True)
-    ]
-    shown = ", ".join(stage_number(head[0]) if head else "–" for head in heads)
-    difference = Cell(write(gap) if is_number(gap) else "–", key=key_of(gap))
-    return Row([word(METRICS[name]), word(test), Cell(shown, key=shown), *figures, difference, *counts])
+def _read_metric(side: Side, stage: Stage | None, protocol: Protocol, name: str) -> dict[str, Any]:
+    """Value, interval and counts of a metric in a stage; None where there are none."""
+    names = {
+        "value": name,
+        "ci_low": f"{name}.ci_low",
+        "ci_high": f"{name}.ci_high",
+        "n": "n",
+        "n_patients": "n_patients",
+    }
+    prefix = metric_prefix(stage, protocol) if stage else ""
+    return {field: side.metrics.get(f"{prefix}.{metric}") for field, metric in names.items()} | {"stage": stage}
 
 
-def build_pairs(pairs: Sequence[Pair]) -> Table:
-    """Paired tests on the images that both have scored."""
-    rows = [
-        [
-            word(pair.kind.capitalize()),
-            word(pair.protocol),
-            Cell(write_metric("accuracy", pair.balanced_accuracy.first), key=key_of(pair.balanced_accuracy.first)),
-            Cell(write_metric("accuracy", pair.balanced_accuracy.second), key=key_of(pair.balanced_accuracy.second)),
-            _gap(pair.balanced_accuracy, points=True),
-            Cell(write_metric("roc_auc", pair.roc_auc.first), key=key_of(pair.roc_auc.first)),
-            Cell(write_metric("roc_auc", pair.roc_auc.second), key=key_of(pair.roc_auc.second)),
-            _gap(pair.roc_auc, points=False),
-            *(_delong(test) for test in (pair.by_image, pair.by_patient)),
-            count(pair.n),
-            count(pair.n_patients),
-            word(pair.note),
-            source(*pair.sources),
-        ]
-        for pair in pairs
-    ]
-    columns = (
-        *("Test", "<Protocol", "Balanced accuracy, A, %", "B, %", "B − A, points", "ROC AUC, A", "B", "B − A"),
-        *("DeLong by image: z, p", "By patient: z, p", "Shared images", "Patients", "<Note", "<Predictions"),
-    )
-    caption = "On the images that both have scored: differences with 95 % intervals that count patients."
-    return make_table("pairs", caption, columns, rows)
-
-
-def _gap(gap: Difference, *, points: bool) -> Cell:
-    write: Any = write_points if points else write_signed
-    known = gap.low is not None and gap.high is not None
-    detail = f"{write(gap.low)} to {write(gap.high)}" if known else "interval undefined"
-    return Cell(write(gap.difference), detail, key_of(gap.difference))
-
-
-def _delong(test: Any) -> Cell:
-    if test is None or test.z is None:
-        return Cell("undefined")
-    return Cell(f"{write_signed(test.z)}, {write_p(test.p_value)}", key=key_of(test.p_value))
-
-
-def build_origins(first: Side, second: Side) -> Table:
+def list_origins(first: Side, second: Side) -> list[dict[str, str]]:
     """Data, splits, code and settings of both, and whether they are the same."""
-    names = [*PINNED, *(f"settings: {name}" for name in sorted({*first.settings, *second.settings}))]
-    rows = []
-    for name in names:
-        values = [_origin(side, name) for side in (first, second)]
-        if values == ["", ""]:
-            continue
-        known = all(values)
-        state = "same" if values[0] == values[1] else ("differs" if known else "not known")
-        cells = [word(name), word(state, kind="" if state == "same" else "bad")]
-        rows.append(
-            [*cells, *(Cell(value or "not recorded", key=value or None, kind="words source") for value in values)]
-        )
-    caption = "Where they come from: data, splits, code, settings."
-    return make_table("origins", caption, ("What", "<Same", "<A", "<B"), rows, files=["registry"])
-
-
-def _origin(side: Side, name: str) -> str:
-    if name.startswith("settings: "):
-        return str(side.settings.get(name.removeprefix("settings: "), ""))
-    return str(side.tags.get(name, ""))
+    settings = sorted({*first.settings, *second.settings})
+    fields = {name: [str(side.tags.get(name, "")) for side in (first, second)] for name in PINNED}
+    fields |= {f"settings: {name}": [str(side.settings.get(name, "")) for side in (first, second)] for name in settings}
+    return [
+        {"name": name, "state": "same" if a == b else ("differs" if a and b else "not known"), "a": a, "b": b}
+        for name, (a, b) in fields.items()
+        if a or b
+    ]

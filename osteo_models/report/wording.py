@@ -106,6 +106,32 @@ def name_network(architecture: str, images: str) -> str:
     return f"{name} {short}" if short else name
 
 
+def name_images(images: str) -> str:
+    """The name of an image set."""
+    return IMAGES.get(images, images)
+
+
+def name_job(job: str) -> str:
+    """The name of a network given as "architecture-images"."""
+    architecture, _, images = job.rpartition("-")
+    return name_network(architecture, images) if architecture else job
+
+
+def name_predictor(predictor: str) -> str:
+    """The name of a shortcut or of an image model."""
+    return PREDICTORS.get(predictor) or name_architecture(predictor)
+
+
+def text(value: object) -> str:
+    """A cell of words; an empty one reads as NaN."""
+    return value if isinstance(value, str) else ""
+
+
+def join(parts: Sequence[str], separator: str = ", ") -> str:
+    """The parts that are not empty."""
+    return separator.join(part for part in parts if part)
+
+
 def is_number(value: object) -> TypeGuard[float]:
     """Whether a cell of a table holds a finite number: an empty one reads as NaN."""
     return isinstance(value, (int, float)) and math.isfinite(value)
@@ -131,6 +157,12 @@ def write_row_interval(metric: str, row: Mapping[str, Any]) -> str:
     return TOO_FEW if few else write_interval(metric, row.get("ci_low"), row.get("ci_high"))
 
 
+def write_thresholds(row: Mapping[str, Any]) -> str:
+    """The threshold or thresholds of a row, such as "at 0.41 to 0.62"; empty for none."""
+    ends = [row.get("threshold_low"), row.get("threshold_high")]
+    return "at " + " to ".join(dict.fromkeys(f"{end:.2f}" for end in ends)) if all(map(is_number, ends)) else ""
+
+
 def write_points(value: object) -> str:
     """A difference of proportions in percentage points."""
     if not is_number(value):
@@ -143,9 +175,20 @@ def write_signed(value: object) -> str:
     return f"{value:+.3f}".replace("-", "−") if is_number(value) else UNDEFINED
 
 
-def write_number(value: float, digits: int = 3, *, signed: bool = False) -> str:
-    """A plain number with so many digits after the point."""
-    return f"{value:{'+' if signed else ''},.{digits}f}".replace("-", "−")
+def write_difference(metric: str, value: object) -> str:
+    """A difference of a metric: of AUCs or Brier scores as it is, otherwise in percentage points."""
+    return write_signed(value) if metric in AREAS else write_points(value)
+
+
+def write_difference_interval(metric: str, low: object, high: object) -> str:
+    """The ends of an interval of a difference; empty when it is undefined."""
+    known = is_number(low) and is_number(high)
+    return f"{write_difference(metric, low)} to {write_difference(metric, high)}" if known else ""
+
+
+def write_number(value: float, digits: int = 3) -> str:
+    """A plain number with `digits` decimals."""
+    return f"{value:,.{digits}f}".replace("-", "−")
 
 
 def write_p(value: object) -> str:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from osteo_models.core.errors import InputError
-from osteo_models.core.terms import Modality, modalities_of
+from osteo_models.core.terms import Modality
 from osteo_models.serving.feature_space import FEATURE_QUANTILE, FeatureSpace, save_features
 from osteo_models.serving.likeness import Gaussian, Numbers
 from osteo_models.serving.network import FEATURES, RECORD, WEIGHTS, LoadedNetwork, read_network
@@ -93,7 +93,7 @@ def fit_features(
         return None
     members: dict[Modality, list[Gaussian]] = {}
     limits: dict[Modality, float] = {}
-    for name in modalities_of(loaded.record.images):
+    for name in loaded.record.modalities:
         rows = np.flatnonzero(modalities == name)
         rows = rows[choose_rows(patients[rows], SAMPLE if folds is None else MEMBER_SAMPLE)]
         if len(np.unique(patients[rows])) < 2:

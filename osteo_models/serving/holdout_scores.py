@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from osteo_models.core.params import Evaluate
-from osteo_models.core.terms import Protocol, Stage, metric_prefix, modalities_of
+from osteo_models.core.terms import Protocol, Stage, metric_prefix
 from osteo_models.evaluation.metrics import summarize
 from osteo_models.evaluation.predictions import VALIDATION
 from osteo_models.serving.network import LoadedNetwork
@@ -24,7 +24,7 @@ def score_holdout(loaded: LoadedNetwork, tables: Tables, stage: Stage) -> pd.Dat
         InputError: The network scores no image by itself.
     """
     record = loaded.record
-    of_set = tables.splits["modality"].isin(modalities_of(record.images))
+    of_set = tables.splits["modality"].isin(record.modalities)
     rows = np.flatnonzero((tables.splits["holdout"] == 1) & of_set)
     table = tables.splits.loc[rows, ["image_id", "patient_id", "modality", "target"]].reset_index(drop=True)
     score = loaded.score(np.asarray(tables.images[rows]), table["modality"].tolist())

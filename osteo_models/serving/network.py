@@ -21,7 +21,6 @@ from osteo_models.core.terms import (
     IMAGE_COLUMNS,
     IMAGE_ROWS,
     IMAGE_SETS,
-    MODALITIES,
     ImageSet,
     Modality,
     modalities_of,
@@ -67,8 +66,13 @@ class ModelRecord:
 
     @property
     def takes_pairs(self) -> bool:
-        """Whether an MRI and a CT image are scored together, and none by itself."""
+        """Whether images of all modalities are scored together, and none by itself."""
         return self.spec.get("fusion") == "feature"
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities that it scores."""
+        return tuple(self.spec.get("modalities") or modalities_of(self.images))
 
     @property
     def name(self) -> str:
@@ -111,7 +115,7 @@ class LoadedNetwork:
             images (m, 80, 60), modalities m; returns (k, m), a row for each of the k members.
 
         Raises:
-            InputError: The network scores an MRI and a CT image together, and none by itself.
+            InputError: The network scores images of all modalities together, and none by itself.
         """
         return self.examine(images, modalities)[0]
 
@@ -137,9 +141,9 @@ class LoadedNetwork:
         if self.record.images != "multimodal":
             return self._examine(network, images, None)
         parts: dict[Modality, npt.NDArray[np.intp]] = {
-            name: np.flatnonzero([item == name for item in modalities]) for name in MODALITIES
+            name: np.flatnonzero([item == name for item in modalities]) for name in self.record.modalities
         }
-        taken: list[Modality] = [name for name in MODALITIES if parts[name].size]
+        taken: list[Modality] = [name for name in parts if parts[name].size]
         seen = [self._examine(network, images[parts[name]], name) for name in taken]
         order = np.argsort(np.concatenate([parts[name] for name in taken]))
         scores, features = (np.concatenate([each[place] for each in seen])[order] for place in (0, 1))
@@ -251,5 +255,5 @@ def read_package(folder: Path, *, device: str = "cpu") -> LoadedNetwork:
 def _count_features(loaded: LoadedNetwork) -> dict[Modality, list[int]]:
     """How many features each member has: of a black image, as whatever it is scored by says best what there is."""
     black = np.zeros((1, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8)
-    taken = modalities_of(loaded.record.images)
+    taken = loaded.record.modalities
     return {name: [rows.shape[1] for rows in loaded.examine(black, [name])[1]] for name in taken}

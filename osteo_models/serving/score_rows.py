@@ -12,7 +12,7 @@ import binascii
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ import pandas as pd
 from PIL import Image
 
 from osteo_models.core.errors import ImageError, InputError, WeightsError
-from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality, decide, modalities_of
+from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS, MODALITIES, Modality, decide
 from osteo_models.data.prepare import PreparedImage, prepare_bytes
 from osteo_models.serving.network import LoadedNetwork, ModelRecord, parse_json
 
@@ -165,7 +165,7 @@ def prepare_image(data: bytes, modality: Modality | None, record: ModelRecord, w
     Raises:
         ImageError: The file cannot be read, or is nothing that the model takes.
     """
-    taken = modalities_of(record.images)
+    taken = record.modalities
     if modality is not None and modality not in taken:
         raise ImageError(f"`modality` is {modality!r}", where=where, allowed=f"this model takes {' and '.join(taken)}")
     image = prepare_bytes(data, prepare=record.prepare, modality=modality, where=where)
@@ -173,18 +173,20 @@ def prepare_image(data: bytes, modality: Modality | None, record: ModelRecord, w
     if settled is not None and settled not in taken:
         raise ImageError(f"the file is {settled}", where=where, allowed=f"this model takes {' and '.join(taken)}")
     if settled is None and record.images == "multimodal":
-        raise ImageError("neither the file nor `modality` says mri or ct", where=where, allowed=", ".join(taken))
+        raise ImageError(
+            f"neither the file nor `modality` says {' or '.join(taken)}", where=where, allowed=", ".join(taken)
+        )
     return PreparedImage(image.pixels, settled, image.patient_id)
 
 
 def _read_modality(row: Mapping[Any, Any], where: str) -> Modality | None:
     text = _text(row.get("modality"))
-    for modality in get_args(Modality):
+    for modality in MODALITIES:
         if text is not None and text.lower() == modality:
             return modality
     if text is None:
         return None
-    raise ImageError(f"`modality` is {text!r}", where=where, allowed=", ".join(get_args(Modality)))
+    raise ImageError(f"`modality` is {text!r}", where=where, allowed=", ".join(MODALITIES))
 
 
 def _text(value: object) -> str | None:
@@ -204,7 +206,7 @@ def make_golden(loaded: LoadedNetwork) -> dict[str, Any]:
 
     The patterns are scored by the path of the evaluation (`score_images`), so they hold serving to it.
     """
-    taken = modalities_of(loaded.record.images)
+    taken = loaded.record.modalities
     rows, columns = np.mgrid[0:IMAGE_ROWS, 0:IMAGE_COLUMNS]
     patterns = np.stack([(rows * down + columns * across) % 256 for down, across in STEPS]).astype(np.uint8)
     modalities: list[Modality | None] = [taken[row % len(taken)] for row in range(len(patterns))]

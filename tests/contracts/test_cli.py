@@ -8,7 +8,6 @@ from click.testing import CliRunner
 
 from osteo_models.cli.main import main
 from tests.conftest import ROOT
-from tests.contracts.cli_help import PAGE
 
 OSTEO = [sys.executable, "-c", "from osteo_models.cli.main import main; main()"]
 
@@ -18,13 +17,6 @@ def run(folder, *arguments):
     return subprocess.run(
         [*OSTEO, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
-
-
-def test_the_page_says_what_the_program_says():
-    # In a process of its own: what other tests import changes how click lays out its help.
-    command = [sys.executable, "-m", "tests.contracts.cli_help"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert PAGE.read_text(encoding="utf-8") == said, "run `make docs`"
 
 
 def test_help_imports_no_engine():

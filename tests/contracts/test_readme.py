@@ -11,12 +11,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_every_link_into_the_project_leads_somewhere():
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert {"docs/report.png", "docs/mlflow.png", "docs/cli.md"} <= set(links)
+    assert {"docs/images/report.png", "docs/index.md", "docs/data.md"} <= set(links)
     assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
 def test_pictures_are_small():
-    pictures = list((ROOT / "docs").glob("*.png"))
+    pictures = list((ROOT / "docs" / "images").glob("*.png"))
     assert pictures and [path.name for path in pictures if path.stat().st_size >= 200_000] == []
 
 

@@ -68,8 +68,8 @@ def test_feature_fusion_cannot_score_one_modality() -> None:
     with pytest.raises(InputError) as caught:
         network.tower("ct")
     assert str(caught.value) == (
-        'multimodal with fusion="feature": `ct` images cannot be scored by themselves; allowed: pairs of an MRI and a '
-        'CT image: its classifier takes the features of both; for scores of one modality train with fusion="loss"'
+        'multimodal with fusion="feature": `ct` images cannot be scored by themselves; allowed: one image each of '
+        'MRI, CT: its classifier takes the features of all; for scores of one modality train with fusion="loss"'
     )
 
 

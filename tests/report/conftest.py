@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from osteo_models.evaluation import evaluate_predictions
+from osteo_models.report.report_data import Run, read_report_data
 from tests.conftest import STAGES
 from tests.report.frames import write_explanations, write_frames, write_search
 
@@ -127,6 +128,12 @@ def artifacts(tmp_path_factory):
     root = tmp_path_factory.mktemp("artifacts")
     write_all(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def data(artifacts):
+    """The artifacts as read for the page."""
+    return read_report_data(artifacts, STAGES, Run(params={"evaluate": {"threshold": 0.5}}, synthetic=True))
 
 
 @pytest.fixture

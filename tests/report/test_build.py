@@ -236,3 +236,10 @@ def test_params_are_flattened():
     params = {"a": {"b": 1, "c": [1, 2]}, "gate": [{"rule": "x", "value": None}], "d": True}
     found = dict(flatten_params(params))
     assert found == {"a.b": "1", "a.c": "1, 2", "gate[0].rule": "x", "gate[0].value": "–", "d": "True"}
+
+
+def test_every_row_of_a_table_has_a_cell_for_each_title(page):
+    assert len(page.tables) > 25
+    for name, (heads, *rows) in page.tables.items():
+        cells = {len(row.cells) for row in rows if row.kind != "group"}
+        assert cells == {len(heads.cells)}, name

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osteo_models.report.charts import Axis, Band, Dot, Line, choose_decades, choose_ticks, draw_chart
+from osteo_models.report.charts import SMALL, Axis, Band, Dot, Line, choose_decades, choose_ticks, draw_chart
 from osteo_models.report.strip_plots import Strip, draw_strip, draw_strips
 
 X = Axis("epoch <n>", 0, 10, [0, 5, 10], 0)
@@ -33,7 +33,7 @@ def test_what_lies_beyond_the_axis_is_drawn_at_its_edge():
 
 def test_a_band_lies_below_the_lines_and_is_closed():
     band = Band([(0, 0.2), (10, 0.2)], [(0, 0.6), (10, 0.6)], "s-image")
-    drawing = draw_chart("", X, Y, [Line([(0, 0.4), (10, 0.4)], "s-image")], [band], small=True)
+    drawing = draw_chart("", X, Y, [Line([(0, 0.4), (10, 0.4)], "s-image")], [band], size=SMALL)
     assert len(points(drawing, "band s-image")) == 4
     assert drawing.index("band s-image") < drawing.index("line s-image")
     assert 'viewBox="0 0 260 205"' in drawing

@@ -2,17 +2,12 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
-from osteo_models.report.report_data import read_evidence
 from osteo_models.report.sections import headline, verdicts
 from tests.conftest import STAGES
-
-
-@pytest.fixture(scope="module")
-def evidence(artifacts):
-    return read_evidence(artifacts, STAGES)
 
 
 def optimism(low, difference=0.05):
@@ -91,56 +86,55 @@ def test_the_gates_failed_rules_are_counted():
     assert verdicts.judge_gate([]).answer == "missing"
 
 
-def test_gaps_name_what_was_not_run_and_what_is_undefined(evidence):
-    verdict = verdicts.judge_gaps(evidence)
+def test_gaps_name_what_was_not_run_and_what_is_undefined(data):
+    verdict = verdicts.judge_gaps(data)
     assert verdict.answer == "yes"
     assert re.match(r"\d+ of \d+ networks of tables 3–7 and 10 were not run", verdict.sentences[0])
-    spoiled = [evidence.summary[0] | {"value": math.nan}, *evidence.summary[1:]]
-    before, after = (verdicts.judge_gaps(one) for one in (evidence, read_with(evidence, summary=spoiled, table9=[])))
+    spoiled = [data.summary[0] | {"value": math.nan}, *data.summary[1:]]
+    before, after = (verdicts.judge_gaps(one) for one in (data, read_with(data, summary=spoiled, table9=[])))
     assert before.sentences != after.sentences
     assert "Tables without a row: table9." in after.sentences
 
 
-def read_with(evidence, **tables):
-    return type(evidence)(**{**evidence.__dict__, "tables": evidence.tables | tables})
+def read_with(data, **tables):
+    return replace(data, tables=data.tables | tables)
 
 
-def test_the_papers_figures_are_sought_in_our_intervals(evidence):
+def test_the_papers_figures_are_sought_in_our_intervals(data):
     wide = [
-        row | {"ci_low": 0.0, "ci_high": 1.0} if row["metric"] == "balanced_accuracy" else row
-        for row in evidence.summary
+        row | {"ci_low": 0.0, "ci_high": 1.0} if row["metric"] == "balanced_accuracy" else row for row in data.summary
     ]
-    answer, sentences = headline.judge_claims(read_with(evidence, summary=wide))
+    answer, sentences = headline.judge_claims(read_with(data, summary=wide))
     assert (
         sentences[0] == "Figures: 11 of 11 balanced accuracies of the paper's networks lie within our 95 % intervals."
     )
     narrow = [row | {"ci_low": 0.4, "ci_high": 0.41} if row["metric"] == "balanced_accuracy" else row for row in wide]
-    answer, sentences = headline.judge_claims(read_with(evidence, summary=narrow))
+    answer, sentences = headline.judge_claims(read_with(data, summary=narrow))
     assert sentences[0].startswith("Figures: 0 of 11")
     assert "Unimodal MRI in stage 1 (40.0–41.0, paper 96.5)" in sentences[0]
     assert answer in ("partly", "no")
 
 
-def test_the_order_of_the_networks_is_told(evidence):
+def test_the_order_of_the_networks_is_told(data):
     best = [
         row | {"value": 0.99}
         if (row["architecture"], row["metric"]) == ("traditional_cnn", "balanced_accuracy")
         else row
-        for row in evidence.summary
+        for row in data.summary
     ]
-    _, sentences = headline.judge_claims(read_with(evidence, summary=best))
+    _, sentences = headline.judge_claims(read_with(data, summary=best))
     assert "stage 1 by image folds Traditional CNN is first of 2" in sentences[1]
     worst = [
         row | {"value": 0.01}
         if (row["architecture"], row["metric"]) == ("traditional_cnn", "balanced_accuracy")
         else row
-        for row in evidence.summary
+        for row in data.summary
     ]
-    _, sentences = headline.judge_claims(read_with(evidence, summary=worst))
+    _, sentences = headline.judge_claims(read_with(data, summary=worst))
     assert "stage 1 by image folds it is first of 2" in sentences[1]
 
 
-def test_claims_without_any_table_are_missing(evidence):
-    answer, sentences = headline.judge_claims(read_with(evidence, summary=[], table9=[]))
+def test_claims_without_any_table_are_missing(data):
+    answer, sentences = headline.judge_claims(read_with(data, summary=[], table9=[]))
     assert answer == "missing"
     assert sentences[2] == "DeLong's test of table 9: missing."

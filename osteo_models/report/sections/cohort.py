@@ -1,4 +1,4 @@
-"""Who the numbers come from: the flow of patients, groups beside the paper's, sample images."""
+"""The cohort: flow of patients, groups with the paper's, sample images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from osteo_models.core.errors import StaleDataError
 from osteo_models.core.stage_table import StageTable
 from osteo_models.core.terms import CLASS_NAMES, MODALITIES, VALIDATIONS
-from osteo_models.report.report_data import Evidence, Facts, Records, read_paper
+from osteo_models.report.report_data import Records, ReportData, read_paper
 from osteo_models.report.wording import name_stages
 
 SAMPLES = 5
@@ -22,7 +22,7 @@ SAMPLES = 5
 
 @dataclass(frozen=True)
 class Step:
-    """A box of the flow diagram: who is left, and how many the rule took out."""
+    """A box of the flow diagram: a selection rule, how many are left after it, and how many it excluded."""
 
     rule: str
     left: int
@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Group:
-    """One class of one modality, from the first record to the last image."""
+    """One class of one modality: the selection steps, the sets of images, and counts of ours and the paper's."""
 
     modality: str
     name: str
@@ -50,85 +50,79 @@ class Sample:
     image_id: str
 
 
-def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
+def build(data: ReportData) -> dict[str, Any]:
     """The section's content."""
-    return {"groups": build_groups(evidence), "samples": build_samples(evidence)}
+    return {"groups": build_groups(data), "samples": build_samples(data)}
 
 
-def build_groups(evidence: Evidence) -> list[Group]:
-    """The flow of figures 1 and 2: MRI then CT, osteoporosis then control."""
+def build_groups(data: ReportData) -> list[Group]:
+    """The flow of figures 1 and 2: by modality, osteoporosis then control."""
     paper = {row["group"]: row for row in read_paper("cohort")}
     groups: list[Group] = []
     for modality in MODALITIES:
         for target in (1, 0):
-            key = f"{modality}_{CLASS_NAMES[target]}"
-            steps = evidence.selection.get(key, [])
-            before = [steps[0]["left"], *(step["left"] for step in steps)] if steps else []
+            name = CLASS_NAMES[target]
+            steps = data.selection.get(f"{modality}_{name}", [])
+            left = [int(step["left"]) for step in steps]
             boxes = [
-                Step(str(step["rule"]), int(step["left"]), int(was) - int(step["left"]))
-                for step, was in zip(steps, before, strict=False)
+                Step(str(step["rule"]), after, before - after)
+                for step, before, after in zip(steps, [*left[:1], *left], left, strict=False)
             ]
-            sets = _count_sets(_of_group(evidence.splits, modality, target), evidence.stages)
-            counts = count_people(_of_group(evidence.images, modality, target))
-            groups.append(Group(modality, CLASS_NAMES[target], boxes, sets, paper[key], counts))
+            images, splits = (
+                [row for row in rows if (row["modality"], row["target"]) == (modality, target)]
+                for rows in (data.images, data.splits)
+            )
+            sets, printed = _count_sets(splits, data.stages), paper.get(f"{modality}_{name}", {})
+            groups.append(Group(modality, name, boxes, sets, printed, count_patients(images)))
     return groups
-
-
-def _of_group(rows: Records, modality: str, target: int) -> Records:
-    return [row for row in rows if (row["modality"], row["target"]) == (modality, target)]
 
 
 def _count_sets(rows: Records, stages: StageTable) -> Records:
     folds, holdout, tests = (name_stages(stages.select(validation)) for validation in VALIDATIONS)
-    sets = (
-        (f"folds of {folds}", [row for row in rows if not row["holdout"]]),
-        (f"hold-out, {holdout}", [row for row in rows if row["holdout"]]),
-        (f"patient-based test, {tests}", [row for row in rows if row["patient_test"]]),
-    )
-    return [{"name": name} | count_people(part) for name, part in sets if part]
-
-
-def count_people(images: Records) -> dict[str, Any]:
-    """People and images, sexes and ages; empty where there is nobody."""
-    people = {row["patient_id"]: row for row in images}
-    if not people:
-        return {}
-    ages = [int(row["age_years"]) for row in people.values()]
-    return {
-        "patients": len(people),
-        "images": len(images),
-        "male": sum(row["sex"] == "M" for row in people.values()),
-        "female": sum(row["sex"] == "F" for row in people.values()),
-        "age_low": min(ages),
-        "age_high": max(ages),
-        "age_mean": fmean(ages),
-        "age_sd": stdev(ages) if len(ages) > 1 else 0.0,
+    sets = {
+        f"folds of {folds}": [row for row in rows if not row["holdout"]],
+        f"hold-out, {holdout}": [row for row in rows if row["holdout"]],
+        f"patient-based test, {tests}": [row for row in rows if row["patient_test"]],
     }
+    return [{"name": name} | count_patients(part) for name, part in sets.items() if part]
 
 
-def build_samples(evidence: Evidence) -> list[tuple[str, list[Sample]]]:
+def count_patients(images: Records) -> dict[str, Any]:
+    """Number of patients and images, sexes and ages; empty without images."""
+    patients = {row["patient_id"]: row for row in images}
+    if not patients:
+        return {}
+    ages = [int(row["age_years"]) for row in patients.values()]
+    sexes = [row["sex"] for row in patients.values()]
+    counts = {"patients": len(patients), "images": len(images), "male": sexes.count("M"), "female": sexes.count("F")}
+    spread = stdev(ages) if len(ages) > 1 else 0.0
+    return counts | {"age_low": min(ages), "age_high": max(ages), "age_mean": fmean(ages), "age_sd": spread}
+
+
+def build_samples(data: ReportData) -> list[tuple[str, list[Sample]]]:
     """Middle slices of patients spread over the ages, per modality and class.
 
     Raises:
         StaleDataError: images.npy and images.csv do not belong together.
     """
-    path = evidence.artifacts / "cohort" / "images.npy"
-    if not evidence.images or not path.is_file():
+    path = data.artifacts / "cohort" / "images.npy"
+    if not data.images or not path.is_file():
         return []
     pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    if len(pixels) != len(evidence.images):
+    if len(pixels) != len(data.images):
         raise StaleDataError(
-            f"{len(pixels)} images for {len(evidence.images)} rows of images.csv",
+            f"{len(pixels)} images for {len(data.images)} rows of images.csv",
             where=str(path),
             remedy="make both again: `dvc repro -f cohort`",
         )
-    found: list[tuple[str, list[Sample]]] = []
-    for modality in MODALITIES:
-        for target in (0, 1):
-            chosen = _choose_samples(evidence.images, modality, target)
-            samples = [_sample(evidence.images[row], pixels[row]) for row in chosen]
-            found.append((f"{modality.upper()}, {CLASS_NAMES[target]}", samples))
-    return found
+    return [
+        (
+            f"{modality.upper()}, {CLASS_NAMES[target]}",
+            [_sample(data.images[row], pixels[row]) for row in _choose_samples(data.images, modality, target)],
+        )
+        for modality in MODALITIES
+        for target in (0, 1)
+    ]
 
 
 def _choose_samples(images: Records, modality: str, target: int) -> list[int]:
@@ -140,13 +134,20 @@ def _choose_samples(images: Records, modality: str, target: int) -> list[int]:
     middle = [numbers[len(numbers) // 2] for numbers in slices.values()]
     middle.sort(key=lambda number: (images[number]["age_years"], number))
     count = min(SAMPLES, len(middle))
-    return [middle[round(place * (len(middle) - 1) / max(1, count - 1))] for place in range(count)]
+    return [middle[round(step * (len(middle) - 1) / max(1, count - 1))] for step in range(count)]
 
 
 def _sample(row: dict[str, Any], pixels: np.ndarray) -> Sample:
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", optimize=True)
-    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     sex = {"F": "woman", "M": "man"}.get(str(row["sex"]), "person")
     kind = f"{str(row['modality']).upper()} slice of the lumbar spine, {CLASS_NAMES[int(row['target'])]}"
-    return Sample(uri, f"{kind}, {sex} of {int(row['age_years'])} years", str(row["image_id"]))
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    alt = f"{kind}, {sex} of {int(row['age_years'])} years"
+    return Sample(encode_picture(picture, "PNG", optimize=True)[1], alt, str(row["image_id"]))
+
+
+def encode_picture(picture: Image.Image, kind: str, **options: Any) -> tuple[int, str]:
+    """The size in bytes of an encoded picture, and its data URI."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    content = buffer.getvalue()
+    return len(content), f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode('ascii')}"

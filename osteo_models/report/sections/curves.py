@@ -1,15 +1,16 @@
-"""ROC and calibration curves."""
+"""ROC, calibration and learning curves."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
-from osteo_models.core.stage_table import StageTable
-from osteo_models.core.terms import IMAGE_SETS, stage_number
-from osteo_models.report.charts import Axis, Dot, Legend, Line, Panel, draw_chart
-from osteo_models.report.html_table import Table, count, make_table, measure, source, word
-from osteo_models.report.report_data import Evidence, Facts, Records
-from osteo_models.report.sections.stages import Index, index_summary
+from osteo_models.core.terms import IMAGE_SETS, PROTOCOLS, stage_number
+from osteo_models.report.charts import SMALL, Axis, Band, Dot, Legend, Line, Panel, choose_ticks, draw_chart
+from osteo_models.report.report_data import Curve, Records, ReportData
+from osteo_models.report.sections.stages import order_networks
 from osteo_models.report.wording import (
     IMAGES,
     PROPOSED,
@@ -21,31 +22,36 @@ from osteo_models.report.wording import (
 )
 
 TICKS = (0, 0.25, 0.5, 0.75, 1)
+CHANCE = Line([(0, 0), (1, 1)], "s-chance")
+Group = tuple[str, str]  # stage, image set
 Job = tuple[str, str]  # architecture, protocol
-Places = dict[tuple[str, str], dict[Job, Records]]  # by stage and image set
 
 
-def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
+def build(data: ReportData) -> dict[str, Any]:
     """The section's content."""
     return {
-        "roc": build_roc_panels(evidence),
-        "calibration": build_calibration_panels(evidence),
-        "slopes": build_slopes(evidence),
+        "roc": _build_panels(data, "roc", _roc_panel),
+        "calibration": _build_panels(data, "calibration", _calibration_panel),
+        "slopes": list_slopes(data),
     }
 
 
-def _by_place(rows: Records, stages: StageTable) -> Places:
-    found: Places = {}
-    for row in rows:
-        place = found.setdefault((row["stage"], row["images"]), {})
-        place.setdefault((row["architecture"], row["protocol"]), []).append(row)
-    places = [(stage, images) for stage in stages.names for images in IMAGE_SETS]
-    return {place: found[place] for place in places if place in found}
+def _build_panels(
+    data: ReportData, table: str, draw: Callable[[ReportData, Group, dict[Job, Records]], Panel]
+) -> list[Panel]:
+    """One panel per stage and image set; the proposed network under both protocols, the others in grey."""
+    found: dict[Group, dict[Job, Records]] = {}
+    for row in data.tables[table]:
+        jobs = found.setdefault((row["stage"], row["images"]), {})
+        jobs.setdefault((row["architecture"], row["protocol"]), []).append(row)
+    groups = [(stage, images) for stage in data.stages.names for images in IMAGE_SETS if (stage, images) in found]
+    return [draw(data, group, dict(sorted(found[group].items(), key=_rank))) for group in groups]
 
 
-def _rank(job: Job) -> tuple[bool, bool, str]:
-    """Drawn last is on top: the proposed network, its patient protocol above all."""
-    return (job[0] in PROPOSED, job[1] == "patient", job[0])
+def _rank(entry: tuple[Job, Records]) -> tuple[bool, bool, str]:
+    """The last one is drawn on top: the proposed network with its patient protocol."""
+    architecture, protocol = entry[0]
+    return (architecture in PROPOSED, protocol == "patient", architecture)
 
 
 def _style(job: Job) -> str:
@@ -53,97 +59,118 @@ def _style(job: Job) -> str:
     return f"s-{protocol}" if architecture in PROPOSED else f"s-other o-{protocol}"
 
 
-def _title(stage: str, images: str) -> str:
-    return f"Stage {stage_number(stage)}: {IMAGES[images]}"
-
-
-def build_roc_panels(evidence: Evidence) -> list[Panel]:
-    """One panel per stage and image set: the proposed network under both protocols, the others in grey."""
-    stages, summary = evidence.stages, index_summary(evidence.summary)
-    return [
-        _roc_panel(summary, place, jobs, folds=place[0] in stages.select("folds"))
-        for place, jobs in _by_place(evidence.tables["roc"], stages).items()
-    ]
-
-
-def _roc_panel(summary: Index, place: tuple[str, str], jobs: dict[Job, Records], *, folds: bool) -> Panel:
-    stage, images = place
-    lines: list[Line] = []
-    legend: list[Legend] = []
-    for job in sorted(jobs, key=_rank):
-        architecture, protocol = job
-        points = [(row["false_positive_rate"], row["true_positive_rate"]) for row in jobs[job]]
-        lines.append(Line(points, _style(job)))
-        area = summary.get((stage, architecture, images, protocol, "all", "image"), {}).get("roc_auc", {})
-        interval = write_interval("roc_auc", area.get("ci_low"), area.get("ci_high"))
-        label = name_architecture(architecture) + (f", {protocol} folds" if folds else "")
-        value = write_metric("roc_auc", area.get("value")) + (f" ({interval})" if interval else "")
-        legend.insert(0, Legend(_style(job), label, value))
-    title = _title(*place)
-    told = "; ".join(f"{entry.label} {entry.value}" for entry in legend)
-    chart = draw_chart(
-        f"ROC curves. {title}. Area under the curve: {told}",
-        Axis("1 − specificity", 0, 1, TICKS, 2),
-        Axis("sensitivity", 0, 1, TICKS, 2),
-        [Line([(0, 0), (1, 1)], "s-chance"), *lines],
-    )
+def _make_panel(
+    group: Group, jobs: dict[Job, Records], legend: list[Legend], text: str, axes: tuple[str, str], **drawn: Any
+) -> Panel:
+    title = f"Stage {stage_number(group[0])}: {IMAGES[group[1]]}"
+    values = "; ".join(f"{entry.label} {entry.value}" for entry in legend)
+    x, y = (Axis(label, 0, 1, TICKS, 2) for label in axes)
+    chart = draw_chart(text.format(title=title, values=values), x, y, **drawn)
     return Panel(title, [chart], legend, sorted({rows[0]["source"] for rows in jobs.values()}))
 
 
-def build_calibration_panels(evidence: Evidence) -> list[Panel]:
-    """One panel per stage and image set: the proposed network with intervals, the others in grey."""
-    summary = index_summary(evidence.summary)
-    return [
-        _calibration_panel(summary, place, jobs)
-        for place, jobs in _by_place(evidence.tables["calibration"], evidence.stages).items()
-    ]
+def _roc_panel(data: ReportData, group: Group, jobs: dict[Job, Records]) -> Panel:
+    stage, images = group
+    lines, legend = [CHANCE], []
+    for job, rows in jobs.items():
+        lines.append(Line([(row["false_positive_rate"], row["true_positive_rate"]) for row in rows], _style(job)))
+        auc = data.find_metrics(stage, job[0], images, job[1]).get("roc_auc", {})
+        interval = write_interval("roc_auc", auc.get("ci_low"), auc.get("ci_high"))
+        label = name_architecture(job[0]) + (f", {job[1]} folds" if stage in data.stages.select("folds") else "")
+        value = write_metric("roc_auc", auc.get("value")) + (f" ({interval})" if interval else "")
+        legend.insert(0, Legend(_style(job), label, value))
+    text = "ROC curves. {title}. Area under the curve: {values}"
+    return _make_panel(group, jobs, legend, text, ("1 − specificity", "sensitivity"), lines=lines)
 
 
-def _calibration_panel(summary: Index, place: tuple[str, str], jobs: dict[Job, Records]) -> Panel:
-    stage, images = place
-    lines: list[Line] = []
-    dots: list[Dot] = []
-    legend: list[Legend] = []
-    for job in sorted(jobs, key=_rank):
-        rows = [row for row in jobs[job] if is_number(row["mean_score"]) and is_number(row["observed"])]
+def _calibration_panel(data: ReportData, group: Group, jobs: dict[Job, Records]) -> Panel:
+    stage, images = group
+    lines, legend, dots = [CHANCE], [], []
+    for job, bins in jobs.items():
+        rows = [row for row in bins if is_number(row["mean_score"]) and is_number(row["observed"])]
         lines.append(Line([(row["mean_score"], row["observed"]) for row in rows], _style(job)))
         if job[0] in PROPOSED:
             dots += [_calibration_dot(row, _style(job)) for row in rows]
-        metrics = summary.get((stage, job[0], images, job[1], "all", "image"), {})
+        metrics = data.find_metrics(stage, job[0], images, job[1])
         slope, brier = (
             write_metric(name, metrics.get(name, {}).get("value")) for name in ("calibration_slope", "brier")
         )
         legend.insert(0, Legend(_style(job), name_architecture(job[0]), f"slope {slope}, Brier {brier}"))
-    title = _title(*place)
-    told = "; ".join(f"{entry.label} {entry.value}" for entry in legend)
-    chart = draw_chart(
-        f"Calibration: share of osteoporosis by mean score, in bins of equal size. {title}. {told}",
-        Axis("mean score of the bin", 0, 1, TICKS, 2),
-        Axis("share with osteoporosis", 0, 1, TICKS, 2),
-        [Line([(0, 0), (1, 1)], "s-chance"), *lines],
-        dots=dots,
-    )
-    return Panel(title, [chart], legend, sorted({rows[0]["source"] for rows in jobs.values()}))
+    text = "Calibration: share of osteoporosis by mean score, in bins of equal size. {title}. {values}"
+    axes = ("mean score of the bin", "share with osteoporosis")
+    return _make_panel(group, jobs, legend, text, axes, lines=lines, dots=dots)
 
 
 def _calibration_dot(row: dict[str, Any], style: str) -> Dot:
     low, high = (row[end] if is_number(row[end]) else None for end in ("low", "high"))
     interval = f" ({low:.2f}–{high:.2f})" if low is not None and high is not None else ""
-    words = f"mean score {row['mean_score']:.2f}: {row['observed']:.2f}{interval} of {row['n']:.0f} images"
-    return Dot(row["mean_score"], row["observed"], style, words, low, high)
+    tooltip = f"mean score {row['mean_score']:.2f}: {row['observed']:.2f}{interval} of {row['n']:.0f} images"
+    return Dot(row["mean_score"], row["observed"], style, tooltip, low, high)
 
 
-def build_slopes(evidence: Evidence) -> Table:
-    """Calibration slope, intercept and Brier score of every job of the patient protocol."""
-    rows = []
-    for (stage, architecture, images, protocol, subset, level), metrics in index_summary(evidence.summary).items():
-        if (protocol, subset, level) != ("patient", "all", "image") or "calibration_slope" not in metrics:
-            continue
-        cells = [word(name_network(architecture, images)), word(stage_number(stage))]
-        for name in ("calibration_slope", "calibration_intercept", "brier"):
-            one = metrics[name]
-            cells.append(measure(name, one["value"], one["ci_low"], one["ci_high"]))
-        brier = metrics["brier"]
-        rows.append([*cells, count(brier["n"]), count(brier["n_patients"]), source(brier["source"])])
-    columns = ("Network", "Stage", "Slope", "Intercept", "Brier score", "Images", "Patients", "<Predictions")
-    return make_table("slopes", "Calibration with whole patients left out; ideal: slope 1, intercept 0.", columns, rows)
+def list_slopes(data: ReportData) -> Records:
+    """The metrics of every job of the patient protocol that has a calibration slope."""
+    return [
+        metrics["brier"] | {"metrics": metrics}
+        for (*_, protocol, subset, level), metrics in data.index.items()
+        if (protocol, subset, level) == ("patient", "all", "image") and "calibration_slope" in metrics
+    ]
+
+
+def build_learning(data: ReportData) -> dict[str, Any]:
+    """The content of the section on learning curves."""
+    return {"learning": build_learning_panels(data)}
+
+
+def build_learning_panels(data: ReportData) -> dict[str, list[Panel]]:
+    """Per stage and network: loss and balanced accuracy by epoch, both protocols in one panel."""
+    found: dict[str, dict[tuple[str, str], dict[str, Curve]]] = {}
+    for curve in data.curves:
+        network_name, _, protocol = curve.job.rpartition("-")
+        if protocol in PROTOCOLS and curve.rows:
+            architecture, _, images = network_name.rpartition("-")
+            found.setdefault(curve.stage, {}).setdefault((architecture, images), {})[protocol] = curve
+    return {
+        stage: [
+            _learning_panel(name_network(*names), networks[names]) for names in sorted(networks, key=order_networks)
+        ]
+        for stage, networks in sorted(found.items())
+    }
+
+
+def _learning_panel(title: str, curves: dict[str, Curve]) -> Panel:
+    losses, scores, loss_bands, score_bands = [], [], [], []
+    for protocol in sorted(curves):  # patient last: on top
+        rows, style = curves[protocol].rows, f"s-{protocol}"
+        low, mean, high = _spread(rows, "test_loss")
+        losses += [Line(_spread(rows, "train_loss")[1], f"{style} dashed"), Line(mean, style)]
+        loss_bands.append(Band(low, high, style))
+        low, mean, high = _spread(rows, "test_balanced_accuracy")
+        scores.append(Line(mean, style))
+        score_bands.append(Band(low, high, style))
+    last = max(int(row["epoch"]) for curve in curves.values() for row in curve.rows)
+    whole = [tick for tick in choose_ticks(1, last) if tick == int(tick) and 1 < tick <= last]
+    epochs = Axis("epoch", 1, max(2, last), [1, *whole], 0)
+    # the axes fit the means: one diverging fold must not flatten all others
+    loss_ticks = choose_ticks(0, 1.1 * max((y for line in losses for _, y in line.points), default=1))
+    lowest = min([0.5, *(y for line in scores for _, y in line.points)])
+    score_ticks = [tick for tick in choose_ticks(lowest, 1) if tick <= 1]
+    loss = Axis("loss", 0, loss_ticks[-1], loss_ticks, 2)
+    score = Axis("balanced accuracy", score_ticks[0], 1, score_ticks, 1)
+    of_test = f"{title}: balanced accuracy on the test images by epoch"
+    drawings = [
+        draw_chart(f"{title}: loss by epoch", epochs, loss, losses, loss_bands, size=SMALL),
+        draw_chart(of_test, epochs, score, scores, score_bands, size=SMALL),
+    ]
+    return Panel(title, drawings, [], [curve.source for curve in curves.values()])
+
+
+def _spread(rows: Records, column: str) -> tuple[list[tuple[float, float]], ...]:
+    """Lowest, mean and highest value over folds, by epoch."""
+    by_epoch: dict[float, list[float]] = defaultdict(list)
+    for row in rows:
+        if is_number(row[column]):
+            by_epoch[float(row["epoch"])].append(row[column])
+    return tuple(
+        [(epoch, reduce(values)) for epoch, values in sorted(by_epoch.items())] for reduce in (min, fmean, max)
+    )

@@ -1,14 +1,14 @@
-"""The proposed networks in all stages at a glance: ours under both protocols, and the paper's."""
+"""The proposed networks in all stages at a glance, and whether the paper's claims hold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from osteo_models.core.stage_table import StageTable
 from osteo_models.core.terms import ImageSet, Stage, proposed_network, stage_number
-from osteo_models.report.report_data import Evidence, Facts, Records, read_paper_stages
-from osteo_models.report.sections.stages import Index, index_summary
+from osteo_models.report.charts import Forest, Mark
+from osteo_models.report.report_data import Records, ReportData, read_paper_stages
 from osteo_models.report.wording import (
     PROPOSED,
     is_number,
@@ -16,50 +16,29 @@ from osteo_models.report.wording import (
     name_network,
     title_stage,
     write_count,
+    write_interval,
     write_metric,
     write_p,
 )
 
 BALANCED: Final = "balanced_accuracy"
 RANKED: Final = (3, 4, 5)  # the paper's tables of the unimodal network among its baselines
-Answer = Literal["yes", "partly", "no", "missing"]
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One line of the headline chart; proportions, None where there is nothing."""
+    """The balanced accuracy of a proposed network under both protocols, and the paper's as a proportion."""
 
-    stage: str
-    title: str
-    architecture: str
-    images: str
+    stage: Stage
     network: str
-    patient: float | None
-    low: float | None
-    high: float | None
-    image: float | None
+    patient: dict[str, Any]
+    image: dict[str, Any]
     paper: float | None
-    text: str
-    counts: str
-    source: str
 
 
-@dataclass(frozen=True)
-class Scale:
-    """The chart's axis in proportions."""
-
-    low: float
-    ticks: list[float]
-
-    def place(self, value: float) -> float:
-        """Where a proportion lies, in per cent of the width."""
-        return 100 * max(0.0, value - self.low) / (1 - self.low)
-
-
-def build(evidence: Evidence, facts: Facts) -> dict[str, Any]:
+def build(data: ReportData) -> dict[str, Any]:
     """The section's content."""
-    bars = build_bars(evidence)
-    return {"bars": bars, "scale": choose_scale(bars)}
+    return {"plot": build_plot(data)}
 
 
 def list_networks(stages: StageTable) -> list[tuple[Stage, str, ImageSet]]:
@@ -72,114 +51,107 @@ def list_networks(stages: StageTable) -> list[tuple[Stage, str, ImageSet]]:
     ]
 
 
-def build_bars(evidence: Evidence) -> list[Bar]:
+def build_bars(data: ReportData) -> list[Bar]:
     """The proposed networks in the order of the stages."""
-    ours = index_summary(evidence.summary)
-    printed = {(row["stage"], row["architecture"], row["images"]): row for row in read_paper_stages(evidence.stages)}
+    printed = {(row["stage"], row["architecture"], row["images"]): row for row in read_paper_stages(data.stages)}
     bars: list[Bar] = []
-    for stage, architecture, images in list_networks(evidence.stages):
-        patient = ours.get((stage, architecture, images, "patient", "all", "image"), {}).get(BALANCED, {})
-        image = ours.get((stage, architecture, images, "image", "all", "image"), {}).get(BALANCED, {})
-        paper: dict[Any, Any] = printed.get((stage, architecture, images), {})
-        # the classes of the patient-based test are of equal size, so that its accuracy is its balanced accuracy
-        figure = _number(paper.get(BALANCED)) or _number(paper.get("accuracy"))
-        bars.append(
-            Bar(
-                stage,
-                title_stage(evidence.stages.find(stage)),
-                architecture,
-                images,
-                name_network(architecture, images),
-                _number(patient.get("value")),
-                _number(patient.get("ci_low")),
-                _number(patient.get("ci_high")),
-                _number(image.get("value")),
-                None if figure is None else figure / 100,
-                write_metric(BALANCED, patient.get("value")) if patient else "not run",
-                f"{write_count(patient['n'])} images, {write_count(patient['n_patients'])} patients" if patient else "",
-                str(patient.get("source", "")),
-            )
+    for stage, architecture, images in list_networks(data.stages):
+        patient, image = (
+            data.find_metrics(stage, architecture, images, protocol).get(BALANCED, {})
+            for protocol in ("patient", "image")
         )
+        paper: dict[str, Any] = printed.get((stage, architecture, images), {})
+        # the classes of the patient-based test are of equal size, so that its accuracy is its balanced accuracy
+        figure = next((paper[name] for name in (BALANCED, "accuracy") if is_number(paper.get(name))), None)
+        bars.append(Bar(stage, name_network(architecture, images), patient, image, figure and figure / 100))
     return bars
 
 
-def choose_scale(bars: list[Bar]) -> Scale:
-    """From a round number below everything shown, to 100 %."""
-    shown = [value for bar in bars for value in (bar.patient, bar.low, bar.image, bar.paper) if value is not None]
-    low = min(8, int(10 * min(shown, default=0.5))) / 10
-    step = 0.05 if low >= 0.8 else 0.1
-    count = round((1 - low) / step)
-    return Scale(low, [round(low + step * number, 2) for number in range(count + 1)])
+def build_plot(data: ReportData) -> Forest:
+    """A line for each proposed network, in per cent, by stage."""
+    groups: dict[str, list[Mark]] = {}
+    for bar in build_bars(data):
+        title = f"Stage {stage_number(bar.stage)}. {title_stage(data.stages.find(bar.stage))}"
+        groups.setdefault(title, []).append(_mark(bar))
+    marks = [mark for group in groups.values() for mark in group]
+    shown = [value for mark in marks for value in (mark.value, mark.low, mark.ring, mark.printed) if value is not None]
+    low = min(80, int(min(shown, default=50) / 10) * 10)
+    ticks = list(range(low, 101, 5 if low >= 80 else 10))
+    return Forest("Balanced accuracy of the proposed networks, per cent", groups, ticks)
 
 
-def _number(value: object) -> float | None:
-    return float(value) if is_number(value) else None
+def _mark(bar: Bar) -> Mark:
+    row = bar.patient
+    interval = write_interval(BALANCED, row.get("ci_low"), row.get("ci_high"))
+    image = write_metric(BALANCED, bar.image["value"]) if is_number(bar.image.get("value")) else ""
+    value, low, high, ring = (
+        100 * figure if is_number(figure) else None
+        for figure in (row.get("value"), row.get("ci_low"), row.get("ci_high"), bar.image.get("value"))
+    )
+    return Mark(
+        bar.network,
+        write_metric(BALANCED, row["value"]) if row else "not run",
+        value,
+        low,
+        high,
+        note=f"{write_count(row['n'])} images, {write_count(row['n_patients'])} patients" if row else "",
+        source=str(row.get("source", "")),
+        detail=(f" ({interval})" if interval else "") + (f" · image folds {image}" if image else ""),
+        ring=ring,
+        printed=bar.paper and 100 * bar.paper,
+    )
 
 
-def judge_claims(evidence: Evidence) -> tuple[Answer, list[str]]:
-    """Whether each claim holds here, in sentences; the answer is yes where all do."""
-    judged = [
-        _judge_figures(evidence, build_bars(evidence)),
-        _judge_order(index_summary(evidence.summary), evidence.stages),
-        _judge_test(evidence.tables["table9"]),
-    ]
-    known = [held for held, _ in judged if held is not None]
+def judge_claims(data: ReportData) -> tuple[str, list[str]]:
+    """Whether the paper's claims hold here, one sentence each; the answer is yes when all do."""
+    judged = [_judge_figures(data), _judge_order(data), _judge_test(data.tables["table9"])]
+    known = [share for share, _ in judged if share is not None]
     sentences = [sentence for _, sentence in judged]
     if not known:
         return "missing", sentences
-    answer: Answer = "yes" if all(share == 1 for share in known) else ("partly" if any(known) else "no")
-    return answer, sentences
+    return "yes" if all(share == 1 for share in known) else ("partly" if any(known) else "no"), sentences
 
 
-def _judge_figures(evidence: Evidence, bars: list[Bar]) -> tuple[float | None, str]:
-    """How many of the paper's figures lie within our intervals, under the paper's protocol where it was run."""
-    index, asked, held = index_summary(evidence.summary), 0, 0
-    apart: list[str] = []
-    for bar in bars:
-        low, high = _interval(index, bar, evidence.stages)
-        if bar.paper is None or low is None or high is None:
+def _judge_figures(data: ReportData) -> tuple[float | None, str]:
+    """How many of the paper's figures are within our intervals, under the paper's protocol where it was run."""
+    compared, outside = 0, []
+    for bar in build_bars(data):
+        # the paper's folds are of images; on the test sets there is only the patient protocol
+        row = bar.image if bar.stage in data.stages.select("folds") else bar.patient
+        low, high = row.get("ci_low"), row.get("ci_high")
+        if bar.paper is None or not is_number(low) or not is_number(high):
             continue
-        asked += 1
-        if low <= bar.paper <= high:
-            held += 1
-        else:
+        compared += 1
+        if not low <= bar.paper <= high:
             figures = f"{100 * low:.1f}–{100 * high:.1f}, paper {100 * bar.paper:.1f}"
-            apart.append(f"{bar.network} in stage {stage_number(bar.stage)} ({figures})")
-    if not asked:
+            outside.append(f"{bar.network} in stage {stage_number(bar.stage)} ({figures})")
+    if not compared:
         return None, "No figure of the paper's networks can be compared."
-    told = f"Figures: {held} of {asked} balanced accuracies of the paper's networks lie within our 95 % intervals"
-    return held / asked, f"{told}; outside: {'; '.join(apart)}." if apart else f"{told}."
+    inside = compared - len(outside)
+    text = f"Figures: {inside} of {compared} balanced accuracies of the paper's networks lie within our 95 % intervals"
+    return inside / compared, f"{text}; outside: {'; '.join(outside)}." if outside else f"{text}."
 
 
-def _interval(index: Index, bar: Bar, stages: StageTable) -> tuple[float | None, float | None]:
-    """Ours under the image protocol, as the paper's folds were; on the test sets there is only the patient protocol."""
-    protocol = "image" if bar.stage in stages.select("folds") else "patient"
-    row = index.get((bar.stage, bar.architecture, bar.images, protocol, "all", "image"), {}).get(BALANCED, {})
-    low, high = row.get("ci_low"), row.get("ci_high")
-    return (float(low), float(high)) if is_number(low) and is_number(high) else (None, None)
-
-
-def _judge_order(index: Index, stages: StageTable) -> tuple[float | None, str]:
+def _judge_order(data: ReportData) -> tuple[float | None, str]:
     """Whether the unimodal network leads the baselines, as in tables 3 to 5."""
     led, parts = 0, []
-    ranked = [(stage, images) for stage in stages.find_paper_table(*RANKED) for images in stages.find(stage).images]
+    ranked = [
+        (stage, images) for stage in data.stages.find_paper_table(*RANKED) for images in data.stages.find(stage).images
+    ]
     for stage, images in ranked:
         for protocol in ("image", "patient"):
-            found = {
+            values = {
                 key[1]: metrics[BALANCED]["value"]
-                for key, metrics in index.items()
-                if (key[0], key[2], key[3], key[4], key[5]) == (stage, images, protocol, "all", "image")
+                for key, metrics in data.index.items()
+                if (key[0], *key[2:]) == (stage, images, protocol, "all", "image")
                 and is_number(metrics[BALANCED]["value"])
             }
-            if len(found) < 2 or "unimodal" not in found:
+            if len(values) < 2 or "unimodal" not in values:
                 continue
-            best = max(found, key=lambda name: found[name])
+            best = max(values, key=lambda name: values[name])
             led += best in PROPOSED
-            parts.append(
-                f"stage {stage_number(stage)} by {protocol} folds "
-                + ("it" if best in PROPOSED else name_architecture(best))
-                + f" is first of {len(found)}"
-            )
+            name = "it" if best in PROPOSED else name_architecture(best)
+            parts.append(f"stage {stage_number(stage)} by {protocol} folds {name} is first of {len(values)}")
     if not parts:
         return None, "Order: no baseline ran beside the unimodal network."
     return led / len(parts), f"Order (the paper: the unimodal network leads its baselines): {'; '.join(parts)}."
@@ -190,15 +162,11 @@ def _judge_test(rows: Records) -> tuple[float | None, str]:
     known = [row for row in rows if row["level"] == "image" and is_number(row["p_value"])]
     if not known:
         return None, "DeLong's test of table 9: missing."
-    agrees = sum(row["p_value"] >= 0.05 for row in known)
-    parts = "; ".join(f"{str(row['subset']).upper()} p {_equals(row)}{_printed(row)}" for row in known)
-    return agrees / len(known), f"Multimodal against unimodal (the paper: no difference): {parts}."
-
-
-def _equals(row: dict[str, Any]) -> str:
-    shown = write_p(row["p_value"])
-    return shown if shown.startswith("<") else f"= {shown}"
-
-
-def _printed(row: dict[str, Any]) -> str:
-    return f" (paper {row['paper_p_value']:.3f})" if is_number(row["paper_p_value"]) else ""
+    parts = []
+    for row in known:
+        p_value = write_p(row["p_value"])
+        printed = f" (paper {row['paper_p_value']:.3f})" if is_number(row["paper_p_value"]) else ""
+        equals = "" if p_value.startswith("<") else "= "
+        parts.append(f"{str(row['subset']).upper()} p {equals}{p_value}{printed}")
+    agree = sum(row["p_value"] >= 0.05 for row in known)
+    return agree / len(known), f"Multimodal against unimodal (the paper: no difference): {'; '.join(parts)}."

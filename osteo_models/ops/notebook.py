@@ -55,7 +55,7 @@ class ModelVersion:
 
         Args:
             path: File or folder.
-            modality: Modality of PNG and JPEG files; DICOM files state theirs.
+            modality: Modality of PNG and JPEG files; DICOM files state it themselves.
             accept_unlike: Also score images that do not look like the training images.
 
         Raises:

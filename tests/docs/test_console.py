@@ -80,6 +80,15 @@ def test_reasons_name_tests_that_exist():
             assert (ROOT / path).exists(), command.place
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_named_on_a_page_exist(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:osteo_models|pipelines|tests|infra)/[\w./-]+)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    tests = set(re.findall(r"`(test_\w+\.py)`", text))
+    assert tests <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+
+
 def test_the_recipes_are_valid_params(raw_params):
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     recipes = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]

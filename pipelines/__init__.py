@@ -4,8 +4,8 @@ Prefect reads its environment, and reports its use, while it is imported; so the
 flow module can import it. Prefect makes its home there, but not the folder above it.
 """
 
-from osteo_models.core.settings import load_settings, prepare_environment, spare_collections
+from osteo_models.core.settings import disable_gc, load_settings, prepare_environment
 
-spare_collections()
+disable_gc()
 prepare_environment()
 load_settings().state.mkdir(parents=True, exist_ok=True)

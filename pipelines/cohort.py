@@ -8,14 +8,14 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.core.params import PARAMS_FILE, Params, load_params
+from osteo_models.core.params import Params
 from osteo_models.core.progress import Progress
-from osteo_models.core.settings import load_settings
 from osteo_models.data.clinical import read_clinical
 from osteo_models.data.data_folder import check_origin
 from osteo_models.data.image_file import read_headers
 from osteo_models.data.prepare import prepare_files
 from osteo_models.data.selection import list_images, select_people, write_cohort
+from osteo_models.registry.run_context import RunContext
 from pipelines.entry import main, say
 
 
@@ -41,12 +41,11 @@ def prepare(params: Params, data: Path, images: pd.DataFrame, steps: dict, out: 
 @flow(name="cohort")
 def cohort() -> None:
     """Select people and prepare their images."""
-    settings = load_settings()
-    params = load_params(settings.root / PARAMS_FILE)
-    check_origin(settings.root, params.data)
-    data = settings.root / params.data.path
+    context = RunContext()
+    params, data = context.params, context.data
+    check_origin(context.settings.root, params.data)
     images, steps = select(params, data)
-    prepare(params, data, images, steps, settings.artifacts / "cohort")
+    prepare(params, data, images, steps, context.settings.artifacts / "cohort")
 
 
 if __name__ == "__main__":

@@ -14,27 +14,28 @@ import click
 import httpx
 
 from osteo_models.core.errors import OsteoError, StoreError
-from osteo_models.core.params import Params, load_params
 from osteo_models.core.processes import is_full, name_process
-from osteo_models.core.settings import ERROR_FILE, Settings, die_with_parent, load_settings
+from osteo_models.core.settings import ERROR_FILE, die_with_parent
+from osteo_models.registry.run_context import RunContext
 from pipelines.interrupt import farewell, stop_on_signals
 from pipelines.reconcile import find_lost, mark_crashed, reconcile, signed
 from pipelines.server import use_server
 
-Flow = Callable[[Params, Settings], object]
+Flow = Callable[[RunContext], object]
 
 
 def main(flow: Flow) -> None:
     """Run a flow as a DVC stage does, and exit: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C.
 
-    A Prefect flow loads the settings itself: Prefect stores its parameters, and settings hold passwords.
+    A Prefect flow makes its run context itself: Prefect stores its parameters, and settings hold passwords.
     """
-    settings = load_settings()
+    context = RunContext()
+    settings = context.settings
     stop_on_signals()
     if settings.die_with_parent:
         die_with_parent(signal.SIGINT)
     try:
-        _run(flow, settings)
+        _run(flow, context)
     except OsteoError as error:
         _tell(error)
     except httpx.TransportError as error:
@@ -47,12 +48,12 @@ def main(flow: Flow) -> None:
         _tell(OsteoError(f"no space is left ({type(error).__name__})", where=str(settings.state), remedy=remedy))
 
 
-def _run(flow: Flow, settings: Settings) -> None:
-    params = load_params(settings.root / "params.yaml")
-    with use_server(settings), farewell(_crash), signed():
+def _run(flow: Flow, context: RunContext) -> None:
+    _ = context.params  # a fault in params.yaml is reported before a server starts
+    with use_server(context.settings), farewell(_crash), signed():
         for lost in reconcile():
             say(f"  flow run {lost.flow} had lost its process: marked as crashed")
-        flow(params, settings)
+        flow(context)
 
 
 def _tell(error: OsteoError) -> NoReturn:

@@ -7,43 +7,36 @@ import json
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.core.params import PARAMS_FILE, Params, load_params
-from osteo_models.core.settings import Settings, load_settings
 from osteo_models.core.terms import metric_prefix
 from osteo_models.evaluation.evaluate import Evaluation, evaluate_predictions
-from osteo_models.registry.tracking import open_tracking
+from osteo_models.registry.run_context import RunContext
 from pipelines.entry import main, say
 
 
 @task(cache_policy=NO_CACHE)
-def compute(params: Params, settings: Settings) -> Evaluation:
+def compute(context: RunContext) -> Evaluation:
     """Compute and write the statistics."""
-    item = params.evaluate
+    options = context.params.evaluate
     return evaluate_predictions(
-        settings.artifacts,
-        params.stage_table,
-        threshold=item.threshold,
-        seed=item.seed,
+        context.settings.artifacts, context.params.stage_table, threshold=options.threshold, seed=options.seed
     )
 
 
 @task(cache_policy=NO_CACHE)
-def log(metrics: dict[str, dict[str, float]], settings: Settings) -> None:
+def log(metrics: dict[str, dict[str, float]], context: RunContext) -> None:
     """Log each job's metrics to its run; a better statistic needs no new training."""
-    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    for job in json.loads((settings.artifacts / "jobs.json").read_text(encoding="utf-8")):
+    for job in json.loads((context.settings.artifacts / "jobs.json").read_text(encoding="utf-8")):
         name = f"{job['stage']}/{job['architecture']}-{job['images']}-{job['protocol']}"
         prefix = metric_prefix(job["stage"], job["protocol"])
-        tracking.log_statistics(job["key"], {f"{prefix}.{key}": value for key, value in metrics[name].items()})
+        context.tracking.log_statistics(job["key"], {f"{prefix}.{key}": value for key, value in metrics[name].items()})
 
 
 @flow(name="evaluate")
 def evaluate() -> None:
     """Evaluate every job; print its balanced accuracy, and how long each section took."""
-    settings = load_settings()
-    params = load_params(settings.root / PARAMS_FILE)
-    evaluation = compute(params, settings)
-    log(evaluation.metrics, settings)
+    context = RunContext()
+    evaluation = compute(context)
+    log(evaluation.metrics, context)
     for name, values in sorted(evaluation.metrics.items()):
         low, high = values.get("balanced_accuracy.ci_low"), values.get("balanced_accuracy.ci_high")
         interval = "" if low is None or high is None else f" ({low:.3f}-{high:.3f})"

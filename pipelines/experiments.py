@@ -14,14 +14,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from osteo_models.core.errors import OsteoError
-from osteo_models.core.params import Params
 from osteo_models.core.processes import name_process
 from osteo_models.core.progress import Progress
-from osteo_models.core.settings import Settings
-from osteo_models.data.code_tree import read_code
-from osteo_models.data.revisions import read_data_digest
 from osteo_models.registry.orphans import end_orphans, find_orphans
-from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
+from osteo_models.registry.run_context import RunContext
+from osteo_models.registry.tracking import FoldRun, JobRun, Tracking
 from osteo_models.registry.write_queue import Writer, open_writer
 from osteo_models.search.winner import put_in_place, read_winner
 from osteo_models.training.heads import Starters
@@ -46,25 +43,17 @@ class Bench:
 
     def __init__(
         self,
-        params: Params,
-        settings: Settings,
+        context: RunContext,
         tables: Tables,
         cluster: Cluster,
         jobs: Sequence[Job],
         arrays: Arrays,
         writer: Writer,
     ) -> None:
-        self.params, self.settings, self.tables, self.cluster = params, settings, tables, cluster
-        self.writer = writer
+        self.context, self.tables, self.cluster, self.writer = context, tables, cluster, writer
+        settings = context.settings
         self.starters = Starters(cluster, arrays, settings.features, settings.weights_dir, self.on_chunk)
-        self.tracking: Tracking = writer.tracking
-        self.tags = {
-            **read_code(settings.root),
-            "dvc.data": read_data_digest(settings.root, params.data.path) or "",
-            "dvc.splits": tables.splits_md5,
-            "profile": params.profile,
-            "synthetic": str(params.data.synthetic is not None).lower(),
-        }
+        self.tags = context.tags
         self._progress = Progress("epochs")
         self.folds = sum(job.folds for job in jobs)
         self._total = sum(job.folds * job.recipe.epochs for job in jobs)
@@ -100,7 +89,7 @@ class Bench:
 @task(task_run_name="{job.stage} {job.name}", cache_policy=NO_CACHE)
 def run(job: Job, bench: Bench) -> dict:
     """Train what has no result yet, and write its tables; returns its entry in jobs.json. Logging goes on beside it."""
-    tracking, settings, write = bench.tracking, bench.settings, bench.writer.submit
+    tracking, settings, write = bench.context.tracking, bench.context.settings, bench.writer.submit
     begun = write(tracking.begin_job, _describe(job, bench))
     if wait([begun], BEGIN_SECONDS).done:
         begun.result()
@@ -128,19 +117,19 @@ def run(job: Job, bench: Bench) -> dict:
         raise
     seconds = inputs.seconds if inputs else 0.0
     entry = write_outputs(settings.artifacts, job, results, bench.tables, feature_seconds=seconds)
-    if job.stage == bench.params.stage_table.find_holdout(job.architecture, job.images):
+    if job.stage == bench.context.params.stage_table.find_holdout(job.architecture, job.images):
         write_model(
             settings.artifacts,
             job,
             results[0],
-            prepare=bench.params.prepare,
-            threshold=bench.params.evaluate.threshold,
+            prepare=bench.context.params.prepare,
+            threshold=bench.context.params.evaluate.threshold,
             weights_dir=settings.weights_dir,
         )
     predictions = settings.artifacts / predictions_file(job)
     costs = {name: entry[name] for name in COSTS}
     bench.ends[job.key] = write(lambda: tracking.finish_job(begun.result(), costs, [predictions]))
-    return entry | {"profile": bench.params.profile}
+    return entry | {"profile": bench.context.params.profile}
 
 
 def _describe(job: Job, bench: Bench) -> JobRun:
@@ -155,7 +144,7 @@ def _describe(job: Job, bench: Bench) -> JobRun:
         tags=bench.tags,
         dataset_name="lumbar-cohort",
         dataset_digest=bench.tags["dvc.data"] or job.inputs["images"],
-        dataset_source=f"{bench.params.data.path}.dvc",
+        dataset_source=f"{bench.context.params.data.path}.dvc",
         images=len(bench.tables.splits),
     )
 
@@ -181,17 +170,17 @@ def train(jobs: Sequence[Job], bench: Bench) -> None:
         raise OsteoError(f"{len(failed)} of {len(jobs)} jobs failed: {reasons}", remedy="run the same command again")
     bench.writer.finish()
     done = [entry | bench.tell_times(job) for job, entry in zip(jobs, entries, strict=True) if isinstance(entry, dict)]
-    write_jobs(bench.settings.artifacts, done)
+    write_jobs(bench.context.settings.artifacts, done)
 
 
-def experiments(params: Params, settings: Settings) -> None:
+def experiments(context: RunContext) -> None:
     """Plan the jobs of the profile in force and run them on the cluster."""
+    params, settings, tracking = context.params, context.settings, context.tracking
     tables = load_tables(settings.artifacts)
     item = params.experiments
     say(f"  profile {params.profile}" + "".join(f"; left out: {text}" for text in describe_left_out(params)))
     resources = {"cpus": item.resources.cpu, "gpus": item.resources.gpu, "precision": item.precision}
     arrays = as_arrays(tables)
-    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     with (
         farewell(partial(_end_runs, tracking)),
         open_writer(tracking) as writer,
@@ -214,7 +203,7 @@ def experiments(params: Params, settings: Settings) -> None:
             weights_dir=settings.weights_dir,
         )
         jobs = put_in_place(jobs, read_winner(settings.artifacts))
-        bench = Bench(params, settings, tables, cluster, jobs, arrays, writer)
+        bench = Bench(context, tables, cluster, jobs, arrays, writer)
         say(f"  {len(jobs)} jobs, {bench.folds} folds, {cluster.slots} at a time, {cluster.precision}")
         runner: Any = ThreadPoolTaskRunner(max_workers=cluster.slots)  # more would only queue for the same workers
         train.with_options(task_runner=runner)(jobs, bench)

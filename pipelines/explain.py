@@ -10,8 +10,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from osteo_models.core.errors import StaleDataError
-from osteo_models.core.params import PARAMS_FILE, Params, load_params
-from osteo_models.core.settings import load_settings
+from osteo_models.core.params import Params
 from osteo_models.core.terms import model_name
 from osteo_models.evaluation.predictions import Predictions, read_predictions
 from osteo_models.explain.explained_cases import Scenery, choose_cases, read_scenery
@@ -24,6 +23,7 @@ from osteo_models.explain.gallery import (
     write_tables,
 )
 from osteo_models.explain.maps import pick_device, set_threads
+from osteo_models.registry.run_context import RunContext
 from osteo_models.serving.network import RECORD, WEIGHTS, ModelRecord, read_network, read_record
 from pipelines.entry import main, say
 
@@ -58,8 +58,8 @@ def explain_model(
 @flow(name="explain")
 def explain() -> None:
     """Explain every network of a hold-out stage."""
-    settings = load_settings()
-    params = load_params(settings.root / PARAMS_FILE)
+    context = RunContext()
+    settings, params = context.settings, context.params
     out = settings.artifacts / "explain"
     set_threads(os.cpu_count() or 1)  # nothing runs beside this stage
     known = {
@@ -67,7 +67,7 @@ def explain() -> None:
         for each in read_predictions(settings.artifacts)
         if each.stage == params.stage_table.find_holdout(each.architecture, each.images)
     }
-    scenery = read_scenery(settings.artifacts, settings.root / params.data.path)
+    scenery = read_scenery(settings.artifacts, context.data)
     galleries: dict[str, Gallery] = {}
     for folder in sorted(path.parent for path in settings.artifacts.glob("models/*/model.json")):
         record = read_record(folder / RECORD)

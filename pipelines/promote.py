@@ -11,31 +11,27 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from osteo_models.core.errors import ConflictError, GateRefused, InputError
-from osteo_models.core.params import PARAMS_FILE, Params, load_params
-from osteo_models.core.settings import Settings, load_settings
 from osteo_models.registry.gate import promote as promote_version
-from osteo_models.registry.journal import open_journal
-from osteo_models.registry.journal_events import read_author
 from osteo_models.registry.lookup import CHALLENGER, list_aliases
-from osteo_models.registry.tracking import Tracking, open_tracking
+from osteo_models.registry.run_context import RunContext
 from pipelines.entry import main, say
 from pipelines.reconcile import sign
 
 
 @task(task_run_name="promote {name}", cache_policy=NO_CACHE)
-def promote_model(name: str, dry_run: bool, params: Params, settings: Settings, tracking: Tracking) -> str:
+def promote_model(name: str, dry_run: bool, context: RunContext) -> str:
     """Judge the challenger of one model; returns why it was refused, nothing where it is champion."""
     try:
         promotion = promote_version(
-            tracking,
+            context.tracking,
             name,
             None,
-            params.gate,
-            journal=open_journal(settings.journal_uri),
-            author=read_author(settings),
+            context.params.gate,
+            journal=context.journal,
+            author=context.author,
             dry_run=dry_run,
-            settings=settings,
-            data=params.data.path,
+            settings=context.settings,
+            data=context.params.data.path,
         )
     except (GateRefused, ConflictError) as error:
         say(f"  {error}")
@@ -57,13 +53,11 @@ def promote(names: list[str], dry_run: bool = False) -> None:
         InputError: A name has no challenger.
         GateRefused: The gate refused one of them.
     """
-    settings = load_settings()
-    params = load_params(settings.root / PARAMS_FILE)
-    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    known = sorted(list_aliases(tracking, CHALLENGER))
+    context = RunContext()
+    known = sorted(list_aliases(context.tracking, CHALLENGER))
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"no challenger of {', '.join(unknown)}", allowed=", ".join(known) or "none is registered yet")
-    refused = [name for name in names or known if promote_model(name, dry_run, params, settings, tracking)]
+    refused = [name for name in names or known if promote_model(name, dry_run, context)]
     if refused:
         raise GateRefused(f"{len(refused)} refused: {', '.join(refused)}", remedy="`osteo history NAME` shows why")
 

@@ -18,18 +18,13 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from osteo_models.core.errors import StaleDataError
-from osteo_models.core.files import hash_file
-from osteo_models.core.params import PARAMS_FILE, Params, load_params
-from osteo_models.core.settings import Settings, load_settings
 from osteo_models.core.terms import job_name, metric_prefix
-from osteo_models.data.code_tree import read_code
-from osteo_models.data.revisions import read_data_digest
 from osteo_models.evaluation.evaluate import collect_metrics
 from osteo_models.registry.gate import assess
 from osteo_models.registry.records import collect_files, list_splits
 from osteo_models.registry.rules.comparison_rules import SHORTCUTS
 from osteo_models.registry.rules.metric_rules import GROUPS
-from osteo_models.registry.tracking import Tracking, open_tracking
+from osteo_models.registry.run_context import RunContext
 from osteo_models.registry.versions import register_version
 from osteo_models.serving.ensemble import find_folds, write_ensemble
 from osteo_models.serving.feature_fit import write_features
@@ -46,84 +41,79 @@ from pipelines.entry import main, say
 
 
 @dataclass(frozen=True)
-class Desk:
-    """What all registrations of one run share; a plain object, so that Prefect passes it on untouched."""
+class TrainingImages:
+    """Tables of the images, and what the images outside the hold-out look like."""
 
-    params: Params
-    settings: Settings
-    tracking: Tracking
     tables: Tables
     likeness: Likeness
-    code: dict[str, str]
 
 
 @task(cache_policy=NO_CACHE)
-def open_desk(params: Params, settings: Settings) -> Desk:
-    """Open the store, and see what the development images look like."""
-    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    tables = load_tables(settings.artifacts)
+def load_images(context: RunContext) -> TrainingImages:
+    """Load the tables, and describe what the images outside the hold-out look like."""
+    tables = load_tables(context.settings.artifacts)
     known = tables.splits[tables.splits["holdout"] == 0]
     images = np.asarray(tables.images[known.index.to_numpy()])
-    return Desk(
-        params,
-        settings,
-        tracking,
-        tables,
-        fit_likeness(images, known["modality"].tolist(), known["patient_id"].tolist()),
-        read_code(settings.root),
-    )
+    return TrainingImages(tables, fit_likeness(images, known["modality"].tolist(), known["patient_id"].tolist()))
 
 
 @task(task_run_name="register {folder.name}", cache_policy=NO_CACHE)
-def register_model(folder: Path, desk: Desk) -> dict:
+def register_model(folder: Path, images: TrainingImages, context: RunContext) -> dict:
     """Register one network, and say what the gate would decide; returns its entry in register.json."""
     model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    metrics = _collect(desk, model)
-    artifacts = desk.settings.artifacts
+    metrics = _collect(context, model)
+    artifacts = context.settings.artifacts
     evidence = [*sorted(artifacts.glob(f"predictions/*/{folder.name}-*.parquet")), *_find_audits(artifacts)]
     with tempfile.TemporaryDirectory() as place:
         staged = Path(shutil.copytree(folder, Path(place) / folder.name))
-        return _register(staged, model["key"], metrics, evidence, desk)
+        return _register(staged, model["key"], metrics, evidence, images, context)
 
 
 @task(task_run_name="register {folder.name} ensemble", cache_policy=NO_CACHE)
-def register_ensemble(folder: Path, desk: Desk) -> dict | None:
+def register_ensemble(folder: Path, images: TrainingImages, context: RunContext) -> dict | None:
     """Register the networks of a job's folds as one; returns its entry in register.json, None where there is none."""
-    model, settings = json.loads((folder / "model.json").read_text(encoding="utf-8")), desk.settings
-    job = find_folds(settings.artifacts, desk.params, model["architecture"], model["images"])
+    model, settings = json.loads((folder / "model.json").read_text(encoding="utf-8")), context.settings
+    job = find_folds(settings.artifacts, context.params, model["architecture"], model["images"])
     if job is None or model["spec"].get("fusion") == "feature":
         say(f"  no ensemble of {folder.name}: it has no folds with patients apart, or scores no image by itself")
         return None
-    weights = [fold_folder(settings.jobs, job["key"], fold) / WEIGHTS for fold in range(desk.params.splits.folds)]
+    weights = [fold_folder(settings.jobs, job["key"], fold) / WEIGHTS for fold in range(context.params.splits.folds)]
     name = job_name(job["architecture"], job["images"], job["protocol"])
     stage = model["job"]["stage"]  # of the hold-out, where the network alone was tested
     own = settings.artifacts / "ensembles" / folder.name / stage / f"{name}.parquet"
     with tempfile.TemporaryDirectory() as place:
         staged = Path(place) / folder.name
         folded = replace(read_job(model), stage=job["stage"], validation="folds", folds=len(weights))
-        folded = replace(folded, inputs=desk.tables.digest_inputs(folded))
+        folded = replace(folded, inputs=images.tables.digest_inputs(folded))
         write_ensemble(staged, {**model, "job": asdict(folded)}, weights, key=job["key"])
-        predictions = score_holdout(read_network(staged / WEIGHTS, staged / RECORD), desk.tables, stage)
+        predictions = score_holdout(read_network(staged / WEIGHTS, staged / RECORD), images.tables, stage)
         own.parent.mkdir(parents=True, exist_ok=True)
         predictions.to_parquet(own, index=False)
         # Out of fold, each image is scored by the member that did not see its patient: the members' own evidence.
         prefix = f"{metric_prefix(job['stage'], job['protocol'])}."
-        known = _collect(desk, model)
+        known = _collect(context, model)
         metrics = {key: value for key, value in known.items() if key.startswith(prefix)}
-        metrics |= measure_holdout(predictions, desk.params.evaluate)
+        metrics |= measure_holdout(predictions, context.params.evaluate)
         evidence = [settings.artifacts / "predictions" / job["stage"] / f"{name}.parquet", own]
         evidence += [_keep_stage(path, job["stage"], Path(place)) for path in _find_audits(settings.artifacts)]
-        return _register(staged, job["key"], metrics, evidence, desk)
+        return _register(staged, job["key"], metrics, evidence, images, context)
 
 
-def _collect(desk: Desk, model: dict) -> dict[str, float]:
+def _collect(context: RunContext, model: dict) -> dict[str, float]:
     """The metrics of all stages that a network took part in."""
-    stages = desk.params.stage_table.names
-    return collect_metrics(desk.settings.artifacts, stages, model["architecture"], model["images"])
+    stages = context.params.stage_table.names
+    return collect_metrics(context.settings.artifacts, stages, model["architecture"], model["images"])
 
 
-def _register(staged: Path, key: str, metrics: dict[str, float], evidence: Sequence[Path], desk: Desk) -> dict:
-    params, settings, tracking = desk.params, desk.settings, desk.tracking
+def _register(
+    staged: Path,
+    key: str,
+    metrics: dict[str, float],
+    evidence: Sequence[Path],
+    images: TrainingImages,
+    context: RunContext,
+) -> dict:
+    settings, tracking = context.settings, context.tracking
     job = tracking.find_job(key)
     if job is None:
         raise StaleDataError(
@@ -132,26 +122,20 @@ def _register(staged: Path, key: str, metrics: dict[str, float], evidence: Seque
             remedy="the tracking store is another one than the experiments used; run `dvc repro -f experiments`",
         )
     model = json.loads((staged / RECORD).read_text(encoding="utf-8"))
-    check_inputs(read_job(model), desk.tables)
-    files, splits = collect_files(settings, params, tracking, model), list_splits(settings.artifacts)
-    save_likeness(staged / LIKENESS, desk.likeness)
-    write_features(staged, desk.tables, settings.features)
+    check_inputs(read_job(model), images.tables)
+    files, splits = collect_files(settings, context.params, tracking, model), list_splits(settings.artifacts)
+    save_likeness(staged / LIKENESS, images.likeness)
+    write_features(staged, images.tables, settings.features)
     version = register_version(
         tracking,
         model_folder=staged,
         metrics=metrics,
-        tags={
-            **desk.code,
-            "dvc.data": read_data_digest(settings.root, params.data.path) or "",
-            "dvc.splits": hash_file(splits[0], "md5"),
-            "profile": params.profile,
-            "synthetic": str(params.data.synthetic is not None).lower(),
-        },
+        tags=context.tags,
         files=files,
         evidence=[*evidence, *splits],
         run_id=job.run_id,
     )
-    verdict = assess(tracking, version, params.gate, settings=settings)
+    verdict = assess(tracking, version, context.params.gate, settings=settings)
     say(f"  {version.name} version {version.version}: the gate says {verdict.verdict}")
     return {
         "name": version.name,
@@ -190,14 +174,14 @@ def _keep_stage(path: Path, stage: str, place: Path) -> Path:
 @flow(name="register")
 def register() -> None:
     """Register every network of a hold-out stage, and the fold ensembles that params.yaml asks for."""
-    settings = load_settings()
-    params = load_params(settings.root / PARAMS_FILE)
-    desk = open_desk(params, settings)
+    context = RunContext()
+    settings, images = context.settings, load_images(context)
+    _ = context.tracking, context.tags  # loaded once, before anything is registered
     folders = sorted(path.parent for path in settings.artifacts.glob("models/*/model.json"))
-    entries = [register_model(folder, desk) for folder in folders]
+    entries = [register_model(folder, images, context) for folder in folders]
     (settings.artifacts / "ensembles").mkdir(exist_ok=True)  # an output of this DVC stage, also when nothing is in it
-    together = [folder for folder in folders if folder.name.rpartition("-")[0] in params.ensembles]
-    entries += [entry for folder in together if (entry := register_ensemble(folder, desk))]
+    together = [folder for folder in folders if folder.name.rpartition("-")[0] in context.params.ensembles]
+    entries += [entry for folder in together if (entry := register_ensemble(folder, images, context))]
     text = json.dumps(entries, indent=1) + "\n"
     (settings.artifacts / "register.json").write_text(text, encoding="utf-8")
 

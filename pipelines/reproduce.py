@@ -7,23 +7,21 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from osteo_models.core.errors import OsteoError
-from osteo_models.core.params import PARAMS_FILE, Params, load_params
 from osteo_models.core.progress import Progress
-from osteo_models.core.settings import Settings, load_settings
 from osteo_models.registry.reproduce import Reproduction, reproduce_version
-from osteo_models.registry.tracking import open_tracking
+from osteo_models.registry.run_context import RunContext
 from osteo_models.registry.versions import get_version
 from pipelines.entry import main, say
 from pipelines.reconcile import sign
 
 
 @task(task_run_name="reproduce {reference}", cache_policy=NO_CACHE)
-def build_again(reference: str, anyway: bool, params: Params, settings: Settings) -> Reproduction:
+def build_again(reference: str, anyway: bool, context: RunContext) -> Reproduction:
     """Train the version again and compare it with what was registered."""
-    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    gpus = params.experiments.resources.gpu
-    version = get_version(tracking, reference)
-    return reproduce_version(tracking, settings, version, anyway=anyway, gpus=gpus, on_epoch=Progress("epochs"))
+    gpus = context.params.experiments.resources.gpu
+    version = get_version(context.tracking, reference)
+    progress = Progress("epochs")
+    return reproduce_version(context.tracking, context.settings, version, anyway=anyway, gpus=gpus, on_epoch=progress)
 
 
 @flow(name="reproduce", on_running=[sign])
@@ -34,8 +32,7 @@ def reproduce(reference: str, anyway: bool = False) -> None:
         reference: NAME@alias or NAME/version.
         anyway: Go on where data, splits or code differ from the record.
     """
-    settings = load_settings()
-    found = build_again(reference, anyway, load_params(settings.root / PARAMS_FILE), settings)
+    found = build_again(reference, anyway, RunContext())
     for line in found.as_lines():
         say(f"  {line}")
     if not found.equal:

@@ -9,22 +9,20 @@ import click
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.core.settings import Settings, load_settings
 from osteo_models.core.terms import MODALITIES, Modality
 from osteo_models.ops.scoring.batch import patients_path, score_folder
 from osteo_models.ops.scoring.predict import Prediction
-from osteo_models.registry.tracking import open_tracking
+from osteo_models.registry.run_context import RunContext
 from pipelines.entry import main, say
 from pipelines.reconcile import sign
 
 
 @task(cache_policy=NO_CACHE)
 def score_images(
-    folder: Path, model: str, out: Path, modality: Modality | None, accept_unlike: bool, settings: Settings
+    folder: Path, model: str, out: Path, modality: Modality | None, accept_unlike: bool, context: RunContext
 ) -> Prediction:
     """Score and write both tables."""
-    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    return score_folder(tracking, folder, model, out, modality=modality, accept_unlike=accept_unlike)
+    return score_folder(context.tracking, folder, model, out, modality=modality, accept_unlike=accept_unlike)
 
 
 @flow(name="score", on_running=[sign])
@@ -44,7 +42,7 @@ def score(
         modality: Of PNG and JPEG files, which do not say it.
         accept_unlike: Score also what does not look like the training images.
     """
-    said = score_images(folder, model, out, modality, accept_unlike, load_settings())
+    said = score_images(folder, model, out, modality, accept_unlike, RunContext())
     say(f"  {said.model} version {said.version}: {len(said.images)} images scored, {len(said.refused)} refused")
     say(f"  {out}, {patients_path(out)}")
 

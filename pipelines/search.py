@@ -12,10 +12,8 @@ from osteo_models.core.errors import OsteoError, ParamsError
 from osteo_models.core.params import PARAMS_FILE, Params
 from osteo_models.core.progress import Progress
 from osteo_models.core.settings import Settings
-from osteo_models.data.code_tree import read_code
-from osteo_models.data.revisions import read_data_digest
+from osteo_models.registry.run_context import RunContext
 from osteo_models.registry.search_runs import CandidateRun, begin_search, finish_search, log_candidate
-from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.write_queue import open_writer
 from osteo_models.search.candidate import Course
 from osteo_models.search.development import Development, select_development
@@ -43,8 +41,7 @@ class Bench:
     study: Study
     development: Development
     cluster: Cluster
-    settings: Settings
-    tracking: Tracking
+    context: RunContext
     run_id: str
     resources: tuple[float, float]
     logged: set[int] = field(default_factory=set)
@@ -53,7 +50,7 @@ class Bench:
         """Record the candidates that have come to an end and are not recorded yet."""
         for record in records:
             if record.status != "running" and record.number not in self.logged:
-                log_candidate(self.tracking, self.run_id, _describe(record))
+                log_candidate(self.context.tracking, self.run_id, _describe(record))
                 self.logged.add(record.number)
 
 
@@ -65,10 +62,10 @@ def explore(bench: Bench) -> list[Record]:
 
     folds = bench.development.deal(design.budget.folds, design.derive_seed("folds"))
     seeds = [design.derive_seed("weights", fold) for fold in range(len(folds))]
-    folder = bench.settings.jobs / f"{design.key}-{bench.study.token}"
+    folder = bench.context.settings.jobs / f"{design.key}-{bench.study.token}"
     shelf = bench.cluster.shelf / folder.name if bench.cluster.shelf else None
     course = Course(design.recipe, folds, bench.development.patient, seeds, folder, *bench.resources, shelf=shelf)
-    with open_writer(bench.tracking) as writer:  # beside the scheduler, which the workers wait for
+    with open_writer(bench.context.tracking) as writer:  # beside the scheduler, which the workers wait for
 
         def show() -> None:
             found = bench.study.records()
@@ -83,18 +80,18 @@ def explore(bench: Bench) -> list[Record]:
 @task(cache_policy=NO_CACHE)
 def estimate(best: Record, records: Sequence[Record], bench: Bench) -> dict:
     """Train the winner on fresh folds and write what was found; returns the summary."""
-    design, artifacts = bench.design, bench.settings.artifacts
+    design, settings = bench.design, bench.context.settings
     budget, progress, epochs = design.budget, Progress("winner on fresh folds, epochs"), dict[int, int]()
 
     def show(fold: int, done: int) -> None:
         epochs[fold] = done
         progress(sum(epochs.values()), budget.folds * budget.epochs)
 
-    again = estimate_again(best, design, bench.development, bench.cluster, folder=bench.settings.jobs, on_epoch=show)
+    again = estimate_again(best, design, bench.development, bench.cluster, folder=settings.jobs, on_epoch=show)
     summary = summarize_search(records, bench.study.sessions(), bench.study.count_refused(), again=again)
     summary |= {"folds": budget.folds, "epochs": budget.epochs}
-    write_search(artifacts, records, summary)
-    write_winner(artifacts, best)
+    write_search(settings.artifacts, records, summary)
+    write_winner(settings.artifacts, best)
     return summary
 
 
@@ -117,19 +114,20 @@ def _run(bench: Bench) -> dict:
             raise OsteoError("no candidate was finished", where="search")
         summary = estimate(best, records, bench)
     except OsteoError as error:
-        bench.tracking.fail_job(bench.run_id, str(error))
+        bench.context.tracking.fail_job(bench.run_id, str(error))
         raise
     numbers = {name: value for name, value in summary.items() if value is not None}
-    files = [bench.settings.artifacts / FOLDER / name for name in (CANDIDATES, SUMMARY, BEST.name)]
-    finish_search(bench.tracking, bench.run_id, numbers, files)
+    files = [bench.context.settings.artifacts / FOLDER / name for name in (CANDIDATES, SUMMARY, BEST.name)]
+    finish_search(bench.context.tracking, bench.run_id, numbers, files)
     return summary
 
 
-def search(params: Params, settings: Settings) -> None:
+def search(context: RunContext) -> None:
     """Design the search of the profile in force and run it on the cluster."""
+    params, settings = context.params, context.settings
     if faults := list_space_faults(params):
         raise ParamsError("; ".join(faults), where=PARAMS_FILE)
-    development, splits = _load_development(settings)
+    development = _load_development(settings)
     item, url = params.experiments, storage_url(settings.state, params.search.storage or settings.search_storage)
     resources = (item.resources.cpu, item.resources.gpu)
     with (
@@ -145,9 +143,8 @@ def search(params: Params, settings: Settings) -> None:
     ):
         design = _design(params, development, cluster)
         study = Study(open_study(url, design.key), design)
-        tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-        run_id = begin_search(tracking, design.key, *_tell(params, settings, design, splits))
-        bench = Bench(design, study, development, cluster, settings, tracking, run_id, resources)
+        run_id = begin_search(context.tracking, design.key, _list_parameters(design), context.tags)
+        bench = Bench(design, study, development, cluster, context, run_id, resources)
         budget, images = design.budget, len(development.patient)
         say(f"  profile {params.profile}: {budget.candidates} candidates, {budget.folds} folds, {budget.epochs} epochs")
         say(f"  {images:,} MRI images outside the hold-out, {cluster.slots} at a time, {cluster.precision}")
@@ -159,10 +156,10 @@ def search(params: Params, settings: Settings) -> None:
     say(f"  on fresh folds: {summary['reestimated_balanced_accuracy']:.3f}")
 
 
-def _load_development(settings: Settings) -> tuple[Development, str]:
-    """What a search may see, and the hash of splits.csv; the tables end here, and the hold-out's images with them."""
+def _load_development(settings: Settings) -> Development:
+    """What a search may see; the tables end here, and the hold-out's images with them."""
     tables = load_tables(settings.artifacts)
-    return select_development(tables.splits, tables.images, "mri"), tables.splits_md5
+    return select_development(tables.splits, tables.images, "mri")
 
 
 def _design(params: Params, development: Development, cluster: Cluster) -> Design:
@@ -182,20 +179,13 @@ def _design(params: Params, development: Development, cluster: Cluster) -> Desig
     return replace(design, inputs=development.digest_inputs(folds))
 
 
-def _tell(params: Params, settings: Settings, design: Design, splits: str) -> tuple[dict, dict]:
-    """Parameters and tags of the search's run."""
+def _list_parameters(design: Design) -> dict:
+    """Parameters of the search's run."""
     budget = {f"budget.{name}": value for name, value in design.budget.model_dump().items() if name != "candidates"}
     space = {f"space.{name}": value for name, value in design.space.model_dump(mode="json").items()}
     recipe = {"batch_size": design.recipe.batch_size, "precision": design.recipe.precision}
     rate = {"learning_rate": design.learning_rate or design.recipe.learning_rate}
-    tags = {
-        **read_code(settings.root),
-        "dvc.data": read_data_digest(settings.root, params.data.path) or "",
-        "dvc.splits": splits,
-        "profile": params.profile,
-        "synthetic": str(params.data.synthetic is not None).lower(),
-    }
-    return {"seed": design.seed, **budget, **space, **recipe, **rate}, tags
+    return {"seed": design.seed, **budget, **space, **recipe, **rate}
 
 
 def _describe(record: Record) -> CandidateRun:

@@ -7,19 +7,19 @@ import json
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from osteo_models.core.params import PARAMS_FILE, Params, load_params
-from osteo_models.core.settings import Settings, load_settings
 from osteo_models.data.pairs import make_pairs
 from osteo_models.data.splits import KEPT_SPLITS, check_splits, count_splits, extend_splits, make_splits
 from osteo_models.data.tables import read_frame
+from osteo_models.registry.run_context import RunContext
 from pipelines.entry import main, say
 
 
 @task(cache_policy=NO_CACHE)
-def split(params: Params, settings: Settings) -> dict[str, int]:
+def split(context: RunContext) -> dict[str, int]:
     """Deal the images, prove that no patient is on two sides, and write the tables."""
-    images = read_frame(settings.artifacts / "cohort" / "images.csv")
-    kept = settings.root / params.data.path / KEPT_SPLITS
+    params, artifacts = context.params, context.settings.artifacts
+    images = read_frame(artifacts / "cohort" / "images.csv")
+    kept = context.data / KEPT_SPLITS
     if kept.exists():
         say(f"  {kept.name} of the data set keeps everybody's place")
         table = extend_splits(images, params.splits, read_frame(kept))
@@ -28,7 +28,7 @@ def split(params: Params, settings: Settings) -> dict[str, int]:
     check_splits(table)
     pairs = make_pairs(table, params.splits)
     counts = count_splits(table, pairs)
-    out = settings.artifacts / "splits"
+    out = artifacts / "splits"
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "splits.csv", index=False)
     pairs.to_csv(out / "pairs.csv", index=False)
@@ -39,9 +39,7 @@ def split(params: Params, settings: Settings) -> dict[str, int]:
 @flow(name="splits")
 def splits() -> None:
     """Make the splits and print their counts."""
-    settings = load_settings()
-    params = load_params(settings.root / PARAMS_FILE)
-    for name, count in split(params, settings).items():
+    for name, count in split(RunContext()).items():
         say(f"  {name}: {count:,}")
 
 

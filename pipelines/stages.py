@@ -6,10 +6,9 @@ from typing import Literal
 
 from prefect import flow
 
-from osteo_models.core.params import PARAMS_FILE, load_params
-from osteo_models.core.settings import load_settings
 from osteo_models.ops.demo import ensure_data, only_one, reproduce
 from osteo_models.ops.parameter_checks import check_params
+from osteo_models.registry.run_context import RunContext
 from pipelines.entry import say
 from pipelines.reconcile import sign
 
@@ -23,9 +22,9 @@ def run_stages(last: Stage = "report") -> None:
     Args:
         last: The stage to stop after.
     """
-    settings = load_settings()
-    params = load_params(settings.root / PARAMS_FILE)
-    check_params(params, settings.weights_dir)
+    context = RunContext()
+    settings = context.settings
+    check_params(context.params, settings.weights_dir)
     with only_one(settings.state):
-        ensure_data(params, settings, say)
+        ensure_data(context, say)
         reproduce(settings, [last], say)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from osteo_models.core.settings import Settings, load_settings
+from osteo_models.cli import options
+from osteo_models.cli.options import FOLDER, pass_context
+from osteo_models.core.settings import Settings
+from osteo_models.registry.run_context import RunContext
 
 if TYPE_CHECKING:
     from osteo_models.data.differences import Difference
 
-FOLDER = click.Path(path_type=Path)
 STILL_HELD = """\
 Earlier revisions, and outputs of the stages until `dvc repro` has run, still hold the person: in DVC's cache of every
 clone and on every remote. When the new revision is committed and its outputs are made:
@@ -49,9 +51,17 @@ def synth(out: Path, seed: int, scale: Any, overwrite: bool) -> None:
 @click.option("--out", type=FOLDER, default=Path("data"), show_default=True, help="The data set to make or add to.")
 @click.option("--key", type=FOLDER, help="Key file of the pseudonyms; made where it is missing. [OSTEO_KEY_FILE]")
 @click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="Processes that read.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
+@pass_context
 def import_(
-    source: Path, clinical: Path, pictures: Path | None, out: Path, key: Path | None, workers: int, as_json: bool
+    context: RunContext,
+    source: Path,
+    clinical: Path,
+    pictures: Path | None,
+    out: Path,
+    key: Path | None,
+    workers: int,
+    as_json: bool,
 ) -> None:
     """Import a folder or zip archive: checked, de-identified, one row an input in intake.csv.
 
@@ -64,7 +74,7 @@ def import_(
     from osteo_models.data.intake.sources import REASONS
     from osteo_models.data.splits import KEPT_SPLITS
 
-    settings = load_settings()
+    settings = context.settings
     require_splits(settings.root, out)  # an import may take hours: what is missing is reported first
     key = key or settings.key_file
     quiet = {"on_judged": _silent, "on_written": _silent} if as_json else {}
@@ -114,7 +124,7 @@ def _silent(done: int, total: int) -> None:
 
 @data.command()
 @click.argument("folder", type=FOLDER, default=Path("data"))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def check(folder: Path, as_json: bool) -> None:
     """Look for anything in the images of a data set that could name a person; exit 1 where there is."""
     from osteo_models.core.errors import InputError, OsteoError
@@ -140,43 +150,36 @@ def check(folder: Path, as_json: bool) -> None:
 @click.argument("before")
 @click.argument("after", required=False)
 @click.option("--html", type=FOLDER, help="Write a page.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def diff(before: str, after: str | None, html: Path | None, as_json: bool) -> None:
+@options.as_json
+@pass_context
+def diff(context: RunContext, before: str, after: str | None, html: Path | None, as_json: bool) -> None:
     """What changed between two revisions of the data set: people, labels, pixels, places, shift, stale models.
 
     BEFORE and AFTER are git revisions; without AFTER, what data.dvc on disk records.
     """
-    from osteo_models.core.params import load_params
     from osteo_models.data.differences import compare_revisions
     from osteo_models.data.earlier_revisions import load_revision
     from osteo_models.report.data_difference import as_html, as_lines
 
-    settings = load_settings()
-    params = load_params(settings.root / "params.yaml")
+    settings, params = context.settings, context.params
     old, new = (load_revision(settings.root, params.data.path, name) for name in (before, after))
     found = compare_revisions(old, new, params.cohort)
-    stale = _stale_versions(found)
+    stale = _stale_versions(context, found)
     if html:
         html.write_text(as_html(found, stale), encoding="utf-8")
-    if as_json:
-        click.echo(json.dumps(found.as_dict() | {"stale_versions": stale}))
-        return
-    for line in as_lines(found, stale):
-        click.echo(line)
+    options.show(found.as_dict() | {"stale_versions": stale}, as_lines(found, stale), as_json)
 
 
 @data.command()
 @click.argument("patient")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def withdraw(patient: str, as_json: bool) -> None:
+@options.as_json
+@pass_context
+def withdraw(context: RunContext, patient: str, as_json: bool) -> None:
     """Take PATIENT out of the data set, record the next revision, and list the versions to retrain."""
-    from osteo_models.core.params import load_params
     from osteo_models.data.revisions import read_data_digest, run_dvc
     from osteo_models.data.withdrawal import withdraw_patient
 
-    settings = load_settings()
-    params = load_params(settings.root / "params.yaml")
-    folder = settings.root / params.data.path
+    settings, params, folder = context.settings, context.params, context.data
     digests: list[str | None] = []
 
     def record() -> None:
@@ -187,32 +190,22 @@ def withdraw(patient: str, as_json: bool) -> None:
         folder, patient, on_built=lambda built: _keep_places(settings, folder, built), record=record
     )
     digest = digests[0] or ""
-    seen = _versions_that_saw(patient)
-    if as_json:
-        click.echo(json.dumps(asdict(taken) | {"md5": digest, "versions": seen}))
-        return
-    click.echo(f"{taken.patient_id}: {taken.images} images and {taken.rows} table rows taken out")
-    click.echo(
-        f"new revision: md5 {digest}; next: commit {params.data.path}.dvc, `dvc repro`, commit dvc.lock, `dvc push`"
-    )
-    for version in seen:
-        click.echo(f"  retrain {version}")
-    click.echo(STILL_HELD)
+    seen = _versions_that_saw(context, patient)
+    lines = [
+        f"{taken.patient_id}: {taken.images} images and {taken.rows} table rows taken out",
+        f"new revision: md5 {digest}; next: commit {params.data.path}.dvc, `dvc repro`, commit dvc.lock, `dvc push`",
+        *(f"  retrain {version}" for version in seen),
+        STILL_HELD,
+    ]
+    options.show(asdict(taken) | {"md5": digest, "versions": seen}, lines, as_json)
 
 
-def _tracking() -> Any:
-    from osteo_models.registry.tracking import open_tracking
-
-    settings = load_settings()
-    return open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-
-
-def _versions_that_saw(patient: str) -> list[str]:
+def _versions_that_saw(context: RunContext, patient: str) -> list[str]:
     """Registered versions that were trained or tested on somebody, or cannot say that they were not."""
     from osteo_models.registry.lineage import find_patient
 
     found: list[str] = []
-    for each in find_patient(_tracking(), patient):
+    for each in find_patient(context.tracking, patient):
         tested = max(each.tested.values(), default=0)  # the stages test the same images
         what = [f"trained on {each.trained} images"] * bool(each.trained) + [f"tested on {tested}"] * bool(tested)
         if each.unknown or what:
@@ -221,13 +214,13 @@ def _versions_that_saw(patient: str) -> list[str]:
     return found
 
 
-def _stale_versions(found: Difference) -> list[str]:
+def _stale_versions(context: RunContext, found: Difference) -> list[str]:
     """Registered versions that were made from another revision than the later one, and how much of it they saw."""
     from osteo_models.core.errors import OsteoError
     from osteo_models.registry.data_usage import read_exposure
     from osteo_models.registry.versions import list_versions
 
-    touched, tracking = set(found.people_touched), _tracking()
+    touched, tracking = set(found.people_touched), context.tracking
     stale: list[str] = []
     for version in list_versions(tracking):
         digest = version.tags.get("dvc.data", "")

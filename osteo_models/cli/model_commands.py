@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from osteo_models.core.settings import load_settings
-from osteo_models.core.terms import MODALITIES
-
-
-def _tracking() -> Any:
-    from osteo_models.registry.tracking import open_tracking
-
-    settings = load_settings()
-    return open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
+from osteo_models.cli import options
+from osteo_models.cli.options import pass_context
+from osteo_models.registry.run_context import RunContext
 
 
 @click.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
-@click.option("--modality", type=click.Choice(list(MODALITIES)), help="Of PNG and JPEG files, which do not say it.")
+@options.model
+@options.modality
 @click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def predict(path: Path, model: str, modality: Any, accept_unlike: bool, as_json: bool) -> None:
+@options.as_json
+@pass_context
+def predict(context: RunContext, path: Path, model: str, modality: Any, accept_unlike: bool, as_json: bool) -> None:
     """Score a DICOM, PNG or JPEG file, or a folder of them, per image and per patient."""
     from osteo_models.ops.scoring.predict import predict_path
 
-    prediction = predict_path(_tracking(), path, model, modality, accept_unlike=accept_unlike)
-    if as_json:
-        click.echo(json.dumps(prediction.as_dict()))
-    else:
-        for line in prediction.as_lines():
-            click.echo(line)
+    prediction = predict_path(context.tracking, path, model, modality, accept_unlike=accept_unlike)
+    options.show(prediction.as_dict(), prediction.as_lines(), as_json)
 
 
 @click.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
-@click.option("--modality", type=click.Choice(list(MODALITIES)), help="Of PNG and JPEG files, which do not say it.")
+@options.model
+@options.modality
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -51,9 +41,18 @@ def predict(path: Path, model: str, modality: Any, accept_unlike: bool, as_json:
 @click.option("--accept-unlike", is_flag=True, help="Explain also what does not look like the training images.")
 @click.option("--seed", type=click.IntRange(min=0), default=2023, show_default=True, help="Of SmoothGrad's noise.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
+@pass_context
 def explain(
-    path: Path, model: str, modality: Any, out: Path, accept_unlike: bool, seed: int, device: str, as_json: bool
+    context: RunContext,
+    path: Path,
+    model: str,
+    modality: Any,
+    out: Path,
+    accept_unlike: bool,
+    seed: int,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Show what a model's score hangs on, for a DICOM, PNG or JPEG file, or a folder of them.
 
@@ -62,25 +61,19 @@ def explain(
     from osteo_models.ops.scoring.explain_files import explain_path
 
     explanation = explain_path(
-        _tracking(), path, model, modality, out=out, seed=seed, accept_unlike=accept_unlike, device=device
+        context.tracking, path, model, modality, out=out, seed=seed, accept_unlike=accept_unlike, device=device
     )
-    if as_json:
-        click.echo(json.dumps(explanation.as_dict()))
-    else:
-        for line in explanation.as_lines():
-            click.echo(line)
+    options.show(explanation.as_dict(), explanation.as_lines(), as_json)
 
 
 @click.command()
 @click.option("--compare", nargs=2, metavar="A B", help="Two versions side by side: NAME@alias or NAME/version each.")
 @click.option("--out", type=click.Path(path_type=Path), help="The page to write, with --compare.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def report(compare: tuple[str, str] | None, out: Path | None, as_json: bool) -> None:
+@options.as_json
+@pass_context
+def report(context: RunContext, compare: tuple[str, str] | None, out: Path | None, as_json: bool) -> None:
     """Write the report's page anew from artifacts/, or a page that compares two registered versions."""
-    from osteo_models.core.params import load_params
-
-    settings = load_settings()
-    checked = load_params(settings.root / "params.yaml")
+    params = context.params  # checked before the report's modules are imported
     from osteo_models.ops.notebook import compare_versions
     from osteo_models.report.report_command import write_report
 
@@ -89,8 +82,8 @@ def report(compare: tuple[str, str] | None, out: Path | None, as_json: bool) -> 
     elif out:
         raise click.UsageError("--out goes with --compare; the report itself stands in artifacts/report/")
     else:
-        page = write_report(checked, settings)
-    click.echo(json.dumps({"page": str(page)}) if as_json else str(page))
+        page = write_report(params, context.settings)
+    options.show({"page": str(page)}, [str(page)], as_json)
 
 
 @click.command()
@@ -99,24 +92,27 @@ def report(compare: tuple[str, str] | None, out: Path | None, as_json: bool) -> 
     "--model", required=True, help="NAME@alias or NAME/version, such as osteo-unimodal-mri-ensemble@champion."
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scores.csv"), show_default=True)
-@click.option("--modality", type=click.Choice(list(MODALITIES)), help="Of PNG and JPEG files, which do not say it.")
+@options.modality
 @click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
-def score(folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool) -> None:
+@pass_context
+def score(context: RunContext, folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool) -> None:
     """Score a folder of images into tables, one per image and one per patient.
 
     A file that was not scored has a row with its reason. As a Prefect flow: `python -m pipelines.score`.
     """
     from osteo_models.ops.scoring.batch import patients_path, score_folder
 
-    said = score_folder(_tracking(), folder, model, out, modality=modality, accept_unlike=accept_unlike)
-    click.echo(f"{said.model} version {said.version}: {len(said.images)} images scored, {len(said.refused)} refused")
+    prediction = score_folder(context.tracking, folder, model, out, modality=modality, accept_unlike=accept_unlike)
+    counts = f"{len(prediction.images)} images scored, {len(prediction.refused)} refused"
+    click.echo(f"{prediction.model} version {prediction.version}: {counts}")
     click.echo(f"{out}, {patients_path(out)}")
 
 
 @click.command()
 @click.argument("model")
 @click.option("--port", type=click.IntRange(1, 65535), default=5001, show_default=True)
-def serve(model: str, port: int) -> None:
+@pass_context
+def serve(context: RunContext, model: str, port: int) -> None:
     """Serve a registered version over HTTP on loopback, after a check of all its files.
 
     MODEL is NAME@alias or NAME/version. The same as `mlflow models serve --env-manager local`, which works too; here
@@ -127,9 +123,8 @@ def serve(model: str, port: int) -> None:
     from osteo_models.registry.lookup import get_version
     from osteo_models.registry.manifest import open_package
 
-    tracking = _tracking()
-    version = get_version(tracking, model)
-    with open_package(tracking, version) as folder:
+    version = get_version(context.tracking, model)
+    with open_package(context.tracking, version) as folder:
         name = f"{version.name} version {version.version}"
         click.echo(f"{name}: POST http://127.0.0.1:{port}/invocations; Ctrl+C ends it")
         code = serve_model(folder, port)

@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 from sqlalchemy.engine import make_url
 
-from osteo_models.core.params import load_params
-from osteo_models.core.settings import Settings
 from osteo_models.ops.demo import ensure_data, only_one, reproduce
 from osteo_models.ops.parameter_checks import check_params
+from osteo_models.registry.run_context import RunContext
 from osteo_models.search.search_outputs import CANDIDATES, FOLDER, SUMMARY, read_candidates, summarize_search, tabulate
 from osteo_models.search.study_storage import (
     count_refused,
@@ -31,11 +30,11 @@ Found = dict[str, Any]
 COLUMNS = ("candidate", "status", "balanced_accuracy", "macs", "parameters", "seconds_per_epoch", "epochs", "pareto")
 
 
-def run_search(settings: Settings, *, say: Callable[[str], None], output: int | None = None) -> Found:
+def run_search(context: RunContext, *, say: Callable[[str], None], output: int | None = None) -> Found:
     """Run the search of params.yaml to its end; one that is finished is found finished.
 
     Args:
-        settings: The environment.
+        context: The run context.
         say: Takes each line.
         output: File descriptor for what the DVC stages print.
 
@@ -45,27 +44,27 @@ def run_search(settings: Settings, *, say: Callable[[str], None], output: int | 
     Raises:
         OsteoError: A stage failed; the same command continues where it stopped.
     """
-    params = load_params(settings.root / "params.yaml")
-    check_params(params)
-    with only_one(settings.state):
-        ensure_data(params, settings, say)
-        reproduce(settings, ["search"], say, output=output)
-    folder = settings.artifacts / FOLDER
+    check_params(context.params)
+    artifacts = context.settings.artifacts
+    with only_one(context.settings.state):
+        ensure_data(context, say)
+        reproduce(context.settings, ["search"], say, output=output)
+    folder = artifacts / FOLDER
     return {
         "candidates": read_candidates(folder / CANDIDATES),
         "summary": json.loads((folder / SUMMARY).read_text(encoding="utf-8")),
-        "best": yaml.safe_load((settings.artifacts / BEST).read_text(encoding="utf-8")),
+        "best": yaml.safe_load((artifacts / BEST).read_text(encoding="utf-8")),
     }
 
 
-def read_status(settings: Settings) -> Found:
+def read_status(context: RunContext) -> Found:
     """The search that was at work last, as it stands; nothing is run.
 
     Raises:
         InputError: There is none.
     """
-    params = load_params(settings.root / "params.yaml")
-    url = storage_url(settings.state, params.search.storage or settings.search_storage)
+    settings = context.settings
+    url = storage_url(settings.state, context.params.search.storage or settings.search_storage)
     with explain_storage(url):
         study = find_latest(url)
         records = [read_record(trial) for trial in list_candidates(study)]
@@ -73,9 +72,9 @@ def read_status(settings: Settings) -> Found:
     return {"study": study.study_name, "candidates": tabulate(records), "summary": summary}
 
 
-def tell_dashboard(settings: Settings) -> str:
+def describe_dashboard(context: RunContext) -> str:
     """How to look at all studies in the browser."""
-    url = make_url(storage_url(settings.state, load_params(settings.root / "params.yaml").search.storage))
+    url = make_url(storage_url(context.settings.state, context.params.search.storage))
     here, file = Path.cwd(), url.database or ""
     if url.get_backend_name() == "sqlite" and Path(file).is_relative_to(here):
         url = url.set(database=str(Path(file).relative_to(here)))  # shorter

@@ -10,19 +10,20 @@ from pathlib import Path
 
 from osteo_models.core.errors import GateRefused, InputError, OsteoError, StaleDataError, StoreError
 from osteo_models.core.files import hold_lock
-from osteo_models.core.params import Params, load_params
+from osteo_models.core.params import Params
 from osteo_models.core.settings import ERROR_FILE, Settings
 from osteo_models.data.data_folder import check_origin
 from osteo_models.data.revisions import check_data, read_data_digest, run_dvc, start_dvc
+from osteo_models.registry.run_context import RunContext
 
 Say = Callable[[str], None]
 
 
-def run_demo(settings: Settings, *, servers: bool, say: Say) -> None:
+def run_demo(context: RunContext, *, servers: bool, say: Say) -> None:
     """Make the data, run every DVC stage, promote what passes the gate, and say where to look.
 
     Args:
-        settings: The environment.
+        context: The run context.
         servers: Whether to start the MLflow and Prefect servers.
         say: Takes each line.
 
@@ -30,27 +31,25 @@ def run_demo(settings: Settings, *, servers: bool, say: Say) -> None:
         OsteoError: A step failed; the same command continues where it stopped.
     """
     started = time.monotonic()
-    params = load_params(settings.root / "params.yaml")
-    from osteo_models.ops.parameter_checks import (
-        check_params,  # imports what trains: a fault in params.yaml is told before
-    )
+    settings, params = context.settings, context.params
+    from osteo_models.ops.parameter_checks import check_params  # imports what trains, so after params.yaml is checked
 
     check_params(params, settings.weights_dir)
     _check_journal(settings)
     check_origin(settings.root, params.data)
     with only_one(settings.state):
         addresses = _start_servers(settings, say) if servers else []
-        ensure_data(params, settings, say)
-        _replace_lost_runs(settings, say)
+        ensure_data(context, say)
+        _replace_lost_runs(context, say)
         reproduce(settings, ["register"], say)
-        champions = _promote(params, settings, say)
+        champions = _promote(context, say)
         reproduce(settings, [], say)
     say("")
     say(f"Report:    {settings.artifacts / 'report' / 'index.html'}")
     for address in addresses:
         say(address)
     if champions:
-        say(f"Try:       osteo predict {_example(settings, params)} --model {champions[0]}@champion")
+        say(f"Try:       osteo predict {_example(context)} --model {champions[0]}@champion")
     if params.data.synthetic:
         say("All of this comes from a synthetic cohort: a test bed, not evidence.")
     say(f"Done in {time.monotonic() - started:.0f} s.")
@@ -63,7 +62,7 @@ def _check_journal(settings: Settings) -> None:
     check_address(settings.journal_uri)
 
 
-def ensure_data(params: Params, settings: Settings, say: Say) -> None:
+def ensure_data(context: RunContext, say: Say) -> None:
     """Make the synthetic cohort where it is missing, and prove that the data is what `data.dvc` records.
 
     Raises:
@@ -71,8 +70,8 @@ def ensure_data(params: Params, settings: Settings, say: Say) -> None:
         StaleDataError: The data differs from `data.dvc`.
         StoreError: There is no data and nothing to make it from.
     """
+    settings, params, data = context.settings, context.params, context.data
     check_origin(settings.root, params.data)
-    data = settings.root / params.data.path
     digest = read_data_digest(settings.root, params.data.path)
     if not data.exists():
         if params.data.synthetic is None:
@@ -141,16 +140,14 @@ def _registered(settings: Settings) -> list[str]:
     return sorted({entry["name"] for entry in json.loads(path.read_text(encoding="utf-8"))})
 
 
-def _replace_lost_runs(settings: Settings, say: Say) -> None:
+def _replace_lost_runs(context: RunContext, say: Say) -> None:
     """DVC does not see MLflow's store: where that is gone, its runs and versions are made again."""
-    from osteo_models.registry.tracking import open_tracking
     from osteo_models.registry.versions import list_versions
 
-    names = _registered(settings)
+    settings, names = context.settings, _registered(context.settings)
     if not names:
         return
-    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    if set(names) <= {version.name for version in list_versions(tracking)}:
+    if set(names) <= {version.name for version in list_versions(context.tracking)}:
         return
     say("The tracking store lacks the registered versions: they are made again")
     for stage in ("experiments", "evaluate", "register"):
@@ -178,27 +175,22 @@ def reproduce(settings: Settings, arguments: list[str], say: Say, *, output: int
         raise OsteoError(found, where="dvc.yaml", remedy="mend it and run the same command: it continues")
 
 
-def _promote(params: Params, settings: Settings, say: Say) -> list[str]:
+def _promote(context: RunContext, say: Say) -> list[str]:
     from osteo_models.registry.gate import promote
-    from osteo_models.registry.journal import open_journal
-    from osteo_models.registry.journal_events import read_author
-    from osteo_models.registry.tracking import open_tracking
 
-    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    journal = open_journal(settings.journal_uri)
-    names = sorted(_registered(settings), key=lambda name: (name != "osteo-multimodal", name))
+    names = sorted(_registered(context.settings), key=lambda name: (name != "osteo-multimodal", name))
     champions: list[str] = []
     for name in names:
         try:
             promotion = promote(
-                tracking,
+                context.tracking,
                 name,
                 None,
-                params.gate,
-                journal=journal,
-                author=read_author(settings),
-                settings=settings,
-                data=params.data.path,
+                context.params.gate,
+                journal=context.journal,
+                author=context.author,
+                settings=context.settings,
+                data=context.params.data.path,
             )
         except GateRefused as refusal:
             say(f"  {name}: refused ({refusal.found})")
@@ -208,8 +200,8 @@ def _promote(params: Params, settings: Settings, say: Say) -> list[str]:
     return champions
 
 
-def _example(settings: Settings, params: Params) -> str:
-    folder = settings.root / params.data.path / "dicom"
+def _example(context: RunContext) -> str:
+    root, folder = context.settings.root, context.data / "dicom"
     first = next(iter(sorted(folder.glob("*/ct-*.dcm"))), folder)
-    shown = first.relative_to(settings.root) if first.is_relative_to(settings.root) else first
+    shown = first.relative_to(root) if first.is_relative_to(root) else first
     return str(shown)

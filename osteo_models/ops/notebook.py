@@ -1,6 +1,7 @@
 """The Python interface for notebooks and scripts, exported lazily by `osteo_models`; `osteo` uses the same functions.
 
-Every function takes `root`, the folder with `params.yaml`; the current folder by default.
+Every function takes `root`, the folder with `params.yaml`; the current folder by default. Importing MLflow and PyTorch
+takes seconds: only the functions that need them do it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -18,12 +20,12 @@ from osteo_models.core.terms import Modality
 from osteo_models.data.tables import read_frame
 from osteo_models.evaluation.paired import Difference
 from osteo_models.evaluation.predictions import read_predictions
-from osteo_models.ops.scoring.batch import Scores, tabulate_scores
-from osteo_models.ops.scoring.predict import predict_path
-from osteo_models.registry import lookup
-from osteo_models.registry.tracking import Tracking, open_tracking
-from osteo_models.report.report_command import read_sides, write_sides
-from osteo_models.report.version_comparison import Pair, Side, pair_versions
+
+if TYPE_CHECKING:
+    from osteo_models.ops.scoring.batch import Scores
+    from osteo_models.registry.lookup import VersionInfo
+    from osteo_models.registry.tracking import Tracking
+    from osteo_models.report.version_comparison import Pair, Side
 
 Root = Path | str | None
 
@@ -53,13 +55,16 @@ class ModelVersion:
 
         Args:
             path: File or folder.
-            modality: Modality of PNG and JPEG files; DICOM files state theirs.
+            modality: Modality of PNG and JPEG files; DICOM files state it themselves.
             accept_unlike: Also score images that do not look like the training images.
 
         Raises:
             InputError: No such path, or an empty folder.
             WeightsError: A file of the version was changed.
         """
+        from osteo_models.ops.scoring.batch import tabulate_scores
+        from osteo_models.ops.scoring.predict import predict_path
+
         tracking, reference = _open(load_settings(self.root)), f"{self.name}/{self.version}"
         options = {"accept_unlike": accept_unlike, "allow_none": True}
         return tabulate_scores(predict_path(tracking, Path(path), reference, modality, **options))
@@ -83,6 +88,8 @@ class Comparison:
 
     def write_page(self, out: Path | str | None = None) -> Path:
         """Write the comparison as an HTML page, by default in `artifacts/comparisons/`, and return its path."""
+        from osteo_models.report.report_command import write_sides
+
         params = load_params(self._settings.root / "params.yaml")
         return write_sides(self._sides, params, self._settings, Path(out) if out else None)
 
@@ -142,6 +149,8 @@ def list_versions(name: str | None = None, root: Root = None) -> list[ModelVersi
     Raises:
         InputError: No registered model has this name.
     """
+    from osteo_models.registry import lookup
+
     settings = load_settings(_as_path(root))
     return [_as_version(found, settings) for found in lookup.list_versions(_open(settings), name)]
 
@@ -156,6 +165,8 @@ def load_version(reference: str, root: Root = None) -> ModelVersion:
     Raises:
         InputError: There is no such version; the message lists those that exist.
     """
+    from osteo_models.registry import lookup
+
     settings = load_settings(_as_path(root))
     return _as_version(lookup.get_version(_open(settings), reference), settings)
 
@@ -171,6 +182,9 @@ def compare_versions(first: str, second: str, root: Root = None) -> Comparison:
     Raises:
         InputError: There is no such version; the message lists those that exist.
     """
+    from osteo_models.report.report_command import read_sides
+    from osteo_models.report.version_comparison import pair_versions
+
     settings = load_settings(_as_path(root))
     silence_telemetry()
     sides = read_sides(settings, first, second)
@@ -195,7 +209,7 @@ def _list_values(gap: Difference) -> tuple[float | None, ...]:
     return gap.second, gap.first, gap.value, gap.ci_low, gap.ci_high
 
 
-def _as_version(found: lookup.VersionInfo, settings: Settings) -> ModelVersion:
+def _as_version(found: VersionInfo, settings: Settings) -> ModelVersion:
     return ModelVersion(found.name, found.version, found.aliases, found.metrics, found.tags, settings.root)
 
 
@@ -207,6 +221,8 @@ def _read_table(root: Root, stage: str, name: str) -> pd.DataFrame:
 
 
 def _open(settings: Settings) -> Tracking:
+    from osteo_models.registry.tracking import open_tracking
+
     silence_telemetry()
     return open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from osteo_models.core.errors import StaleDataError
-from osteo_models.core.files import hash_file
 from osteo_models.core.terms import modalities_of
 from osteo_models.data.pairs import pair_images
 from osteo_models.data.splits import check_splits
@@ -25,16 +24,11 @@ from osteo_models.training.trial import Arrays
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables that all jobs read; row i of `splits` is image i of the prepared array.
-
-    Attributes:
-        splits_md5: MD5 of splits.csv, as DVC records it.
-    """
+    """The tables that all jobs read; row i of `splits` is image i of the prepared array."""
 
     splits: pd.DataFrame
     pairs: pd.DataFrame
     images: npt.NDArray[np.uint8]
-    splits_md5: str = ""
 
     def digest_images(self) -> str:
         """A hash of all images."""
@@ -67,7 +61,7 @@ def load_tables(artifacts: Path) -> Tables:
     if len(images) != len(splits) or not listed.equals(splits["image_id"]):
         raise StaleDataError("made from other images", where="splits.csv", remedy="run `dvc repro splits`")
     check_splits(splits)
-    return Tables(splits, read_frame(paths["pairs.csv"]), images, hash_file(paths["splits.csv"], "md5"))
+    return Tables(splits, read_frame(paths["pairs.csv"]), images)
 
 
 def select_rows(job: Job, fold: int, tables: Tables) -> FoldRows:

@@ -20,7 +20,7 @@ from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 from osteo_models.core.errors import InputError, OsteoError
-from osteo_models.core.settings import spare_collections
+from osteo_models.core.settings import disable_gc
 from osteo_models.core.terms import Precision
 from osteo_models.training.reaper import reap
 from osteo_models.training.recipe import Arithmetic, resolve_precision
@@ -29,7 +29,7 @@ from osteo_models.training.trial import Arrays, choose_device
 
 PACKAGE: Final = Path(__file__).parents[1]
 # What every worker runs first, by the name that Ray wants.
-HOOK: Final = {"worker_process_setup_hook": f"{spare_collections.__module__}.{spare_collections.__name__}"}
+HOOK: Final = {"worker_process_setup_hook": f"{disable_gc.__module__}.{disable_gc.__name__}"}
 
 
 @dataclass(frozen=True)

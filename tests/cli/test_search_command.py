@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from osteo_models.cli.search_command import as_lines, tell_dashboard
+from osteo_models.cli.search_command import as_lines, describe_dashboard
 from osteo_models.core.settings import load_settings
+from osteo_models.registry.run_context import RunContext
 from tests.conftest import ROOT
 
 SPEC = {"filters": [32, 64], "kernels": [5, 3], "strides": [2, 1], "pools": [2, 1], "pooling": "average", "dense": [16]}
@@ -60,4 +61,7 @@ def test_the_dashboards_command_is_told(storage, shown, tmp_path, monkeypatch):
     if storage:
         text = (tmp_path / "params.yaml").read_text()
         (tmp_path / "params.yaml").write_text(text.replace("storage: null", f"storage: {storage}"))
-    assert tell_dashboard(load_settings(tmp_path)) == f"Look at it in the browser: optuna-dashboard {shown}"
+    assert (
+        describe_dashboard(RunContext(load_settings(tmp_path)))
+        == f"Look at it in the browser: optuna-dashboard {shown}"
+    )

@@ -18,16 +18,19 @@ NEUTRAL = (
     "osteo_models/data/data_folder.py",
     *(
         f"osteo_models/core/{name}.py"
-        for name in ("errors", "params_faults", "processes", "progress", "search_params", "settings")
+        for name in ("errors", "files", "params_faults", "processes", "progress", "search_params", "settings")
     ),
     *(f"pipelines/{name}.py" for name in ("entry", "interrupt", "reconcile", "server")),
 )
 STORE = tuple(
     f"osteo_models/registry/{name}.py"
-    for name in ("embedded_store", "orphans", "runs", "store", "tracking", "write_queue")
+    for name in (
+        *("embedded_store", "journal", "journal_events", "orphans", "run_context", "runs", "store", "tracking"),
+        "write_queue",
+    )
 )
 REVISIONS = ("osteo_models/data/code_tree.py", "osteo_models/data/revisions.py")
-NEUTRAL_BY_STAGE = dict.fromkeys(("search", "experiments", "evaluate"), (*STORE, *REVISIONS))
+NEUTRAL_BY_STAGE = dict.fromkeys(STAGES.keys() - {"register", "report"}, (*STORE, *REVISIONS))
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,10 @@ import re
 
 import click
 import pytest
+import yaml
 
 from osteo_models.cli.main import main
+from osteo_models.core.params import parse_params
 from tests.conftest import ROOT
 from tests.docs.console import PAGES, find_difference, read_commands
 
@@ -76,6 +78,28 @@ def test_reasons_name_tests_that_exist():
     for command in COMMANDS:
         for path in re.findall(r"tests/[\w/.]+", command.reason):
             assert (ROOT / path).exists(), command.place
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_named_on_a_page_exist(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:osteo_models|pipelines|tests|infra)/[\w./-]+)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    tests = set(re.findall(r"`(test_\w+\.py)`", text))
+    assert tests <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+
+
+def test_the_recipes_are_valid_params(raw_params):
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    recipes = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
+    assert len(recipes) > 4
+    for recipe in recipes:
+        for section, content in recipe.items():
+            if isinstance(content, list):
+                raw_params[section] += content
+            else:
+                raw_params[section] |= content
+    parse_params(raw_params)
 
 
 def test_outputs_are_compared_in_kind():

@@ -13,8 +13,8 @@ import yaml
 
 from osteo_models.core.params import parse_params
 from osteo_models.core.settings import die_with_parent, load_settings
+from osteo_models.registry.run_context import RunContext
 from osteo_models.registry.search_runs import begin_search
-from osteo_models.registry.tracking import open_tracking
 from osteo_models.search.development import Development
 from osteo_models.search.study import Design, Study
 from osteo_models.search.study_storage import open_study, storage_url
@@ -54,17 +54,17 @@ def open_bench(folder: Path, candidates: int, address: str | None = None) -> Ite
     design = make_design(development, candidates)
     settings = replace(load_settings(folder), tracking_uri=f"sqlite:///{folder / '.osteo' / 'mlflow.db'}")
     study = Study(open_study(storage_url(settings.state, None), design.key), design)
-    tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    run_id = begin_search(tracking, design.key, {}, {})
+    context = RunContext(settings)
+    run_id = begin_search(context.tracking, design.key, {}, {})
     with open_cluster(address, development.arrays, cpus=1, gpus=0, precision="float32") as cluster:
-        yield Bench(design, study, development, cluster, settings, tracking, run_id, (1, 0))
+        yield Bench(design, study, development, cluster, context, run_id, (1, 0))
 
 
 def repeat(bench: Bench, **changes: object) -> Bench:
     """The same bench with another design."""
     design = replace(bench.design, **changes)
-    study = Study(open_study(storage_url(bench.settings.state, None), design.key), design)
-    run_id = begin_search(bench.tracking, design.key, {}, {})
+    study = Study(open_study(storage_url(bench.context.settings.state, None), design.key), design)
+    run_id = begin_search(bench.context.tracking, design.key, {}, {})
     return replace(bench, design=design, study=study, run_id=run_id, logged=set())
 
 

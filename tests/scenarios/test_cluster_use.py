@@ -17,7 +17,6 @@ import yaml
 from click.testing import CliRunner
 
 from osteo_models.cli.main import main
-from osteo_models.core.params import load_params
 from osteo_models.core.settings import load_settings
 from osteo_models.ops.demo import ensure_data
 from osteo_models.ops.servers import running_servers
@@ -26,6 +25,7 @@ from tests.scenarios.test_cluster_servers import told_secrets
 with warnings.catch_warnings():  # MLflow uses what its own dependencies deprecate
     warnings.simplefilter("ignore")
     from osteo_models.registry.journal import open_journal
+    from osteo_models.registry.run_context import RunContext
     from osteo_models.registry.tracking import open_tracking
     from osteo_models.registry.versions import get_version
 
@@ -75,7 +75,7 @@ def test_a_run_on_the_cluster_with_a_node_killed_ends_in_a_champion(project, sit
     params["profiles"]["quick"]["image_protocol"] = []
     params["search"]["budgets"]["quick"]["candidates"] = 2
     (project.root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    ensure_data(load_params(project.root / "params.yaml"), load_settings(project.root), lambda _: None)
+    ensure_data(RunContext(load_settings(project.root)), lambda _: None)
     for command in (["git", "add", "-A"], ["git", "commit", "-qm", "less, and its data"]):
         subprocess.run(command, cwd=project.root, env=project.environment, check=True)
     there = dataclasses.replace(project, environment={**project.environment, **site.variables})

@@ -78,7 +78,7 @@ def check_books(folder, bench, candidates):
     records = bench.study.records()
     assert len(records) == candidates and {record.status for record in records} <= {"finished", "pruned"}
     assert rows(folder, "search.db", "select count(*) from trials where state in ('RUNNING', 'WAITING')") == [(0,)]
-    tracking, experiment = bench.tracking, bench.tracking.find_experiment("osteo/search")
+    tracking, experiment = bench.context.tracking, bench.context.tracking.find_experiment("osteo/search")
     children = tracking.find_runs([experiment], {"mlflow.parentRunId": bench.run_id})
     assert sorted(int(run.data.tags["osteo.candidate"]) for run in children) == [record.number for record in records]
     assert {run.info.status for run in children} == {"FINISHED"}
@@ -110,10 +110,10 @@ def test_killed_once_and_its_winner(tmp_path):
         best, epochs = find_best(records), []
         arguments = (best, bench.design, bench.development, bench.cluster)
         note = lambda fold, epoch: epochs.append((fold, epoch))  # noqa: E731
-        first = estimate_again(*arguments, folder=bench.settings.jobs, on_epoch=note)
+        first = estimate_again(*arguments, folder=bench.context.settings.jobs, on_epoch=note)
         assert sorted(epochs) == [(fold, epoch) for fold in (0, 1) for epoch in range(1, EPOCHS + 1)]
         assert first.value is not None and 0 <= first.value <= 1
-        assert estimate_again(*arguments, folder=bench.settings.jobs, on_epoch=note) == first
+        assert estimate_again(*arguments, folder=bench.context.settings.jobs, on_epoch=note) == first
         assert len(epochs) == 2 * EPOCHS  # found finished
 
         wild = repeat(bench, recipe=replace(bench.design.recipe, learning_rate=1e30))
@@ -143,7 +143,7 @@ def want_memory(bench):
     space = bench.design.space.model_copy(update=lists | {"dense_layers": (2,), "dense": (128, 64, 32, 10**12)})
     budget = bench.design.budget.model_copy(update={"million_macs": 1e30, "million_parameters": 1e30})
     changed = repeat(bench, space=space, budget=budget)
-    study = open_study(storage_url(bench.settings.state, None), changed.design.key)
+    study = open_study(storage_url(bench.context.settings.state, None), changed.design.key)
     return replace(changed, study=Killer(study, changed.design))
 
 
@@ -163,7 +163,7 @@ def test_without_memory_a_candidate_fails_with_that_reason_and_the_search_goes_o
     assert len(others) == 5 - len(large) - 1 >= 2 and {record.status for record in others} <= {"finished", "pruned"}
     assert records[0].epochs == EPOCHS
 
-    tracking = bench.tracking
+    tracking = bench.context.tracking
     children = tracking.find_runs([tracking.find_experiment("osteo/search")], {"mlflow.parentRunId": bench.run_id})
     status = {int(run.data.tags["osteo.candidate"]): run.info.status for run in children}
     assert {number for number, each in status.items() if each == "FAILED"} == large | {bench.study.victim}
@@ -194,7 +194,7 @@ def test_a_candidate_whose_machines_die_is_gone_on_with(tmp_path):
     with start_machines(token) as machines:
         add_machine(machines, num_cpus=1)
         with open_bench(tmp_path, 2, machines.address) as bench:
-            study = Wrecker(open_study(storage_url(bench.settings.state, None), bench.design.key), bench.design)
+            study = Wrecker(open_study(storage_url(bench.context.settings.state, None), bench.design.key), bench.design)
             study.machines = machines
             found = (
                 "^search: candidates left unfinished, as their machines died: [1-9][0-9]*; run the same command again"

@@ -9,12 +9,10 @@ from typing import Final, TypeVar
 import psutil
 
 from osteo_models.core.errors import OsteoError
-from osteo_models.core.params import PARAMS_FILE, load_params
-from osteo_models.core.settings import Settings
+from osteo_models.core.params import PARAMS_FILE
 from osteo_models.ops.doctor import leftover_checks, lock_checks, machine_checks, server_checks, store_checks
 from osteo_models.ops.doctor.problem import Ailment, Check, Project
-from osteo_models.registry.journal import open_journal
-from osteo_models.registry.tracking import open_tracking
+from osteo_models.registry.run_context import RunContext
 
 CHECKS: Final[tuple[Check, ...]] = (
     *store_checks.CHECKS,
@@ -27,7 +25,7 @@ AGAIN: Final = "run `osteo doctor` again; should it stay, look there by hand"
 T = TypeVar("T")
 
 
-def examine(settings: Settings) -> list[Ailment]:
+def examine(context: RunContext) -> list[Ailment]:
     """Run every check; what is wrong, in the order of the checks, and each thing once."""
     ailments: list[Ailment] = []
 
@@ -38,11 +36,11 @@ def examine(settings: Settings) -> list[Ailment]:
             ailments.append(_explain(name, error))
             return None
 
-    file = settings.root / PARAMS_FILE
-    params = attempt(PARAMS_FILE, lambda: load_params(file)) if file.exists() else None
-    tracking = attempt("store", lambda: open_tracking(settings.tracking_uri, settings.state / "mlartifacts"))
-    journal = attempt("journal", lambda: open_journal(settings.journal_uri)) if tracking else None
-    project = Project(settings, params, tracking, journal)
+    present = (context.settings.root / PARAMS_FILE).exists()
+    params = attempt(PARAMS_FILE, lambda: context.params) if present else None
+    tracking = attempt("store", lambda: context.tracking)
+    journal = attempt("journal", lambda: context.journal) if tracking else None
+    project = Project(context.settings, params, tracking, journal)
     with ThreadPoolExecutor(len(CHECKS)) as pool:
         for found in pool.map(lambda check: _run(check, project), CHECKS):
             ailments += found

@@ -14,6 +14,7 @@ import yaml
 from osteo_models.core.errors import InputError, StoreError
 from osteo_models.core.params import parse_params
 from osteo_models.ops.doctor import Ailment, Project, all_checks, machine_checks, mend
+from osteo_models.registry.run_context import RunContext
 from tests.conftest import ROOT
 from tests.ops.doctor.conftest import ask
 
@@ -125,8 +126,8 @@ def test_a_check_that_cannot_look_is_a_finding(project, monkeypatch) -> None:
     monkeypatch.setattr(
         all_checks, "CHECKS", (check_broken_things, check_process, check_lines, check_store, check_store)
     )
-    monkeypatch.setattr(all_checks, "open_tracking", lambda *_: None)
-    said = [str(each) for each in all_checks.examine(project.settings)]
+    monkeypatch.setattr(RunContext, "tracking", None)
+    said = [str(each) for each in all_checks.examine(RunContext(project.settings))]
     again = "run `osteo doctor` again; should it stay, look there by hand"
     assert said == [
         "here: one; mend it",
@@ -135,8 +136,12 @@ def test_a_check_that_cannot_look_is_a_finding(project, monkeypatch) -> None:
         f"lines: could not look (invalid literal for int() with base 10: 'x'); {again}",
         "store: no (yes); do it",  # once, though two checks met it
     ]
-    monkeypatch.setattr(all_checks, "open_tracking", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no")))
-    assert "store: could not look ([Errno 13] no)" in str(all_checks.examine(project.settings)[0])
+
+    def refuse(_: RunContext):
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(RunContext, "tracking", property(refuse))
+    assert "store: could not look ([Errno 13] no)" in str(all_checks.examine(RunContext(project.settings))[0])
 
 
 def test_what_cannot_be_mended_is_left() -> None:

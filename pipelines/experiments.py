@@ -186,9 +186,7 @@ def experiments(context: RunContext) -> None:
     with (
         farewell(partial(_end_runs, tracking)),
         open_writer(tracking) as writer,
-        open_cluster(
-            settings.ray_address, arrays, store=open_result_store(settings.jobs_store), **resources
-        ) as cluster,
+        open_cluster(settings.ray_address, arrays, store=store, **resources) as cluster,
     ):
         recipe = Recipe(
             params.active_profile.epochs,

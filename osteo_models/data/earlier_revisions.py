@@ -20,7 +20,8 @@ from pydicom.errors import InvalidDicomError
 
 from osteo_models.core.errors import ImageError, InputError, StoreError
 from osteo_models.data.data_folder import IMAGES
-from osteo_models.data.image_file import SourceImage, is_dicom, read_image
+from osteo_models.data.dicom_file import is_dicom
+from osteo_models.data.image_file import SourceImage, read_image
 from osteo_models.data.revisions import find_cache
 from osteo_models.data.tables import read_frame
 

@@ -20,17 +20,18 @@ from osteo_models.registry.orphans import end_orphans, find_orphans
 from osteo_models.registry.run_context import RunContext
 from osteo_models.registry.tracking import FoldRun, JobRun, Tracking
 from osteo_models.registry.write_queue import Writer, open_writer
-from osteo_models.search.winner import put_in_place, read_winner
-from osteo_models.training.heads import Starters
+from osteo_models.search.winner import apply_winner, read_winner
+from osteo_models.training.backbone_cache import BackboneCache
+from osteo_models.training.cross_validation import run_job
+from osteo_models.training.fold import Arrays
 from osteo_models.training.job_data import Tables, as_arrays, load_tables, select_rows
 from osteo_models.training.jobs import Job, describe_left_out, plan_jobs
-from osteo_models.training.outputs import describe_start, predictions_file, write_jobs, write_model, write_outputs
-from osteo_models.training.pretrained_plan import Start
+from osteo_models.training.outputs import describe_weights, predictions_file, write_jobs, write_model, write_outputs
+from osteo_models.training.pretrained_plan import PretrainedWeights
+from osteo_models.training.ray_cluster import Cluster, open_cluster, share_slots
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.result_store import open_shelf
-from osteo_models.training.results import FoldResult
-from osteo_models.training.trial import Arrays, count_threads
-from osteo_models.training.tune import Cluster, open_cluster, run_job, share_slots
+from osteo_models.training.result_store import FoldResult, open_result_store
+from osteo_models.training.trial import count_threads
 from pipelines.entry import main, say
 from pipelines.interrupt import farewell, leave_on_termination
 
@@ -52,7 +53,7 @@ class Bench:
     ) -> None:
         self.context, self.tables, self.cluster, self.writer = context, tables, cluster, writer
         settings = context.settings
-        self.starters = Starters(cluster, arrays, settings.features, settings.weights_dir, self.on_chunk)
+        self.backbones = BackboneCache(cluster, arrays, settings.features, settings.weights_dir, self.on_chunk)
         self.tags = context.tags
         self._progress = Progress("epochs")
         self.folds = sum(job.folds for job in jobs)
@@ -69,10 +70,11 @@ class Bench:
             self.trained.add((job.key, fold))
         self.count(job, fold, epochs)
 
-    def on_chunk(self, start: Start, images: int, total: int) -> None:
+    def on_chunk(self, weights: PretrainedWeights, images: int, total: int) -> None:
         """Show how many images have features."""
         with self._lock:
-            self._images.setdefault(start.backbone, Progress(f"features by {start.backbone}, images"))(images, total)
+            progress = Progress(f"features by {weights.backbone}, images")
+            self._images.setdefault(weights.backbone, progress)(images, total)
 
     def count(self, job: Job, fold: int, epochs: int) -> None:
         """Show how many epochs are done."""
@@ -100,7 +102,7 @@ def run(job: Job, bench: Bench) -> dict:
         bench.count(job, result.fold, job.recipe.epochs)
 
     try:
-        inputs = bench.starters.prepare(job)
+        inputs = bench.backbones.prepare(job)
         results = run_job(
             job,
             {fold: select_rows(job, fold, bench.tables) for fold in range(job.folds)},
@@ -140,7 +142,7 @@ def _describe(job: Job, bench: Bench) -> JobRun:
         stage=job.stage,
         name=job.name,
         params={"architecture": job.architecture, "images": job.images, "protocol": job.protocol, **recipe, **spec}
-        | {"seed": job.seed, "folds": job.folds, **describe_start(job)},
+        | {"seed": job.seed, "folds": job.folds, **describe_weights(job)},
         tags=bench.tags,
         dataset_name="lumbar-cohort",
         dataset_digest=bench.tags["dvc.data"] or job.inputs["images"],
@@ -180,11 +182,11 @@ def experiments(context: RunContext) -> None:
     item = params.experiments
     say(f"  profile {params.profile}" + "".join(f"; left out: {text}" for text in describe_left_out(params)))
     resources = {"cpus": item.resources.cpu, "gpus": item.resources.gpu, "precision": item.precision}
-    arrays = as_arrays(tables)
+    arrays, store = as_arrays(tables), open_result_store(settings.jobs_store)
     with (
         farewell(partial(_end_runs, tracking)),
         open_writer(tracking) as writer,
-        open_cluster(settings.ray_address, arrays, shelf=open_shelf(settings.jobs_store), **resources) as cluster,
+        open_cluster(settings.ray_address, arrays, store=store, **resources) as cluster,
     ):
         recipe = Recipe(
             params.active_profile.epochs,
@@ -202,7 +204,7 @@ def experiments(context: RunContext) -> None:
             device=cluster.device,
             weights_dir=settings.weights_dir,
         )
-        jobs = put_in_place(jobs, read_winner(settings.artifacts))
+        jobs = apply_winner(jobs, read_winner(settings.artifacts))
         bench = Bench(context, tables, cluster, jobs, arrays, writer)
         say(f"  {len(jobs)} jobs, {bench.folds} folds, {cluster.slots} at a time, {cluster.precision}")
         runner: Any = ThreadPoolTaskRunner(max_workers=cluster.slots)  # more would only queue for the same workers

@@ -36,7 +36,7 @@ from osteo_models.serving.network import LIKENESS, RECORD, WEIGHTS, read_network
 from osteo_models.training.job_data import Tables, load_tables
 from osteo_models.training.jobs import Job
 from osteo_models.training.outputs import read_job
-from osteo_models.training.results import fold_folder
+from osteo_models.training.result_store import fold_folder
 from pipelines.entry import main, say
 
 

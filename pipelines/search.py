@@ -13,142 +13,136 @@ from osteo_models.core.params import PARAMS_FILE, Params
 from osteo_models.core.progress import Progress
 from osteo_models.core.settings import Settings
 from osteo_models.registry.run_context import RunContext
-from osteo_models.registry.search_runs import CandidateRun, begin_search, finish_search, log_candidate
+from osteo_models.registry.search_runs import begin_search, finish_search, log_candidate
 from osteo_models.registry.write_queue import open_writer
-from osteo_models.search.candidate import Course
 from osteo_models.search.development import Development, select_development
-from osteo_models.search.driver import run_search
-from osteo_models.search.leaderboard import Record, find_best
-from osteo_models.search.reestimate import estimate_again
-from osteo_models.search.search_outputs import CANDIDATES, FOLDER, SUMMARY, summarize_search, write_search
+from osteo_models.search.driver import reestimate, run_search
+from osteo_models.search.leaderboard import (
+    CANDIDATES,
+    FOLDER,
+    SUMMARY,
+    Record,
+    Status,
+    count_status,
+    find_best,
+    summarize_search,
+    write_search,
+)
 from osteo_models.search.space import list_space_faults
-from osteo_models.search.study import Design, Study, list_search_versions
-from osteo_models.search.study_storage import explain_storage, open_study, storage_url
-from osteo_models.search.winner import BEST, write_winner
+from osteo_models.search.study import Study, StudySpec, list_search_versions
+from osteo_models.search.study_storage import explain_storage, storage_url
+from osteo_models.search.winner import BEST, Winner, write_winner
 from osteo_models.training.job_data import load_tables
+from osteo_models.training.ray_cluster import Cluster, open_cluster
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.result_store import open_shelf
+from osteo_models.training.result_store import open_result_store
 from osteo_models.training.trial import count_threads
-from osteo_models.training.tune import Cluster, open_cluster
 from pipelines.entry import main, say
 
 
 @dataclass(frozen=True)
-class Bench:
+class SearchTask:
     """What the steps of a search share."""
 
-    design: Design
     study: Study
     development: Development
     cluster: Cluster
     context: RunContext
     run_id: str
-    resources: tuple[float, float]
     logged: set[int] = field(default_factory=set)
 
     def log(self, records: Sequence[Record]) -> None:
-        """Record the candidates that have come to an end and are not recorded yet."""
+        """Log the candidates that are closed and not logged yet."""
         for record in records:
             if record.status != "running" and record.number not in self.logged:
-                log_candidate(self.context.tracking, self.run_id, _describe(record))
+                log_candidate(self.context.tracking, self.run_id, record)
                 self.logged.add(record.number)
 
 
 @task(cache_policy=NO_CACHE)
-def explore(bench: Bench) -> list[Record]:
-    """Train the candidates that have no end yet; returns all of them."""
-    design, total = bench.design, bench.design.budget.candidates
-    progress = Progress("candidates", before=total - bench.study.count_left())
-
-    folds = bench.development.deal(design.budget.folds, design.derive_seed("folds"))
-    seeds = [design.derive_seed("weights", fold) for fold in range(len(folds))]
-    folder = bench.context.settings.jobs / f"{design.key}-{bench.study.token}"
-    shelf = bench.cluster.shelf / folder.name if bench.cluster.shelf else None
-    course = Course(design.recipe, folds, bench.development.patient, seeds, folder, *bench.resources, shelf=shelf)
-    with open_writer(bench.context.tracking) as writer:  # beside the scheduler, which the workers wait for
+def explore(search: SearchTask) -> list[Record]:
+    """Train the candidates that are not closed yet; returns all of them."""
+    study, total = search.study, search.study.spec.budget.candidates
+    progress = Progress("candidates", before=total - study.count_left())
+    with open_writer(search.context.tracking) as writer:  # in parallel to the scheduler, on which the workers depend
 
         def show() -> None:
-            found = bench.study.records()
-            writer.submit(bench.log, found)
-            progress(sum(record.status != "running" for record in found), total, _count(found))
+            records = study.records()
+            writer.submit(search.log, records)
+            progress(len(records) - count_status(records, "running"), total, _describe(records))
 
-        run_search(bench.study, course, bench.cluster, name=f"search-{design.key}", on_change=show)
-    bench.log(bench.study.records())
-    return bench.study.records()
+        run_search(study, search.development, search.cluster, folder=search.context.settings.jobs, on_change=show)
+    search.log(study.records())
+    return study.records()
 
 
 @task(cache_policy=NO_CACHE)
-def estimate(best: Record, records: Sequence[Record], bench: Bench) -> dict:
-    """Train the winner on fresh folds and write what was found; returns the summary."""
-    design, settings = bench.design, bench.context.settings
-    budget, progress, epochs = design.budget, Progress("winner on fresh folds, epochs"), dict[int, int]()
+def estimate(best: Record, records: Sequence[Record], search: SearchTask) -> dict:
+    """Train the winner on fresh folds and write the results of the search; returns the summary."""
+    study, artifacts = search.study, search.context.settings.artifacts
+    budget, progress, epochs = study.spec.budget, Progress("winner on fresh folds, epochs"), dict[int, int]()
 
     def show(fold: int, done: int) -> None:
         epochs[fold] = done
         progress(sum(epochs.values()), budget.folds * budget.epochs)
 
-    again = estimate_again(best, design, bench.development, bench.cluster, folder=settings.jobs, on_epoch=show)
-    summary = summarize_search(records, bench.study.sessions(), bench.study.count_refused(), again=again)
+    fresh = reestimate(
+        best, study.spec, search.development, search.cluster, folder=search.context.settings.jobs, on_epoch=show
+    )
+    summary = summarize_search(records, study.sessions(), study.count_refused(), reestimate=fresh)
     summary |= {"folds": budget.folds, "epochs": budget.epochs}
-    write_search(settings.artifacts, records, summary)
-    write_winner(settings.artifacts, best)
+    write_search(artifacts, records, summary)
+    write_winner(artifacts, Winner(best.number, best.spec, best.learning_rate))
     return summary
 
 
-def run(bench: Bench) -> dict:
-    """Search, estimate the winner again, and write both down."""
+def run(search: SearchTask) -> dict:
+    """Search, estimate the winner again, and log both."""
 
     @flow(name="search")
     def steps() -> dict:
-        """A flow without parameters: Prefect stores them."""
-        return _run(bench)
-
-    return steps()
-
-
-def _run(bench: Bench) -> dict:
-    try:
-        records = explore(bench)
+        """A flow without parameters, which Prefect would store."""
+        records = explore(search)
         best = find_best(records)
         if best is None:
             raise OsteoError("no candidate was finished", where="search")
-        summary = estimate(best, records, bench)
+        return estimate(best, records, search)
+
+    try:
+        summary = steps()
     except OsteoError as error:
-        bench.context.tracking.fail_job(bench.run_id, str(error))
+        search.context.tracking.fail_job(search.run_id, str(error))
         raise
     numbers = {name: value for name, value in summary.items() if value is not None}
-    files = [bench.context.settings.artifacts / FOLDER / name for name in (CANDIDATES, SUMMARY, BEST.name)]
-    finish_search(bench.context.tracking, bench.run_id, numbers, files)
+    files = [search.context.settings.artifacts / FOLDER / name for name in (CANDIDATES, SUMMARY, BEST.name)]
+    finish_search(search.context.tracking, search.run_id, numbers, files)
     return summary
 
 
 def search(context: RunContext) -> None:
-    """Design the search of the profile in force and run it on the cluster."""
+    """Specify the search of the profile in force and run it on the cluster."""
     params, settings = context.params, context.settings
     if faults := list_space_faults(params):
         raise ParamsError("; ".join(faults), where=PARAMS_FILE)
     development = _load_development(settings)
     item, url = params.experiments, storage_url(settings.state, params.search.storage or settings.search_storage)
-    resources = (item.resources.cpu, item.resources.gpu)
     with (
         explain_storage(url),
         open_cluster(
             settings.ray_address,
             development.arrays,
-            cpus=resources[0],
-            gpus=resources[1],
+            cpus=item.resources.cpu,
+            gpus=item.resources.gpu,
             precision=item.precision,
-            shelf=open_shelf(settings.jobs_store),
+            store=open_result_store(settings.jobs_store),
         ) as cluster,
     ):
-        design = _design(params, development, cluster)
-        study = Study(open_study(url, design.key), design)
-        run_id = begin_search(context.tracking, design.key, _list_parameters(design), context.tags)
-        bench = Bench(design, study, development, cluster, context, run_id, resources)
-        budget, images = design.budget, len(development.patient)
+        study = Study(url, _specify(params, development, cluster))
+        run_id = begin_search(context.tracking, study.spec.key, _list_parameters(study.spec), context.tags)
+        budget, images = study.spec.budget, len(development.patient)
         say(f"  profile {params.profile}: {budget.candidates} candidates, {budget.folds} folds, {budget.epochs} epochs")
         say(f"  {images:,} MRI images outside the hold-out, {cluster.slots} at a time, {cluster.precision}")
-        summary = run(bench)
+        summary = run(SearchTask(study, development, cluster, context, run_id))
         for record in study.records():
             if record.status == "failed":
                 say(f"  candidate {record.number} failed: {record.reason}")
@@ -157,14 +151,14 @@ def search(context: RunContext) -> None:
 
 
 def _load_development(settings: Settings) -> Development:
-    """What a search may see; the tables end here, and the hold-out's images with them."""
+    """The images that a search may use; other images are not kept in memory."""
     tables = load_tables(settings.artifacts)
     return select_development(tables.splits, tables.images, "mri")
 
 
-def _design(params: Params, development: Development, cluster: Cluster) -> Design:
+def _specify(params: Params, development: Development, cluster: Cluster) -> StudySpec:
     budget, item = params.search.budgets[params.profile], params.experiments
-    design = Design(
+    spec = StudySpec(
         space=params.search.space,
         budget=budget,
         learning_rate=params.search.learning_rate,
@@ -175,42 +169,23 @@ def _design(params: Params, development: Development, cluster: Cluster) -> Desig
         inputs={},
         versions=list_search_versions(),
     )
-    folds = development.deal(budget.folds, design.derive_seed("folds"))
-    return replace(design, inputs=development.digest_inputs(folds))
+    return replace(spec, inputs=development.digest_inputs(spec.deal(development)))
 
 
-def _list_parameters(design: Design) -> dict:
+def _list_parameters(spec: StudySpec) -> dict:
     """Parameters of the search's run."""
-    budget = {f"budget.{name}": value for name, value in design.budget.model_dump().items() if name != "candidates"}
-    space = {f"space.{name}": value for name, value in design.space.model_dump(mode="json").items()}
-    recipe = {"batch_size": design.recipe.batch_size, "precision": design.recipe.precision}
-    rate = {"learning_rate": design.learning_rate or design.recipe.learning_rate}
-    return {"seed": design.seed, **budget, **space, **recipe, **rate}
+    budget = {f"budget.{name}": value for name, value in spec.budget.model_dump().items() if name != "candidates"}
+    space = {f"space.{name}": value for name, value in spec.space.model_dump(mode="json").items()}
+    recipe = {"batch_size": spec.recipe.batch_size, "precision": spec.recipe.precision}
+    rate = {"learning_rate": spec.learning_rate or spec.recipe.learning_rate}
+    return {"seed": spec.seed, **budget, **space, **recipe, **rate}
 
 
-def _describe(record: Record) -> CandidateRun:
-    rate = {"learning_rate": record.learning_rate} if record.learning_rate is not None else {}
-    metrics: dict[str, float] = {"parameters": record.parameters, "macs": record.macs}
-    if record.seconds_per_epoch is not None:
-        metrics["seconds_per_epoch"] = record.seconds_per_epoch
-    return CandidateRun(
-        number=record.number,
-        status=record.status,
-        params={f"spec.{name}": value for name, value in record.spec.items()} | rate,
-        curve=record.values,
-        metrics=metrics,
-        reason=record.reason,
-        started=record.timing.started if record.timing else None,
-        ended=record.timing.ended if record.timing else None,
-    )
-
-
-def _count(records: Sequence[Record]) -> str:
-    """The progress in a few words."""
-    counts = [(status, sum(record.status == status for record in records)) for status in ("finished", "pruned")]
-    counts += [(status, sum(record.status == status for record in records)) for status in ("failed", "running")]
+def _describe(records: Sequence[Record]) -> str:
+    """Numbers of candidates by status, and the best accuracy."""
+    statuses: tuple[Status, ...] = ("finished", "pruned", "failed", "running")
+    words = [f"{count} {status}" for status in statuses if (count := count_status(records, status))]
     best = find_best(records)
-    words = [f"{count} {status}" for status, count in counts if count]
     return ", ".join([*words, *([f"best {best.balanced_accuracy:.3f}"] if best else [])])
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from osteo_models.ops.demo import ensure_data, only_one, reproduce
 from osteo_models.ops.parameter_checks import check_params
 from osteo_models.registry.run_context import RunContext
-from osteo_models.search.search_outputs import CANDIDATES, FOLDER, SUMMARY, read_candidates, summarize_search, tabulate
+from osteo_models.search.leaderboard import CANDIDATES, FOLDER, SUMMARY, read_candidates, summarize_search, tabulate
 from osteo_models.search.study_storage import (
     count_refused,
     explain_storage,

@@ -30,7 +30,7 @@ class Staging:
     Attributes:
         out: The data set; a link to it names the same data set.
         lock_file: Locked by the process that changes the data set.
-        ledger: State of an import that can be continued.
+        import_log: State of an import that can be continued.
         images: Images that such an import has written.
         building: The successor while it is built.
     """
@@ -40,7 +40,7 @@ class Staging:
         self.lock_file = self.out.with_name(f".{self.out.name}.lock")
         self._folder = self.out.with_name(f".{self.out.name}.importing")
         self._before = self.out.with_name(f".{self.out.name}.before")
-        self.ledger, self.images = self._folder / "ledger.sqlite", self._folder / "images"
+        self.import_log, self.images = self._folder / "import-log.sqlite", self._folder / "images"
         self.building, self._ready = self._folder / "building", self._folder / "ready"
 
     @contextlib.contextmanager
@@ -74,7 +74,7 @@ class Staging:
     def prepare(self) -> None:
         """Make the folder that the successor is built in."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        (self._folder / ".gitignore").write_text("*\n", encoding="utf-8")  # the ledger holds names of patients' files
+        (self._folder / ".gitignore").write_text("*\n", encoding="utf-8")  # the log holds names of patients' files
 
     @contextlib.contextmanager
     def build(self) -> Iterator[Path]:

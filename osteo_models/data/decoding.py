@@ -51,7 +51,7 @@ def can_decode(syntax: str) -> bool:
     return True
 
 
-def decode_pixels(dataset: pydicom.Dataset) -> npt.NDArray[Any]:
+def decode_stored_values(dataset: pydicom.Dataset) -> npt.NDArray[Any]:
     """The stored values of all frames; damaged data may raise anything.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What changed between two revisions of the data set, in a team's words: people, labels, pixels, places, shift."""
+"""What changed between two revisions of the data set: people, labels, pixels, splits, distributions."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import pandas as pd
 
 from osteo_models.core.errors import TableError
 from osteo_models.core.params import Cohort
-from osteo_models.core.terms import CLASS_NAMES, CONTROL, MODALITIES, OSTEOPOROSIS
+from osteo_models.core.terms import CLASS_NAMES, MODALITIES
 from osteo_models.data.clinical import read_clinical
 from osteo_models.data.data_folder import VERTEBRAE
 from osteo_models.data.earlier_revisions import Revision, compare_images, find_patient, list_images
-from osteo_models.data.selection import CONTROL_RULES, STUDY_RULES
+from osteo_models.data.selection import GROUPS
 
 CLINICAL = "clinical.csv"
 LABEL_COLUMNS = ("patient_id", "modality", "target", "age_years", "sex", "images")
-PLACES = ("holdout", "patient_test", "fold_image", "fold_patient")
+ASSIGNMENTS = ("holdout", "patient_test", "fold_image", "fold_patient")
 
 
 def label_people(revision: Revision, cohort: Cohort) -> pd.DataFrame | None:
     """People with images who are in the study, one row for each modality.
 
-    Unlike `select_people`, which makes a study, it takes any table, be a class empty or not.
+    Unlike `select_people`, it allows groups without people.
 
     Args:
         revision: The revision.
-        cohort: The rules, the same for all revisions: what changed is the data.
+        cohort: The rules, the same for all revisions: only the data changes.
 
     Returns:
-        The columns `LABEL_COLUMNS`; None where the revision has no clinical table that can be read, or nobody in it.
+        The columns `LABEL_COLUMNS`; None where the revision has no readable clinical table.
 
     Raises:
         StoreError: The table is not in the DVC cache.
@@ -42,20 +42,15 @@ def label_people(revision: Revision, cohort: Cohort) -> pd.DataFrame | None:
         people = read_clinical(revision.locate(CLINICAL))
     except TableError:
         return None
-    if people.empty:
-        return None
     counts = pd.Series([_owner(path) for path in list_images(revision)], dtype=object).value_counts()
-    found: list[pd.DataFrame] = []
+    groups: list[pd.DataFrame] = []
     for modality in MODALITIES:
-        for target, source, rules in (
-            (CONTROL, "control_candidate", CONTROL_RULES),
-            (OSTEOPOROSIS, "dxa", STUDY_RULES),
-        ):
+        for target, source, rules in GROUPS:
             keep = people["source"] == source
             for rule in rules:
                 keep &= rule.keep(people, cohort, modality)
-            found.append(people[keep].assign(modality=modality, target=target))
-    table = pd.concat(found)
+            groups.append(people[keep].assign(modality=modality, target=target))
+    table = pd.concat(groups)
     owners = list(zip(table["patient_id"], table["modality"], strict=True))
     table["images"] = [int(counts.get(owner, 0)) for owner in owners]
     return table.loc[table["images"] > 0, list(LABEL_COLUMNS)].reset_index(drop=True)
@@ -73,12 +68,12 @@ class Difference:
         patients_added: Pseudonyms.
         labels_flipped: People in both whose class changed, or who came into or left the study: `ID (mri): from -> to`.
         pixels_changed: Images whose pixels differ, by their newer name.
-        header_only: Images of which only the header differs, likewise.
+        header_only: Images of which only the header differs, by their newer name.
         label_maps_changed: Label maps of vertebrae that were added, removed or changed.
-        moved: Images that changed sides: {column: [image ids]}, empty where the splits of either are not known.
-        into_holdout: Those of them that nothing may train on now.
+        moved: Image ids whose value in a column of the splits changed, by column; empty if either splits are unknown.
+        into_holdout: Those of them that moved into the hold-out.
         shift: Class, sex and age before and after, for each modality.
-        people_touched: Everybody known before whose images or labels are others now: models that saw them are stale.
+        people_touched: People of the earlier revision whose images or labels changed: models that saw them are stale.
     """
 
     before: str
@@ -122,9 +117,9 @@ def compare_revisions(before: Revision, after: Revision, cohort: Cohort) -> Diff
         StoreError: A changed file is not in the DVC cache.
     """
     images = compare_images(before, after)
-    people_before, people_after = ({find_patient(path) for path in list_images(each)} for each in (before, after))
-    labels = {each.name: label_people(each, cohort) for each in (before, after)}
-    splits = {each.name: each.splits for each in (before, after)}
+    people_before, people_after = ({find_patient(path) for path in list_images(side)} for side in (before, after))
+    labels = {side.name: label_people(side, cohort) for side in (before, after)}
+    splits = {side.name: side.splits for side in (before, after)}
     old, new = labels[before.name], labels[after.name]
     flipped = {} if old is None or new is None else _flipped(old, new, people_before & people_after)
     moved: dict[str, list[str]] = {}
@@ -152,21 +147,21 @@ def compare_revisions(before: Revision, after: Revision, cohort: Cohort) -> Diff
         tables_changed=[path for path in changed_files if "/" not in path],
         shift=[row for side, table in (("before", old), ("after", new)) for row in _describe(side, table)],
         notes=[
-            *_lacking(labels, "labels", "it has no clinical.csv that can be read"),
-            *_lacking(splits, "places in the splits", "run `dvc repro splits` and commit dvc.lock"),
+            *_missing(labels, "labels", "it has no clinical.csv that can be read"),
+            *_missing(splits, "places in the splits", "run `dvc repro splits` and commit dvc.lock"),
         ],
         people_touched=sorted({find_patient(path) for path in changed} | set(flipped.values())),
     )
 
 
-def _lacking(tables: Mapping[str, pd.DataFrame | None], what: str, why: str) -> list[str]:
+def _missing(tables: Mapping[str, pd.DataFrame | None], what: str, why: str) -> list[str]:
     return [f"{what} of {name} are not known: {why}" for name, table in tables.items() if table is None]
 
 
 def _moved(before: pd.DataFrame, after: pd.DataFrame) -> tuple[dict[str, list[str]], list[str]]:
     both = before.merge(after, on="image_id", suffixes=("_before", "_after"))
     moved: dict[str, list[str]] = {}
-    for column in PLACES:
+    for column in ASSIGNMENTS:
         old, new = (both[f"{column}_{side}"].astype("Int64").fillna(-1) for side in ("before", "after"))
         moved[column] = sorted(both.loc[(old != new).to_numpy(bool), "image_id"].astype(str))
     entered = (both["holdout_before"] == 0) & (both["holdout_after"] == 1)
@@ -174,7 +169,7 @@ def _moved(before: pd.DataFrame, after: pd.DataFrame) -> tuple[dict[str, list[st
 
 
 def _flipped(before: pd.DataFrame, after: pd.DataFrame, people: set[str]) -> dict[str, str]:
-    """Whose class is another one, by a line that says so."""
+    """Patients whose class changed, by a line that describes the change."""
     old, new = (_classes(table, people) for table in (before, after))
     flipped: dict[str, str] = {}
     for patient, modality in old.keys() | new.keys():

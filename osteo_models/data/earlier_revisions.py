@@ -1,11 +1,9 @@
-"""Earlier revisions of the data set, as git and the DVC cache keep them."""
+"""Earlier revisions of the data set, read from git and the DVC cache."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pydicom
 import yaml
-from pydicom.errors import InvalidDicomError
 
 from osteo_models.core.errors import ImageError, InputError, StoreError
 from osteo_models.data.data_folder import IMAGES
-from osteo_models.data.image_file import SourceImage, is_dicom, read_image
-from osteo_models.data.revisions import find_cache
+from osteo_models.data.dicom_file import RejectedInput, is_dicom, parse_dicom
+from osteo_models.data.image_file import SourceImage, read_image
+from osteo_models.data.revisions import find_cache, find_object, read_committed, read_listing
 from osteo_models.data.tables import read_frame
 
 SPLITS = "artifacts/splits/splits.csv"
@@ -32,10 +29,10 @@ class Revision:
     """One revision of the data set.
 
     Attributes:
-        name: What it was asked for by; `workspace` is what `data.dvc` on disk records.
+        name: The git revision; `workspace` is what `data.dvc` on disk records.
         digest: MD5 of the data set.
         files: MD5 of every file, by its path in the data set.
-        splits: The splits made from it, where `dvc.lock` records some; else None.
+        splits: The splits made from it; None where `dvc.lock` records none.
         cache: DVC's cache.
     """
 
@@ -54,7 +51,7 @@ class Revision:
         return self.locate(path).read_bytes()
 
     def locate(self, path: str) -> Path:
-        """Where a file of this revision lies, to be read only.
+        """Path of a file of this revision in the cache; read only.
 
         Raises:
             StoreError: It is not in the DVC cache.
@@ -78,13 +75,14 @@ def load_revision(root: Path, data: str, name: str | None = None) -> Revision:
     cache = find_cache(root)
     if cache is None:
         raise InputError("not under DVC", where=str(root), remedy="run `dvc init`, then record the data set")
-    listed = json.loads(_locate_object(cache, digest, f"{name or 'workspace'}: {data}").read_bytes())
-    files = {str(entry["relpath"]): str(entry["md5"]) for entry in listed}
+    files = read_listing(cache, digest)
+    if files is None:
+        raise _missing_object(f"{name or 'workspace'}: {data}")
     return Revision(name or "workspace", digest, files, _read_splits(root, data, digest, name, cache), cache)
 
 
 def require_splits(root: Path, data: Path) -> None:
-    """Make sure that a data set about to grow or shrink has its splits on disk: without them everybody would move.
+    """Check that a data set that is about to change has its splits on disk: without them all patients are dealt again.
 
     Raises:
         InputError: `dvc.lock` records splits, and they are not there.
@@ -106,12 +104,11 @@ def _read_yaml(root: Path, path: str, name: str | None) -> Any:
             return yaml.safe_load((root / path).read_text(encoding="utf-8"))
         except OSError:
             raise InputError("file not found", where=path, remedy="record the data set with `dvc add`") from None
-    command = ["git", "show", "--end-of-options", f"{name}:./{path}"]
-    shown = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if shown.returncode:
+    text = read_committed(root, name, path)
+    if text is None:
         remedy = "name a commit, a tag or a branch"
         raise InputError(f"git has no {path} in the revision {name!r}", where=str(root), remedy=remedy)
-    return yaml.safe_load(shown.stdout)
+    return yaml.safe_load(text)
 
 
 def _read_splits(root: Path, data: str, digest: str, name: str | None, cache: Path) -> pd.DataFrame | None:
@@ -128,11 +125,14 @@ def _read_splits(root: Path, data: str, digest: str, name: str | None, cache: Pa
 
 
 def _locate_object(cache: Path, digest: str, what: str) -> Path:
-    path = cache / "files" / "md5" / digest[:2] / digest[2:]
+    path = find_object(cache, digest)
     if not path.is_file():
-        remedy = "get it with `dvc fetch --all-commits`"
-        raise StoreError("not in the DVC cache", where=what, remedy=remedy)
+        raise _missing_object(what)
     return path
+
+
+def _missing_object(what: str) -> StoreError:
+    return StoreError("not in the DVC cache", where=what, remedy="get it with `dvc fetch --all-commits`")
 
 
 @dataclass(frozen=True)
@@ -178,13 +178,13 @@ def _find_renamed(before: Revision, after: Revision, gone: Iterable[str], come: 
     left, arrived = _by_patient(gone), _by_patient(come)
     pairs: dict[str, str] = {}
     for patient in left.keys() & arrived.keys():
-        old = {path: _marks(before.read(path)) for path in left[patient]}
-        new = {path: _marks(after.read(path)) for path in arrived[patient]}
-        for mark in range(2):  # equal pixels first: they say more than a name does
+        old = {path: _fingerprints(before.read(path)) for path in left[patient]}
+        new = {path: _fingerprints(after.read(path)) for path in arrived[patient]}
+        for kind in range(2):  # equal pixels first, then equal instances
             taken = set(pairs.values())
-            known = {marks[mark]: path for path, marks in old.items() if path not in taken and marks[mark]}
+            known = {prints[kind]: path for path, prints in old.items() if path not in taken and prints[kind]}
             for path in sorted(new.keys() - pairs.keys()):
-                if earlier := known.pop(new[path][mark], None):
+                if earlier := known.pop(new[path][kind], None):
                     pairs[path] = earlier
     return pairs
 
@@ -196,15 +196,15 @@ def _by_patient(paths: Iterable[str]) -> Mapping[str, list[str]]:
     return found
 
 
-def _marks(data: bytes) -> tuple[str, str]:
-    """What an image is known again by: its pixels and its instance identifier; empty where it has none."""
+def _fingerprints(data: bytes) -> tuple[str, str]:
+    """Hash of the pixels and instance UID; empty where there is none."""
     image = _read(data)
     pixels = hashlib.sha256(repr(image.pixels.shape).encode() + image.pixels.tobytes()).hexdigest() if image else ""
     if not is_dicom(data):
         return pixels, ""
     try:
-        header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
-    except (InvalidDicomError, ValueError, EOFError, OSError):
+        header = parse_dicom(data, pixels=False, keywords=["SOPInstanceUID"])
+    except RejectedInput:
         return pixels, ""
     return pixels, str(header.get("SOPInstanceUID") or "")
 

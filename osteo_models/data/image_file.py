@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,10 +21,10 @@ from pydicom.pixels.processing import apply_modality_lut
 
 from osteo_models.core.errors import ImageError
 from osteo_models.core.terms import DICOM_MODALITY, MODALITIES, Modality
-from osteo_models.data.decoding import decode_pixels
+from osteo_models.data.dicom_file import RejectedInput, decode_frames, is_dicom, parse_dicom
 
 MAX_PIXELS = 64_000_000  # checked before decoding: a header of 1 kB can ask for gigabytes
-MOST_LABELS = 5  # L1 to L5
+MAX_LABEL: Final = 5  # L1 to L5
 FORMATS = f"DICOM ({' or '.join(DICOM_MODALITY)}, one frame), PNG, JPEG"
 # How a slice was acquired, by the names that the tables use; PS3.6 has the keywords.
 HEADER_NUMBERS: Final[dict[str, str]] = {
@@ -82,11 +84,6 @@ class Header:
     numbers: dict[str, float]
 
 
-def is_dicom(data: bytes) -> bool:
-    """Whether a file says that it is DICOM (PS3.10 7.1)."""
-    return data[128:132] == b"DICM"
-
-
 def is_picture(data: bytes) -> bool:
     """Whether a file says that it is PNG or JPEG, which know no modality."""
     return data[:8] == b"\x89PNG\r\n\x1a\n" or data[:3] == b"\xff\xd8\xff"
@@ -105,7 +102,8 @@ def read_image(data: bytes, *, where: str) -> SourceImage:
     if is_dicom(data):
         return _read_dicom(data, where)
     if is_picture(data):
-        return _read_picture(data, where)
+        picture = _load_picture(data, "picture", where, ["PNG", "JPEG"], FORMATS).convert("L")
+        return SourceImage(np.asarray(picture, dtype=np.float32), modality=None, patient_id=None, spacing_mm=None)
     raise ImageError("not an image file that can be read", where=where, allowed=FORMATS)
 
 
@@ -117,20 +115,13 @@ def read_header(data: bytes, *, where: str) -> Header:
     """
     if not is_dicom(data):
         return Header("", "", "", dict.fromkeys(HEADER_NUMBERS, math.nan))
-    wanted = ["Modality", "StudyInstanceUID", "SeriesInstanceUID", "Manufacturer", "ManufacturerModelName"]
-    wanted += HEADER_NUMBERS.values()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values are read as missing below
-            dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=wanted)
-            _modality(dataset, where)  # a file that was cut short reads as one that is empty
-            numbers = {name: _number(dataset, keyword) for name, keyword in HEADER_NUMBERS.items()}
-            names = [str(dataset.get(keyword) or "").strip() for keyword in ("Manufacturer", "ManufacturerModelName")]
-            study, series = (_hash(dataset.get(f"{level}InstanceUID")) for level in ("Study", "Series"))
-    except ImageError:
-        raise
-    except Exception as error:  # noqa: BLE001  damaged files make pydicom raise anything
-        raise ImageError(f"damaged DICOM header ({type(error).__name__})", where=where, allowed=FORMATS) from None
+    keywords = ["Modality", "StudyInstanceUID", "SeriesInstanceUID", "Manufacturer", "ManufacturerModelName"]
+    with _dicom_errors("header", where):
+        dataset = parse_dicom(data, pixels=False, keywords=[*keywords, *HEADER_NUMBERS.values()])
+        _modality(dataset, where)  # a file that was cut short reads as one that is empty
+        numbers = {name: _number(dataset, keyword) for name, keyword in HEADER_NUMBERS.items()}
+        names = [str(dataset.get(keyword) or "").strip() for keyword in ("Manufacturer", "ManufacturerModelName")]
+        study, series = (_hash(dataset.get(f"{level}InstanceUID")) for level in ("Study", "Series"))
     strength = numbers["field_strength_t"]
     names.append("" if math.isnan(strength) else f"{strength:g} T")
     return Header(study, series, " ".join(name for name in names if name), numbers)
@@ -150,6 +141,25 @@ def _hash(uid: object) -> str:
     return hashlib.sha256(str(uid).encode()).hexdigest()[:HASH_DIGITS] if uid else ""
 
 
+@contextlib.contextmanager
+def _dicom_errors(part: str, where: str) -> Iterator[None]:
+    """Turn whatever a damaged file makes pydicom raise into an ImageError; exceptions may quote header values."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of odd values; those that are used are checked
+            yield
+    except ImageError:
+        raise
+    except RejectedInput as error:
+        found = (
+            f"damaged DICOM {part}" if error.reason == "damaged" else f"DICOM {part}: {error.reason.replace('_', ' ')}"
+        )
+        raise ImageError(found, where=where, allowed=FORMATS) from None
+    except Exception as error:  # noqa: BLE001
+        found = f"damaged DICOM {part} ({type(error).__name__})"
+        raise ImageError(found, where=where, allowed=FORMATS) from None
+
+
 def read_label_map(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
     """Decode a label map: 8-bit grey PNG, 1 to 5 in the bodies of L1 to L5, 0 elsewhere.
 
@@ -157,49 +167,38 @@ def read_label_map(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
         ImageError: It is no such image.
     """
     allowed = "8-bit grey PNG with values 0 to 5"
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            _check_size(picture.width * picture.height, where)
-            labels, mode = np.asarray(picture), picture.mode
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"damaged label map ({type(error).__name__})", where=where, allowed=allowed) from None
-    if mode != "L" or labels.max() > MOST_LABELS:
-        found = f"pixels of mode {mode}" if mode != "L" else f"label {labels.max()}"
+    picture = _load_picture(data, "label map", where, ["PNG"], allowed)
+    labels = np.asarray(picture)
+    if picture.mode != "L" or labels.max() > MAX_LABEL:
+        found = f"pixels of mode {picture.mode}" if picture.mode != "L" else f"label {labels.max()}"
         raise ImageError(found, where=where, allowed=allowed)
     return labels
 
 
-def _read_picture(data: bytes, where: str) -> SourceImage:
+def _load_picture(data: bytes, kind: str, where: str, formats: list[str], allowed: str) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=formats) as picture:
             _check_size(picture.width * picture.height, where)
-            pixels = np.asarray(picture.convert("L"), dtype=np.float32)
+            picture.load()
+            return picture
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"damaged picture ({type(error).__name__})", where=where, allowed=FORMATS) from None
-    return SourceImage(pixels=pixels, modality=None, patient_id=None, spacing_mm=None)
+        raise ImageError(f"damaged {kind} ({type(error).__name__})", where=where, allowed=allowed) from None
 
 
 def _read_dicom(data: bytes, where: str) -> SourceImage:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom warns of odd values; what matters is checked below
-            dataset = pydicom.dcmread(io.BytesIO(data))
-            modality = _modality(dataset, where)
-            _check_frame(dataset, where)
-            _check_scale(dataset, modality, where)
-            stored = decode_pixels(dataset)
-            # Modality LUT or rescale slope and intercept (PS3.3 C.11.1): CT values become Hounsfield units.
-            pixels = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
-            if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
-                pixels = pixels.max() + pixels.min() - pixels
-            spacing = dataset.get("PixelSpacing")
-            spacing_mm = None if spacing is None else (float(spacing[0]), float(spacing[1]))
-            patient_id = str(dataset.get("PatientID") or "") or None
-    except ImageError:
-        raise
-    except Exception as error:  # noqa: BLE001  damaged files make pydicom raise anything
-        # The exception's own text may quote header values, so only its kind is told.
-        raise ImageError(f"damaged DICOM file ({type(error).__name__})", where=where, allowed=FORMATS) from None
+    with _dicom_errors("file", where):
+        dataset = parse_dicom(data)
+        modality = _modality(dataset, where)
+        _check_frame(dataset, where)
+        _check_scale(dataset, modality, where)
+        stored = decode_frames(dataset, 1)[0]
+        # Modality LUT or rescale slope and intercept (PS3.3 C.11.1): CT values become Hounsfield units.
+        pixels = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
+        if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+            pixels = pixels.max() + pixels.min() - pixels
+        spacing = dataset.get("PixelSpacing")
+        spacing_mm = None if spacing is None else (float(spacing[0]), float(spacing[1]))
+        patient_id = str(dataset.get("PatientID") or "") or None
     if spacing_mm is not None and not (min(spacing_mm) >= 0.05 and max(spacing_mm) <= 10):
         raise ImageError(f"PixelSpacing {spacing_mm} is not plausible", where=where, allowed="0.05 to 10 mm")
     return SourceImage(pixels=pixels, modality=modality, patient_id=patient_id, spacing_mm=spacing_mm)

@@ -1,4 +1,4 @@
-"""What DVC and git know of this folder: hashes of data and splits, the commit, and DVC commands."""
+"""What DVC and git record about this folder: hashes of the data, the commit, and DVC commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from osteo_models.core.errors import OsteoError, StaleDataError, StoreError
 from osteo_models.core.files import hash_file
 from osteo_models.core.settings import die_with_parent
 
-STOP_SECONDS = 10.0  # more than a stage takes to say farewell
+STOP_SECONDS = 10.0  # more than a stage takes to end
 Command = subprocess.CompletedProcess[str]
 OBJECTS: Final = Path("files") / "md5"  # below DVC's cache
 FOLDER: Final = ".dir"  # ends the MD5 of a folder, whose object lists its files
@@ -42,8 +42,14 @@ def read_data_digest(root: Path, data: str = "data") -> str | None:
 
 def read_digest_at(root: Path, revision: str, data: str = "data") -> str | None:
     """The MD5 of the data set at a git revision; None where there is no such revision, or no `data.dvc` in it."""
-    shown = _run(["git", "show", "--end-of-options", f"{revision}:./{data}.dvc"], root)
-    return None if shown.returncode else _parse_digest(shown.stdout)
+    text = read_committed(root, revision, f"{data}.dvc")
+    return None if text is None else _parse_digest(text)
+
+
+def read_committed(root: Path, revision: str, path: str) -> str | None:
+    """A text file of the project at a git revision; None where git has no such revision or file."""
+    shown = _run(["git", "show", "--end-of-options", f"{revision}:./{path}"], root)
+    return None if shown.returncode else shown.stdout
 
 
 def find_data_commit(root: Path, digest: str, data: str = "data") -> str:
@@ -72,14 +78,14 @@ def read_commit(root: Path) -> str:
 
 
 def read_user(root: Path) -> str:
-    """The name that git signs commits with; empty where it knows none."""
+    """The user name in the configuration of git; empty where there is none."""
     return _run(["git", "config", "user.name"], root).stdout.strip()
 
 
 def hash_data(folder: Path) -> str:
     """The MD5 that DVC gives a folder: of the list of its files with theirs. Every byte is read.
 
-    DVC itself trusts sizes and times of change, and would not see a flipped bit.
+    DVC itself relies on sizes and modification times, and would miss a flipped bit.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     listed = [{"md5": hash_file(path, "md5"), "relpath": path.relative_to(folder).as_posix()} for path in files]
@@ -121,8 +127,7 @@ def start_dvc(
 ) -> tuple[int, list[str]]:
     """Run a DVC command on this terminal, with this environment's programs first.
 
-    DVC, and a stage that is told so by OSTEO_DIE_WITH_PARENT, end when this process is killed: no training goes on
-    unseen, and DVC's locks are free again.
+    DVC and its stages (by OSTEO_DIE_WITH_PARENT) end when this process is killed, which frees DVC's locks.
 
     Args:
         root: The project's folder.
@@ -131,7 +136,7 @@ def start_dvc(
         output: File descriptor that its output goes to; this process' own standard output by default.
 
     Returns:
-        Its exit code, and DVC's own error lines: they are held back, for the caller tells what went wrong once.
+        Its exit code, and DVC's own error lines, which are not printed: the caller reports the error.
     """
     command = [sys.executable, "-m", "dvc", *arguments]
     environment = child_environment() | {"OSTEO_DIE_WITH_PARENT": "1"} | dict(variables)
@@ -205,9 +210,14 @@ def find_damage(cache: Path) -> Iterator[str]:
             yield path.parent.name + path.name
 
 
+def find_object(cache: Path, digest: str) -> Path:
+    """Path of an object in the cache."""
+    return cache / OBJECTS / digest[:2] / digest[2:]
+
+
 def read_listing(cache: Path, digest: str) -> dict[str, str] | None:
-    """MD5 by path of every file of a folder; None where the cache has no sound list of it."""
-    path = cache / OBJECTS / digest[:2] / digest[2:]
+    """MD5 by path of every file of a folder; None where the cache has no intact list of it."""
+    path = find_object(cache, digest)
     if not _holds(path, digest):
         return None
     return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_bytes())}

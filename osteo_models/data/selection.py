@@ -77,6 +77,9 @@ CONTROL_RULES = (
     Rule("imaged", is_imaged),
 )
 
+# Class, source in the clinical table, and rules of each group.
+GROUPS = ((CONTROL, "control_candidate", CONTROL_RULES), (OSTEOPOROSIS, "dxa", STUDY_RULES))
+
 
 def _has_any(people: pd.DataFrame, codes: Sequence[str]) -> pd.Series:
     unwanted = set(codes)
@@ -102,10 +105,7 @@ def select_people(clinical: pd.DataFrame, cohort: Cohort) -> tuple[pd.DataFrame,
     groups: list[pd.DataFrame] = []
     flow: Flow = {}
     for modality in MODALITIES:
-        for target, source, rules in (
-            (CONTROL, "control_candidate", CONTROL_RULES),
-            (OSTEOPOROSIS, "dxa", STUDY_RULES),
-        ):
+        for target, source, rules in GROUPS:
             people = clinical[clinical["source"] == source]
             name = f"{modality}_{CLASS_NAMES[target]}"
             steps: list[dict[str, str | int]] = [{"rule": "examined", "left": len(people)}]

@@ -118,8 +118,8 @@ def build_pretrained(
 
     Args:
         generator: Of the head's first weights, and of the backbone's where they are random.
-        start: The backbone's tensors, from `read_start`; without them ImageNet weights are looked for in the installed
-            package and in the hub.
+        start: The backbone's tensors, from `read_initial_weights`; without them ImageNet weights are looked for in
+            the installed package and in the hub.
         backbone: timm's name of it, with or without the tag of its weights.
         weights: What the backbone starts from.
         transfer: `frozen` trains the head alone, `full` everything.
@@ -132,7 +132,7 @@ def build_pretrained(
     about = describe_backbone(backbone)
     body = make_backbone(about.name, seed=generator.initial_seed())
     if start is None and weights == "imagenet":
-        start = read_start(about, find_weights(about.name, hub_id=about.hub_id, folder=None))
+        start = read_initial_weights(about, find_weights(about.name, hub_id=about.hub_id, folder=None))
     if start is not None:
         body.load_state_dict(dict(start))
     return PretrainedNetwork(body, about, Head(generator, count_features(body)), frozen=transfer == "frozen")
@@ -192,7 +192,7 @@ def count_features(backbone: nn.Module) -> int:
     return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # pyright: ignore[reportArgumentType]
 
 
-def find_start(spec: Mapping[str, Any], folder: Path | None) -> tuple[Backbone, WeightsFile | None]:
+def find_initial_weights(spec: Mapping[str, Any], folder: Path | None) -> tuple[Backbone, WeightsFile | None]:
     """The backbone of a whole spec and its file of weights; None where it starts from random ones.
 
     Raises:
@@ -205,7 +205,7 @@ def find_start(spec: Mapping[str, Any], folder: Path | None) -> tuple[Backbone, 
     return about, None if random else find_weights(about.name, hub_id=about.hub_id, folder=folder)
 
 
-def read_start(about: Backbone, file: WeightsFile | None, *, seed: int = 0) -> dict[str, Tensor]:
+def read_initial_weights(about: Backbone, file: WeightsFile | None, *, seed: int = 0) -> dict[str, Tensor]:
     """The tensors that a backbone starts from: a file's, or drawn from the seed where there is none.
 
     Raises:

@@ -22,6 +22,7 @@ from osteo_models.models.keras_layers import FlattenChannelsLast, make_conv, mak
 
 VERSION: Final = 1  # of its results; see `Entry.versions`
 
+ARCHITECTURE: Final = "traditional_cnn"
 PADDINGS: Final = ("same", "valid")
 POOLINGS: Final = ("max", "average")
 
@@ -84,7 +85,7 @@ class TraditionalCnn(nn.Module):
         return self.classifier(self.features(images))
 
 
-@register("traditional_cnn", image_sets=SINGLE_INPUT, versions={"traditional": VERSION, "layers": LAYERS})
+@register(ARCHITECTURE, image_sets=SINGLE_INPUT, versions={"traditional": VERSION, "layers": LAYERS})
 def build_traditional(
     generator: torch.Generator,
     *,
@@ -112,7 +113,7 @@ def build_traditional(
     """
     for name, value, allowed in (("padding", padding, PADDINGS), ("pooling", pooling, POOLINGS)):
         if value not in allowed:
-            raise InputError(f"`{name}` is {value!r}", where="traditional_cnn", allowed=", ".join(allowed))
+            raise InputError(f"`{name}` is {value!r}", where=ARCHITECTURE, allowed=", ".join(allowed))
     widths = _read("dense", dense)
     plans = plan_convolutions(filters, kernels, strides, pools, same=padding == "same")
     return TraditionalCnn(generator, plans, widths, same=padding == "same", pooling=pooling)
@@ -124,7 +125,7 @@ def count_cost(**spec: Any) -> Cost:
     Raises:
         InputError: the convolutions or the dense layers cannot be built.
     """
-    full = find_entry("traditional_cnn").spec | spec
+    full = find_entry(ARCHITECTURE).spec | spec
     settings = (full[name] for name in ("filters", "kernels", "strides", "pools"))
     plans = plan_convolutions(*settings, same=full["padding"] == "same")
     macs = parameters = 0
@@ -150,7 +151,7 @@ def plan_convolutions(
     """
     counts = _read("filters", filters)
     if not counts:
-        raise InputError("`filters` is empty", where="traditional_cnn", allowed="at least one convolution")
+        raise InputError("`filters` is empty", where=ARCHITECTURE, allowed="at least one convolution")
     settings = [
         _for_each(name, value, len(counts))
         for name, value in [("kernels", kernels), ("strides", strides), ("pools", pools)]
@@ -158,7 +159,7 @@ def plan_convolutions(
     rows, columns = IMAGE_ROWS, IMAGE_COLUMNS
     plans: list[ConvPlan] = []
     for number, (count, kernel, stride, pool) in enumerate(zip(counts, *settings, strict=True), start=1):
-        where = f"traditional_cnn, convolution {number}"
+        where = f"{ARCHITECTURE}, convolution {number}"
         if not same and kernel > min(rows, columns):
             raise InputError(f"kernel {kernel} is larger than its {rows} x {columns} input", where=where)
         rows, columns = (_left(side, kernel, stride, same) for side in (rows, columns))
@@ -180,7 +181,7 @@ def _for_each(name: str, value: Setting, count: int) -> list[int]:
     if len(values) != count:
         raise InputError(
             f"`{name}` has {len(values)} values for {count} convolutions",
-            where="traditional_cnn",
+            where=ARCHITECTURE,
             allowed=f"one number, or {count}",
         )
     return values
@@ -192,5 +193,5 @@ def _read(name: str, values: Sequence[int]) -> list[int]:
     wrong = [each for each in numbers if isinstance(each, bool) or not isinstance(each, int) or each < 1]
     if wrong:
         allowed = "positive integers"
-        raise InputError(f"`{name}` holds {wrong[0]!r}", where="traditional_cnn", allowed=allowed)
+        raise InputError(f"`{name}` holds {wrong[0]!r}", where=ARCHITECTURE, allowed=allowed)
     return [int(each) for each in numbers]

@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from osteo_models.core.errors import InputError
-from osteo_models.core.params import load_params
-from osteo_models.core.settings import Settings, load_settings, silence_telemetry
+from osteo_models.core.settings import load_settings, silence_telemetry
 from osteo_models.core.terms import Modality
 from osteo_models.data.tables import read_frame
-from osteo_models.evaluation.paired import Difference
 from osteo_models.evaluation.predictions import read_predictions
+from osteo_models.registry.run_context import RunContext
 
 if TYPE_CHECKING:
     from osteo_models.ops.scoring.batch import Scores
     from osteo_models.registry.lookup import VersionInfo
-    from osteo_models.registry.tracking import Tracking
     from osteo_models.report.version_comparison import Pair, Side
 
 Root = Path | str | None
@@ -65,7 +63,7 @@ class ModelVersion:
         from osteo_models.ops.scoring.batch import tabulate_scores
         from osteo_models.ops.scoring.predict import predict_path
 
-        tracking, reference = _open(load_settings(self.root)), f"{self.name}/{self.version}"
+        tracking, reference = _open(self.root).tracking, f"{self.name}/{self.version}"
         options = {"accept_unlike": accept_unlike, "allow_none": True}
         return tabulate_scores(predict_path(tracking, Path(path), reference, modality, **options))
 
@@ -84,14 +82,13 @@ class Comparison:
     metrics: pd.DataFrame
     differences: pd.DataFrame
     _sides: tuple[Side, Side]
-    _settings: Settings
+    _context: RunContext
 
     def write_page(self, out: Path | str | None = None) -> Path:
         """Write the comparison as an HTML page, by default in `artifacts/comparisons/`, and return its path."""
         from osteo_models.report.report_command import write_sides
 
-        params = load_params(self._settings.root / "params.yaml")
-        return write_sides(self._sides, params, self._settings, Path(out) if out else None)
+        return write_sides(self._sides, self._context.params, self._context.settings, Path(out) if out else None)
 
 
 def load_cohort(root: Root = None) -> pd.DataFrame:
@@ -131,7 +128,7 @@ def load_predictions(stage: str | None = None, root: Root = None) -> pd.DataFram
     Raises:
         InputError: The stage `experiments` has not run, or no job has this stage.
     """
-    jobs = read_predictions(load_settings(_as_path(root)).artifacts)
+    jobs = read_predictions(_open(root).settings.artifacts)
     known = sorted({job.stage for job in jobs})
     if stage is not None and stage not in known:
         raise InputError(f"no predictions of stage {stage!r}", allowed=", ".join(known))
@@ -151,8 +148,8 @@ def list_versions(name: str | None = None, root: Root = None) -> list[ModelVersi
     """
     from osteo_models.registry import lookup
 
-    settings = load_settings(_as_path(root))
-    return [_as_version(found, settings) for found in lookup.list_versions(_open(settings), name)]
+    context = _open(root)
+    return [_as_version(found, context) for found in lookup.list_versions(context.tracking, name)]
 
 
 def load_version(reference: str, root: Root = None) -> ModelVersion:
@@ -167,8 +164,8 @@ def load_version(reference: str, root: Root = None) -> ModelVersion:
     """
     from osteo_models.registry import lookup
 
-    settings = load_settings(_as_path(root))
-    return _as_version(lookup.get_version(_open(settings), reference), settings)
+    context = _open(root)
+    return _as_version(lookup.get_version(context.tracking, reference), context)
 
 
 def compare_versions(first: str, second: str, root: Root = None) -> Comparison:
@@ -185,47 +182,37 @@ def compare_versions(first: str, second: str, root: Root = None) -> Comparison:
     from osteo_models.report.report_command import read_sides
     from osteo_models.report.version_comparison import pair_versions
 
-    settings = load_settings(_as_path(root))
-    silence_telemetry()
-    sides = read_sides(settings, first, second)
+    context = _open(root)
+    sides = read_sides(context.settings, first, second)
     metrics = pd.DataFrame({side.title: pd.Series(dict(side.metrics), dtype=float) for side in sides})
-    threshold = load_params(settings.root / "params.yaml").evaluate.threshold
+    threshold = context.params.evaluate.threshold
     pairs = pair_versions(sides[0].predictions, sides[1].predictions, threshold=threshold)
-    return Comparison(metrics, _tabulate_pairs(pairs), sides, settings)
+    return Comparison(metrics, _tabulate_pairs(pairs), sides, context)
 
 
 def _tabulate_pairs(pairs: Sequence[Pair]) -> pd.DataFrame:
-    columns = ("test", "protocol", "metric", "a", "b", "difference", "ci_low", "ci_high", "p_value", "images")
-    columns += ("patients",)
+    counted = ("images", "patients")
+    columns = ("test", "protocol", "metric", "a", "b", "difference", "ci_low", "ci_high", "p_value", *counted)
     rows = []
     for pair in pairs:
         p_value = pair.by_patient.p_value if pair.by_patient else None
         for metric, gap, p in (("balanced_accuracy", pair.balanced_accuracy, None), ("roc_auc", pair.roc_auc, p_value)):
-            rows.append((pair.kind, pair.protocol, metric, *_list_values(gap), p, pair.n, pair.n_patients))
+            values = (gap.second, gap.first, gap.value, gap.ci_low, gap.ci_high)  # `first` is version B
+            rows.append((pair.kind, pair.protocol, metric, *values, p, pair.n, pair.n_patients))
     return pd.DataFrame(rows, columns=list(columns))
 
 
-def _list_values(gap: Difference) -> tuple[float | None, ...]:
-    return gap.second, gap.first, gap.value, gap.ci_low, gap.ci_high
-
-
-def _as_version(found: VersionInfo, settings: Settings) -> ModelVersion:
-    return ModelVersion(found.name, found.version, found.aliases, found.metrics, found.tags, settings.root)
+def _as_version(found: VersionInfo, context: RunContext) -> ModelVersion:
+    return ModelVersion(found.name, found.version, found.aliases, found.metrics, found.tags, context.settings.root)
 
 
 def _read_table(root: Root, stage: str, name: str) -> pd.DataFrame:
-    path = load_settings(_as_path(root)).artifacts / stage / name
+    path = _open(root).settings.artifacts / stage / name
     if not path.is_file():
         raise InputError("file not found", where=str(path), remedy=f"run `dvc repro {stage}` in the project's folder")
     return read_frame(path)
 
 
-def _open(settings: Settings) -> Tracking:
-    from osteo_models.registry.tracking import open_tracking
-
+def _open(root: Root) -> RunContext:
     silence_telemetry()
-    return open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-
-
-def _as_path(root: Root) -> Path | None:
-    return None if root is None else Path(root)
+    return RunContext(load_settings(None if root is None else Path(root)))

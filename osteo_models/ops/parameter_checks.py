@@ -7,10 +7,10 @@ from pathlib import Path
 from osteo_models.core.errors import InputError, ParamsError
 from osteo_models.core.params import PARAMS_FILE, Params
 from osteo_models.models import check_spec, find_entry
-from osteo_models.models.pretrained import read_start
+from osteo_models.models.pretrained import read_initial_weights
 from osteo_models.registry.rules import check_rules
 from osteo_models.search.space import list_space_faults
-from osteo_models.training.pretrained_plan import find_starts
+from osteo_models.training.pretrained_plan import find_pretrained
 
 
 def check_params(params: Params, weights_dir: Path | None = None) -> None:
@@ -50,6 +50,6 @@ def check_params(params: Params, weights_dir: Path | None = None) -> None:
         faults.append(error.found)
     if faults:
         raise ParamsError("; ".join(faults), where=PARAMS_FILE, remedy="mend params.yaml and run the command again")
-    for about, file in find_starts(params, weights_dir).values():
+    for about, file in find_pretrained(params, weights_dir).values():
         if file is not None:
-            read_start(about, file)
+            read_initial_weights(about, file)

@@ -21,7 +21,7 @@ from osteo_models.registry.manifest import local_path, read_kept
 from osteo_models.registry.retention import Runs, all_experiments, find_needs, list_jobs, read_runs
 from osteo_models.registry.runs import JOB_TAG, list_all
 from osteo_models.registry.tracking import Tracking
-from osteo_models.training.results import RESULT
+from osteo_models.training.result_store import RESULT
 
 ARTIFACTS: Final = "artifacts"  # the root for what lies in the folder of this name
 GONE: Final = "gone"  # what is being removed lies here, so that a killed removal leaves nothing that looks whole
@@ -162,9 +162,9 @@ def _list_current(settings: Settings) -> Iterator[str]:
 
 def _name_features(model: Mapping[str, Any]) -> Iterator[str]:
     """The stored features that a model's head was trained on, where it has a frozen backbone."""
-    start = model.get("job", {}).get("start") or {}
-    if start.get("features"):
-        yield f"features {start['features']}"
+    pretrained = model.get("job", {}).get("pretrained") or {}
+    if pretrained.get("features"):
+        yield f"features {pretrained['features']}"
 
 
 def _find_jobs(settings: Settings) -> Iterator[Garbage]:

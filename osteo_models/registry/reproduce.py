@@ -30,14 +30,14 @@ from osteo_models.registry.records import ORIGIN, RECORDS
 from osteo_models.registry.tracking import Tracking
 from osteo_models.serving.network import WEIGHTS
 from osteo_models.serving.network import read_record as read_model
-from osteo_models.training.heads import Starters
+from osteo_models.training.backbone_cache import BackboneCache
+from osteo_models.training.cross_validation import run_job
 from osteo_models.training.identity import list_versions
 from osteo_models.training.job_data import Tables, as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.jobs import Job
 from osteo_models.training.outputs import predictions_file, read_job, write_model
-from osteo_models.training.result_store import Shelf, open_shelf
-from osteo_models.training.results import FoldResult
-from osteo_models.training.tune import open_cluster, run_job
+from osteo_models.training.ray_cluster import open_cluster
+from osteo_models.training.result_store import FoldResult, ResultStore, open_result_store
 
 OnEpoch = Callable[[int, int], None]  # epochs done, epochs in all
 METRICS: Final = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc", "brier")
@@ -218,19 +218,19 @@ def _train(
         on_epoch(sum(done.values()), job.folds * job.recipe.epochs)
 
     arrays = as_arrays(tables)
-    with open_cluster(settings.ray_address, arrays, shelf=_shelf(settings, place), **resources) as cluster:
-        starters = Starters(cluster, arrays, place / "features", settings.weights_dir, lambda *_: None)
+    with open_cluster(settings.ray_address, arrays, store=_open_store(settings, place), **resources) as cluster:
+        backbones = BackboneCache(cluster, arrays, place / "features", settings.weights_dir, lambda *_: None)
         try:
-            return run_job(job, rows, cluster, folder=place / "jobs", on_epoch=count, inputs=starters.prepare(job))
+            return run_job(job, rows, cluster, folder=place / "jobs", on_epoch=count, inputs=backbones.prepare(job))
         finally:
-            if cluster.shelf:
-                cluster.shelf.clear()
+            if cluster.store:
+                cluster.store.clear()
 
 
-def _shelf(settings: Settings, place: Path) -> Shelf | None:
+def _open_store(settings: Settings, place: Path) -> ResultStore | None:
     """A place of its own, where nothing is finished yet."""
-    shelf = open_shelf(settings.jobs_store)
-    return shelf / place.name if shelf else None
+    store = open_result_store(settings.jobs_store)
+    return store / place.name if store else None
 
 
 def _collect_weights(

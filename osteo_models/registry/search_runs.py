@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,33 +25,11 @@ from osteo_models.registry.runs import (
 )
 from osteo_models.registry.store import settle
 from osteo_models.registry.tracking import TEXT, Tracking
+from osteo_models.search.leaderboard import Record
 
 EXPERIMENT: Final = f"{EXPERIMENTS}search"
 CANDIDATE_TAG: Final = "osteo.candidate"
 STATUS_TAG: Final = "osteo.status"
-
-
-@dataclass(frozen=True)
-class CandidateRun:
-    """What the run of a candidate records.
-
-    Attributes:
-        status: finished, pruned or failed.
-        params: Spec, flat.
-        curve: Balanced accuracy of patients by epoch.
-        metrics: Of the candidate as a whole.
-        reason: Why it failed.
-        started: In seconds since 1970, as `ended`; None where it is not known: where its worker died.
-    """
-
-    number: int
-    status: str
-    params: Mapping[str, Any]
-    curve: Mapping[int, float]
-    metrics: Mapping[str, float]
-    reason: str
-    started: float | None
-    ended: float | None
 
 
 def begin_search(tracking: Tracking, key: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
@@ -79,32 +56,38 @@ def _begin(tracking: Tracking, key: str, params: Mapping[str, Any], tags: Mappin
     return run.info.run_id
 
 
-def log_candidate(tracking: Tracking, run_id: str, candidate: CandidateRun) -> None:
-    """Record a candidate that has come to an end as a child run; one that is recorded already is left as it is."""
+def log_candidate(tracking: Tracking, run_id: str, record: Record) -> None:
+    """Record a closed candidate as a child run; one that is recorded already is left as it is."""
     with tracking.writing():
-        parent = tracking.client.get_run(run_id)
-        tags = {PARENT_TAG: run_id, CANDIDATE_TAG: str(candidate.number)}
-        found = tracking.find_runs([parent.info.experiment_id], tags)
-        now = time.time()
-        start, end = (round(1000 * (at or now)) for at in (candidate.started, candidate.ended))
-        place, name = parent.info.experiment_id, f"candidate-{candidate.number}"
-        child = found[0] if found else tracking.create_once(place, tags, name, start)
+        experiment = tracking.client.get_run(run_id).info.experiment_id
+        tags = {PARENT_TAG: run_id, CANDIDATE_TAG: str(record.number)}
+        runs = tracking.find_runs([experiment], tags)
+        now = time.time()  # times are not known if the worker died
+        started, ended = (record.timing.started, record.timing.ended) if record.timing else (now, now)
+        start, end = round(1000 * started), round(1000 * ended)
+        child = runs[0] if runs else tracking.create_once(experiment, tags, f"candidate-{record.number}", start)
         child_id = child.info.run_id
         if child.info.status in ("FINISHED", "FAILED"):
             return
-        missing = {key: value for key, value in candidate.params.items() if key not in child.data.params}
-        failure = {FAILURE_TAG: candidate.reason[:TEXT]} if candidate.reason else {}
-        tracking.log_texts(child_id, missing, {STATUS_TAG: candidate.status, **failure})
+        params = {f"spec.{name}": value for name, value in record.spec.items()}
+        if record.learning_rate is not None:
+            params["learning_rate"] = record.learning_rate
+        missing = {key: value for key, value in params.items() if key not in child.data.params}
+        failure = {FAILURE_TAG: record.reason[:TEXT]} if record.reason else {}
+        tracking.log_texts(child_id, missing, {STATUS_TAG: record.status, **failure})
         # Killed between two batches, a run has some of its points already.
         known = {
             (key, point.step)
             for key in child.data.metrics
             for point in tracking.client.get_metric_history(child_id, key)
         }
-        points = [Metric("balanced_accuracy", value, end, epoch) for epoch, value in candidate.curve.items()]
-        points += [Metric(key, float(value), end, 0) for key, value in candidate.metrics.items()]
+        metrics: dict[str, float] = {"parameters": record.parameters, "macs": record.macs}
+        if record.seconds_per_epoch is not None:
+            metrics["seconds_per_epoch"] = record.seconds_per_epoch
+        points = [Metric("balanced_accuracy", value, end, epoch) for epoch, value in record.values.items()]
+        points += [Metric(key, float(value), end, 0) for key, value in metrics.items()]
         tracking.log_points(child_id, [point for point in points if (point.key, point.step) not in known])
-        status = "FAILED" if candidate.status == "failed" else "FINISHED"
+        status = "FAILED" if record.status == "failed" else "FINISHED"
         tracking.client.set_terminated(child_id, status, end)
 
 

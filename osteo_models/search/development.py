@@ -16,9 +16,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from osteo_models.core.errors import SplitError
 from osteo_models.core.terms import CLASS_NAMES, Modality
+from osteo_models.training.fold import Arrays, FoldRows
 from osteo_models.training.identity import DIGEST_LENGTH, digest_inputs, hash_images
-from osteo_models.training.jobs import FoldRows
-from osteo_models.training.trial import Arrays
 
 
 def deal_patient_folds(

@@ -1,196 +1,202 @@
-"""A search as one Ray Tune job: one trial per candidate, its folds inside it, on as many workers as the cluster has.
+"""A search as one Ray Tune job: one trial per candidate, on as many workers as the cluster has.
 
-Tune schedules; the study decides and remembers. Tune's own OptunaSearch is not used: it knows which of its trials is
-which of Optuna's in memory only, so that after a kill those that were running are neither gone on with nor closed; and
-it tells Optuna of a candidate that was stopped early as of a complete one.
+Tune schedules the trials; the study draws them, decides on them and stores them. Tune's own OptunaSearch is not used:
+it keeps the match of Tune's and Optuna's trials in memory, so that after a kill the running ones are neither continued
+nor closed, and it reports a pruned trial to Optuna as a complete one.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from ray import tune
-from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
+import numpy as np
 
 from osteo_models.core.errors import InputError, OsteoError
-from osteo_models.search.candidate import CandidateTrial, Course, Step, candidate_folder, candidate_name
-from osteo_models.search.leaderboard import Timing
-from osteo_models.search.study import Study
-from osteo_models.training.failures import MOST_FAILURES, name_reason
-from osteo_models.training.result_store import Shelf
-from osteo_models.training.tune import Cluster
+from osteo_models.evaluation.metrics import Estimate, summarize_folds
+from osteo_models.models.traditional import ARCHITECTURE
+from osteo_models.search.development import Development
+from osteo_models.search.leaderboard import Record, Timing
+from osteo_models.search.study import Study, StudySpec
+from osteo_models.training.cross_validation import run_job
+from osteo_models.training.failures import name_reason
+from osteo_models.training.identity import list_versions
+from osteo_models.training.jobs import Job
+from osteo_models.training.ray_cluster import Cluster
+from osteo_models.training.trial import TrialConfig, TrialSettings
+from osteo_models.training.tune import TrialReport, run_trials
 
 OnChange = Callable[[], None]
-NODE_DIED: Final = "its node has died"  # as Ray says it, in the place of a worker's process alone
+NODE_DIED: Final = "its node has died"  # Ray's words when a whole machine is lost, not only a worker process
+CHECKPOINT_SECONDS: Final = 10.0  # to checkpoint all folds of a small network can take longer than an epoch
 
 
-@dataclass
-class Conductor:
-    """What Tune's three hooks share: the study, and whom to tell of changes.
+class SearchDriver:
+    """Connects the trials of Tune with the study, in the process that runs the search.
+
+    Args:
+        study: Draws and stores the candidates.
+        settings: Of all trials.
+        session: Start of this process's session, from `Study.begin_session`.
+        on_change: Called after each change of the study.
 
     Attributes:
-        problem: Why no further candidate could be drawn.
-        lost: Candidates that were given up because machines died under them; they stay unfinished.
+        error: Why no further candidate could be drawn.
+        unfinished: Candidates whose machines died; the next run of the search continues them.
     """
 
-    study: Study
-    session: float
-    folder: Path
-    on_change: OnChange
-    shelf: Shelf | None = None
-    problem: InputError | None = None
-    lost: list[int] = field(default_factory=list)
+    def __init__(self, study: Study, settings: TrialSettings, session: float, on_change: OnChange) -> None:
+        self._study, self._settings, self._session, self._on_change = study, settings, session, on_change
+        self._numbers: dict[str, int] = {}
+        self.error: InputError | None = None
+        self.unfinished: list[int] = []
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune saves its hooks with an experiment's state, which is never read again
-
-    def draw(self) -> dict[str, Any] | None:
-        """The next candidate as Tune's config."""
+    def next_config(self) -> TrialConfig | None:
+        """The next candidate; None if there is none."""
         try:
-            record = self.study.next()
+            record = self._study.next()
         except InputError as error:
-            self.problem = error
+            self.error = error
             return None
         if record is None:
             return None
-        self.on_change()
-        content = {"spec": dict(record.spec), "learning_rate": record.learning_rate}
-        return {"candidate": record.number, "session": self.session, **content}
+        self._on_change()
+        config = self._study.configure(record)
+        self._numbers[config.key] = record.number
+        return config
 
-    def take(self, result: dict[str, Any]) -> bool:
-        """Note a step; whether the candidate is closed."""
-        number, timing = result["candidate"], Timing(*(result[field.name] for field in fields(Timing)))
-        if "failed" in result:
-            self.study.fail(number, result["failed"], timing)
+    def on_report(self, config: TrialConfig, report: TrialReport) -> bool:
+        """Store a report; whether the candidate is closed."""
+        number = self._numbers[config.key]
+        timing = Timing(self._session, report.worker, report.started, report.ended, report.training_seconds)
+        if report.epoch is None:
+            self._study.fail(number, name_reason(report.failure), timing)
             closed = True
         else:
-            closed = self.study.take(number, Step(*(result[field.name] for field in fields(Step))), timing)
-        self.tell(number, closed)
+            closed = self._study.take(number, report.epoch, timing)
+        if closed:
+            remove_trials(self._settings, config.key)
+        self._on_change()
         return closed
 
-    def fail(self, number: int, reason: str) -> None:
-        """Note that a candidate failed too often."""
-        self.study.fail(number, reason)
-        self.tell(number, closed=True)
-
-    def leave(self, number: int) -> None:
-        """Leave a candidate whose machines died, which is no fault of its own, to the next run of the search."""
-        self.lost.append(number)
-        self.tell(number, closed=False)
-
-    def tell(self, number: int, closed: bool) -> None:
-        """Clear up after a candidate, and tell of the change."""
-        if closed:
-            shutil.rmtree(candidate_folder(self.folder, number), ignore_errors=True)
-            if self.shelf:
-                (self.shelf / candidate_name(number)).clear()
-        self.on_change()
-
-
-class _Suggest(Searcher):
-    """Asks the study for candidates."""
-
-    def __init__(self, conductor: Conductor) -> None:
-        super().__init__()
-        self._conductor = conductor
-
-    def suggest(self, trial_id: str) -> Any:
-        config = self._conductor.draw()
-        return Searcher.FINISHED if config is None else config
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The study knows already."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """The study is saved already."""
-
-
-class _Decide(FIFOScheduler):
-    """Hands each step to the study, and stops what it closed."""
-
-    def __init__(self, conductor: Conductor) -> None:
-        super().__init__()
-        self._conductor = conductor
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        return TrialScheduler.STOP if self._conductor.take(result) else TrialScheduler.CONTINUE
-
-
-class _Mourn(tune.Callback):
-    """Closes candidates that failed too often."""
-
-    def __init__(self, conductor: Conductor) -> None:
-        self._conductor = conductor
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        # All failures of the trial; the copy in Tune's storage, which `get_error` reads, comes later.
-        text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "no reason was given"
-        if NODE_DIED in text:  # one will do: it is a try that the machine took from it
-            self._conductor.leave(trial.config["candidate"])
+    def on_failure(self, config: TrialConfig, text: str) -> None:
+        """Close a candidate that failed too often; one of a machine that died is no fault of the candidate."""
+        if NODE_DIED in text:
+            self.unfinished.append(self._numbers[config.key])
         else:
-            self._conductor.fail(trial.config["candidate"], name_reason(text))
+            self._study.fail(self._numbers[config.key], name_reason(text))
+            remove_trials(self._settings, config.key)
+        self._on_change()
 
 
-def run_search(study: Study, course: Course, cluster: Cluster, *, name: str, on_change: OnChange) -> None:
-    """Train the candidates of a study that have no end yet, as trials of one Ray Tune job.
+def run_search(study: Study, development: Development, cluster: Cluster, *, folder: Path, on_change: OnChange) -> None:
+    """Train the candidates of a study that are not closed yet, as trials of one Ray Tune job.
 
     Args:
-        study: Draws and remembers.
-        course: What all candidates go through.
-        cluster: From `open_cluster`, with the development set alone.
-        name: Of the Tune job.
+        study: Draws and stores the candidates.
+        development: The images, which the cluster has too.
+        cluster: From `open_cluster`.
+        folder: Of all jobs' checkpoints and results.
         on_change: Called in the driver after each change of the study.
 
     Raises:
-        InputError: the space holds fewer candidates than are wanted; those found are finished.
-        OsteoError: no candidate could be trained, or machines died under one too often.
+        InputError: The space has fewer candidates than the budget; those that were drawn are finished.
+        OsteoError: No candidate could be trained, or machines died during one too often.
     """
-    if not study.count_left():
-        _clear(course)  # what a kill in the last moment left
-        return
-    course.folder.mkdir(parents=True, exist_ok=True)
-    conductor = Conductor(study, study.begin_session(cluster.slots), course.folder, on_change, course.shelf)
-    bound = tune.with_parameters(CandidateTrial, course=course, arrays=[cluster.arrays])
-    tuner = tune.Tuner(
-        tune.with_resources(bound, {"cpu": course.cpus, "gpu": course.gpus}),
-        tune_config=tune.TuneConfig(
-            search_alg=_Suggest(conductor),
-            scheduler=_Decide(conductor),
-            num_samples=study.count_left(),
-            reuse_actors=True,
-            # One more than fit is drawn ahead, so that no worker waits for the sampler.
-            max_concurrent_trials=cluster.slots + 1,
-        ),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(course.folder.parents[1] / "ray"),
-            callbacks=[_Mourn(conductor)],
-            failure_config=tune.FailureConfig(max_failures=MOST_FAILURES),
-            # A candidate checkpoints itself; Tune's own checkpoints would be a second truth.
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            verbose=0,
-        ),
+    rows = dict(enumerate(study.spec.deal(development)))
+    settings = TrialSettings(
+        rows, folder, cluster.cpus, cluster.gpus, cluster.store, development.patient, CHECKPOINT_SECONDS
     )
-    tuner.fit()
-    if conductor.problem is not None:
-        raise conductor.problem
-    if conductor.lost:
-        numbers = ", ".join(str(number) for number in sorted(conductor.lost))
-        found = f"candidates left unfinished, as their machines died: {numbers}"
-        raise OsteoError(found, where="search", remedy="run the same command again: it goes on with them")
-    _clear(course)
-    failed = [record for record in study.records() if record.status == "failed"]
-    if len(failed) == len(study.records()):
+    if study.count_left():
+        folder.mkdir(parents=True, exist_ok=True)
+        driver = SearchDriver(study, settings, study.begin_session(cluster.slots), on_change)
+        run_trials(
+            settings,
+            cluster,
+            name=f"search-{study.spec.key}",
+            trials=study.count_left(),
+            at_once=cluster.slots + 1,  # one more than fit is drawn ahead, so that no worker waits
+            next_config=driver.next_config,
+            on_report=driver.on_report,
+            on_failure=driver.on_failure,
+        )
+        if driver.error is not None:
+            raise driver.error
+        if driver.unfinished:
+            numbers = ", ".join(str(number) for number in sorted(driver.unfinished))
+            found = f"candidates left unfinished, as their machines died: {numbers}"
+            raise OsteoError(found, where="search", remedy="run the same command again: it goes on with them")
+    remove_trials(settings, study.folder)
+    records = study.records()
+    failed = [record for record in records if record.status == "failed"]
+    if len(failed) == len(records):
         raise OsteoError(f"all {len(failed)} candidates failed, the first: {failed[0].reason}", where="search")
 
 
-def _clear(course: Course) -> None:
-    shutil.rmtree(course.folder, ignore_errors=True)
-    if course.shelf:
-        course.shelf.clear()
+def remove_trials(settings: TrialSettings, key: str) -> None:
+    """Remove the checkpoints and results of a candidate, or of a whole study."""
+    shutil.rmtree(settings.folder / key, ignore_errors=True)
+    if settings.store:
+        (settings.store / key).clear()
+
+
+def reestimate(
+    record: Record,
+    spec: StudySpec,
+    development: Development,
+    cluster: Cluster,
+    *,
+    folder: Path,
+    on_epoch: Callable[[int, int], None],
+) -> Estimate:
+    """Train the winner on fresh folds, as a job of cross-validation.
+
+    The best of many candidates is chosen for its luck too, so the number it was chosen by is too high. The choice does
+    not bias an estimate from other weights on other folds of the same patients.
+
+    Args:
+        record: The winner.
+        spec: Of its study.
+        development: The images that the cluster holds.
+        cluster: From `open_cluster`.
+        folder: Of all jobs' checkpoints and results.
+        on_epoch: Takes a fold and its finished epochs.
+
+    Returns:
+        The mean over the folds of the balanced accuracy of patients, as in the search, with its interval.
+    """
+    rows = development.deal(spec.budget.folds, spec.derive_seed("fresh folds"))
+    job = Job(
+        stage="search",
+        architecture=ARCHITECTURE,
+        images="mri",
+        protocol="patient",
+        validation="folds",
+        spec=record.spec,
+        recipe=replace(spec.recipe, learning_rate=record.learning_rate or spec.recipe.learning_rate),
+        seed=spec.derive_seed("fresh weights"),
+        folds=spec.budget.folds,
+        threads=spec.threads,
+        device=spec.device,
+        inputs=development.digest_inputs(rows),
+        versions=list_versions(ARCHITECTURE, record.spec),
+    )
+    results = run_job(
+        job,
+        dict(enumerate(rows)),
+        cluster,
+        folder=folder,
+        at_once=min(cluster.slots, job.folds),
+        on_epoch=lambda _, fold, epochs: on_epoch(fold, epochs),
+    )
+    target, score, fold = list[int](), list[float](), list[int]()
+    for result in results:
+        test = rows[result.fold].test
+        _, first, index = np.unique(development.patient[test], return_index=True, return_inverse=True)
+        score += (np.bincount(index, weights=result.scores.astype(np.float64)) / np.bincount(index)).tolist()
+        target += development.arrays.target[test][first].tolist()
+        fold += [result.fold] * len(first)
+    return summarize_folds(target, score, fold)

@@ -1,22 +1,33 @@
-"""What a search found: its candidates, the winner, the Pareto front, and how well the workers were used."""
+"""The results of a search: its candidates, the best one, the Pareto front, use of the workers, and their files."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
+import pandas as pd
+
+from osteo_models.core.files import write_atomically
+from osteo_models.evaluation.metrics import Estimate
+
+Row = dict[str, Any]
+FOLDER: Final = "search"
+GAPS: Final = ("learning_rate", "balanced_accuracy", "seconds_per_epoch")
+CANDIDATES, SUMMARY = "candidates.csv", "summary.json"
 Status = Literal["finished", "pruned", "failed", "running"]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """When a worker was at a candidate; seconds since 1970 by the worker's clock.
+    """When a worker trained a candidate; seconds since 1970 by the worker's clock.
 
     Attributes:
-        session: Start of the search's process, which tells restarts apart.
-        worker: Process on a machine.
-        training_seconds: Spent in training and testing; the rest between `started` and `ended` is overhead.
+        session: Start of the search's process, which differs between restarts.
+        worker: Host and process number.
+        training_seconds: Training and testing; the rest of the time from `started` to `ended` is overhead.
     """
 
     session: float
@@ -36,16 +47,16 @@ class Session:
 
 @dataclass(frozen=True)
 class Record:
-    """A candidate as it stands.
+    """The state of a candidate.
 
     Attributes:
         spec: Of the traditional CNN; empty for the paper's network.
-        learning_rate: None where the recipe's own was taken.
+        learning_rate: None for the recipe's own.
         values: Balanced accuracy of patients after each epoch, by epoch.
-        macs: Multiply-accumulates of one image: the cost that hangs on no machine.
+        macs: Multiply-accumulates of one image, a cost that is the same on every machine.
         seconds_per_epoch: Of one fold; None before the first epoch.
         reason: Why it failed.
-        timing: None before the end, and where a worker died.
+        timing: None before the end, and if a worker died.
     """
 
     number: int
@@ -70,6 +81,11 @@ class Record:
         return self.values.get(self.epochs)
 
 
+def count_status(records: Sequence[Record], status: Status) -> int:
+    """Number of candidates with this status."""
+    return sum(record.status == status for record in records)
+
+
 def find_best(records: Sequence[Record]) -> Record | None:
     """The finished candidate with the highest balanced accuracy; of equals the cheaper one."""
     finished = [record for record in records if record.status == "finished"]
@@ -77,9 +93,9 @@ def find_best(records: Sequence[Record]) -> Record | None:
 
 
 def find_front(records: Sequence[Record]) -> set[int]:
-    """The Pareto front of accuracy against multiply-accumulates: finished candidates that no other one beats in both.
+    """Numbers of the candidates on the Pareto front of accuracy and multiply-accumulates.
 
-    One that was stopped early has no comparable accuracy, and is left out.
+    Only finished candidates count: the accuracy of a pruned one is not comparable.
     """
     finished = [record for record in records if record.status == "finished"]
     ordered = sorted(finished, key=lambda record: (record.macs, -(record.balanced_accuracy or 0.0), record.number))
@@ -129,3 +145,69 @@ def summarize_timing(records: Sequence[Record], sessions: Sequence[Session]) -> 
         "start_seconds_per_worker": starting / workers if workers else 0.0,
         "idle_share": idle / capacity if capacity else 0.0,
     }
+
+
+def tabulate(records: Sequence[Record]) -> list[Row]:
+    """One row per candidate, in the order in which they were drawn."""
+    front = find_front(records)
+    return [
+        {
+            "candidate": record.number,
+            "status": record.status,
+            "spec": json.dumps(dict(record.spec)),
+            "learning_rate": record.learning_rate,
+            "balanced_accuracy": record.balanced_accuracy,
+            "parameters": record.parameters,
+            "macs": record.macs,
+            "seconds_per_epoch": record.seconds_per_epoch,
+            "epochs": record.epochs,
+            "pareto": int(record.number in front),
+            "reason": record.reason,
+        }
+        for record in records
+    ]
+
+
+def summarize_search(
+    records: Sequence[Record],
+    sessions: Sequence[Session],
+    refused: Mapping[str, int],
+    *,
+    reestimate: Estimate | None = None,
+) -> dict[str, Any]:
+    """The search in numbers, flat.
+
+    Args:
+        records: All candidates.
+        sessions: All starts of the search.
+        refused: Networks that were refused without training, by reason.
+        reestimate: The winner on fresh folds, if it is known.
+    """
+    best = find_best(records)
+    summary: dict[str, Any] = {
+        "candidates": len(records),
+        **{status: count_status(records, status) for status in ("finished", "pruned", "failed")},
+        "rejected_shapes": refused["impossible"],
+        "rejected_costs": refused["too costly"],
+        "rejected_repeats": refused["tried before"],
+        "best_candidate": best.number if best else None,
+        "best_balanced_accuracy": best.balanced_accuracy if best else None,
+    }
+    if reestimate is not None:
+        summary["reestimated_balanced_accuracy"] = reestimate.value
+        summary["reestimated_low"], summary["reestimated_high"] = reestimate.ci_low, reestimate.ci_high
+    return summary | {name: round(value, 4) for name, value in summarize_timing(records, sessions).items()}
+
+
+def write_search(artifacts: Path, records: Sequence[Record], summary: Mapping[str, Any]) -> None:
+    """Write candidates.csv and summary.json."""
+    folder = artifacts / FOLDER
+    write_atomically(folder / CANDIDATES, pd.DataFrame(tabulate(records)).to_csv(index=False))
+    write_atomically(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+
+
+def read_candidates(path: Path) -> list[Row]:
+    """Read candidates.csv; a gap is None."""
+    table = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in GAPS})
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]

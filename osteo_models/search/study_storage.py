@@ -1,4 +1,4 @@
-"""Where studies lie: Optuna's storage, opened, and what is read from it.
+"""Optuna's storage of studies, and what is read from it.
 
 The user attributes of a study: `token`, `sessions`; of a candidate: `parameters`, `macs`, `spec`, in the end
 `seconds_per_epoch`, `timing`, `reason`; of a network that is no candidate: `refused`.
@@ -20,10 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from osteo_models.core.errors import InputError, StoreError
+from osteo_models.models.traditional import ARCHITECTURE
 from osteo_models.search.leaderboard import Record, Session, Status, Timing
 
 FILE: Final = "search.db"
-NAME: Final = "traditional_cnn"
+PREFIX: Final = f"{ARCHITECTURE}-"  # of the names of studies
 PATIENCE_SECONDS: Final = 60  # a dashboard that reads holds a SQLite file for moments only
 STATUS: Final[Mapping[TrialState, Status]] = {
     TrialState.COMPLETE: "finished",
@@ -38,15 +39,30 @@ def storage_url(state: Path, given: str | None) -> str:
     return given or f"sqlite:///{state / FILE}"
 
 
-def open_study(url: str, key: str) -> optuna.Study:
-    """The study of a search, made where there is none.
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's storage at an address; a folder for a SQLite file is made.
 
     Raises:
-        StoreError: the storage cannot be used.
+        StoreError: The storage cannot be used.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    settings: dict[str, Any] = {"poolclass": NullPool}  # a command that reads once leaves no connection open
+    with explain_storage(url):
+        if url.startswith("sqlite"):
+            settings["connect_args"] = {"timeout": PATIENCE_SECONDS}
+            Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.RDBStorage(url, engine_kwargs=settings)
+
+
+def open_study(storage: optuna.storages.RDBStorage, url: str, key: str) -> optuna.Study:
+    """The study of a search, made if there is none.
+
+    Raises:
+        StoreError: The storage cannot be used.
     """
     with explain_storage(url):
         study = optuna.create_study(
-            storage=_open_storage(url), study_name=f"{NAME}-{key}", direction="maximize", load_if_exists=True
+            storage=storage, study_name=f"{PREFIX}{key}", direction="maximize", load_if_exists=True
         )
         if "token" not in study.user_attrs:
             study.set_user_attr("token", secrets.token_hex(4))
@@ -54,18 +70,18 @@ def open_study(url: str, key: str) -> optuna.Study:
 
 
 def find_latest(url: str) -> optuna.Study:
-    """The study that was at work last.
+    """The study with the newest session.
 
     Raises:
-        InputError: there is none.
-        StoreError: the storage cannot be used.
+        InputError: There is none.
+        StoreError: The storage cannot be used.
     """
     with explain_storage(url):
         file = make_url(url).database if url.startswith("sqlite") else None
         studies: list[optuna.Study] = []
-        if file is None or Path(file).is_file():  # asking must not make it
-            storage = _open_storage(url)
-            names = [name for name in optuna.get_all_study_names(storage) if name.startswith(f"{NAME}-")]
+        if file is None or Path(file).is_file():  # reading must not make the file
+            storage = open_storage(url)
+            names = [name for name in optuna.get_all_study_names(storage) if name.startswith(PREFIX)]
             studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
         begun = [study for study in studies if study.user_attrs.get("sessions")]
         if not begun:
@@ -75,7 +91,7 @@ def find_latest(url: str) -> optuna.Study:
 
 def read_sessions(study: optuna.Study) -> list[Session]:
     """All starts of the search's process."""
-    return [Session(**each) for each in study.user_attrs.get("sessions", [])]
+    return [Session(**session) for session in study.user_attrs.get("sessions", [])]
 
 
 def list_candidates(study: optuna.Study) -> list[FrozenTrial]:
@@ -85,24 +101,24 @@ def list_candidates(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def read_record(trial: FrozenTrial) -> Record:
-    """A candidate as it stands."""
-    found = trial.user_attrs
+    """The state of a candidate."""
+    attributes = trial.user_attrs
     return Record(
         number=trial.number,
         status=STATUS[trial.state],
-        spec=found["spec"],
+        spec=attributes["spec"],
         learning_rate=trial.params.get("learning_rate"),
         values=dict(trial.intermediate_values),
-        macs=found["macs"],
-        parameters=found["parameters"],
-        seconds_per_epoch=found.get("seconds_per_epoch"),
-        reason=found.get("reason", ""),
-        timing=Timing(**found["timing"]) if "timing" in found else None,
+        macs=attributes["macs"],
+        parameters=attributes["parameters"],
+        seconds_per_epoch=attributes.get("seconds_per_epoch"),
+        reason=attributes.get("reason", ""),
+        timing=Timing(**attributes["timing"]) if "timing" in attributes else None,
     )
 
 
 def count_refused(study: optuna.Study) -> dict[str, int]:
-    """How many networks were refused untrained, by the head of the reason."""
+    """How many networks were refused without training, by the first words of the reason."""
     reasons = [trial.user_attrs.get("refused") for trial in study.get_trials(deepcopy=False)]
     heads = [reason.partition(":")[0] for reason in reasons if reason]
     return {head: heads.count(head) for head in ("impossible", "too costly", "tried before")}
@@ -127,12 +143,3 @@ def explain_storage(url: str) -> Iterator[None]:
 def hide_password(url: str) -> str:
     """An address that may be shown."""
     return make_url(url).render_as_string(hide_password=True)
-
-
-def _open_storage(url: str) -> optuna.storages.RDBStorage:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    settings: dict[str, Any] = {"poolclass": NullPool}  # whoever asks once leaves no connection open
-    if url.startswith("sqlite"):
-        settings["connect_args"] = {"timeout": PATIENCE_SECONDS}
-        Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.RDBStorage(url, engine_kwargs=settings)

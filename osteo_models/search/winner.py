@@ -1,4 +1,4 @@
-"""The winner of a search: kept in a file, and put in the place of its architecture."""
+"""The winner of a search: stored in best.yaml, and applied to the jobs of its architecture."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import yaml
 
 from osteo_models.core.errors import StaleDataError
 from osteo_models.core.files import write_atomically
-from osteo_models.search.candidate import ARCHITECTURE
-from osteo_models.search.leaderboard import Record
+from osteo_models.models.traditional import ARCHITECTURE
 from osteo_models.training.jobs import Job
 
 BEST: Final = Path("search") / "best.yaml"
@@ -27,41 +26,36 @@ class Winner:
     learning_rate: float | None
 
 
-def write_winner(artifacts: Path, record: Record) -> Winner:
+def write_winner(artifacts: Path, winner: Winner) -> None:
     """Write best.yaml."""
-    winner = Winner(record.number, record.spec, record.learning_rate)
-    content: dict[str, Any] = {"architecture": ARCHITECTURE, "candidate": record.number, "spec": dict(record.spec)}
-    if record.learning_rate is not None:
-        content["learning_rate"] = record.learning_rate
-    path = artifacts / BEST
-    write_atomically(path, yaml.safe_dump(content, sort_keys=False).encode())
-    return winner
+    content: dict[str, Any] = {"architecture": ARCHITECTURE, "candidate": winner.candidate, "spec": dict(winner.spec)}
+    if winner.learning_rate is not None:
+        content["learning_rate"] = winner.learning_rate
+    write_atomically(artifacts / BEST, yaml.safe_dump(content, sort_keys=False))
 
 
 def read_winner(artifacts: Path) -> Winner:
     """Read best.yaml.
 
     Raises:
-        StaleDataError: it is missing or damaged.
+        StaleDataError: It is missing or damaged.
     """
-    path = artifacts / BEST
+    path, remedy = artifacts / BEST, "make it with `dvc repro search`"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Winner(int(content["candidate"]), dict(content["spec"]), content.get("learning_rate"))
+    except FileNotFoundError:
+        raise StaleDataError("file not found", where=str(path), remedy=remedy) from None
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        found = (
-            "file not found"
-            if isinstance(error, FileNotFoundError)
-            else f"cannot be used ({' '.join(str(error).split())})"
-        )
-        raise StaleDataError(found, where=str(path), remedy="make it with `dvc repro search`") from None
+        found = f"cannot be used ({' '.join(str(error).split())})"
+        raise StaleDataError(found, where=str(path), remedy=remedy) from None
 
 
-def put_in_place(jobs: Sequence[Job], winner: Winner) -> list[Job]:
+def apply_winner(jobs: Sequence[Job], winner: Winner) -> list[Job]:
     """The jobs with the winner as their traditional CNN."""
-    return [_replace(job, winner) if job.architecture == ARCHITECTURE else job for job in jobs]
+    return [_apply(job, winner) if job.architecture == ARCHITECTURE else job for job in jobs]
 
 
-def _replace(job: Job, winner: Winner) -> Job:
+def _apply(job: Job, winner: Winner) -> Job:
     rate = winner.learning_rate or job.recipe.learning_rate
     return replace(job, spec=dict(winner.spec), recipe=replace(job.recipe, learning_rate=rate))

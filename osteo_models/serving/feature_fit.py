@@ -44,8 +44,8 @@ def write_features(folder: Path, tables: Tables, stored: Path) -> None:
     """
     loaded = read_network(folder / WEIGHTS, folder / RECORD)
     known = tables.splits[tables.splits["holdout"] == 0]
-    start = json.loads((folder / RECORD).read_text(encoding="utf-8")).get("job", {}).get("start") or {}
-    made = read_features(stored, start["features"]) if start.get("features") else None
+    pretrained = json.loads((folder / RECORD).read_text(encoding="utf-8")).get("job", {}).get("pretrained") or {}
+    made = read_features(stored, pretrained["features"]) if pretrained.get("features") else None
     space = fit_features(
         loaded,
         tables.images if made is None else made.values,

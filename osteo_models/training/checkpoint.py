@@ -1,8 +1,8 @@
-"""Weights and checkpoints as safetensors files: one file each, written whole or not at all, checked when read.
+"""Weights and checkpoints as safetensors files: one file each, written atomically and checked when read.
 
-A file's header carries, beside safetensors' own entries, the facts in JSON and a SHA-256 over tensors and facts, so
-that a truncated or altered file is recognised; the same tensors and facts give the same bytes. A checkpoint that
-cannot be used is never fatal: the one before it is taken, or the fit starts afresh, and the log says why.
+A file's header has, next to safetensors' own entries, facts as JSON and a SHA-256 over tensors and facts, so that a
+truncated or altered file is detected; the same tensors and facts give the same bytes. A checkpoint that cannot be used
+is never fatal: the one before it is used, or the fit starts again, and the log has the reason.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ from osteo_models.training.fit import Fit
 
 ENTRY: Final = "osteo"  # of safetensors' own metadata
 KEPT: Final = 2  # checkpoints of a fit: the newest may be damaged
-HEADER_LENGTH_BYTES: Final = 8  # safetensors: a little-endian count of the header's bytes comes first
+LENGTH_BYTES: Final = 8  # a safetensors file begins with the length of its header, little-endian
 
 _log = logging.getLogger(__name__)
-LENGTH_BYTES: Final = 8  # of the count that a safetensors file begins with
 MOST_HEADER_BYTES: Final = 10_000_000
-SPARE_BYTES: Final = 4_000_000  # for the header, beside the tensors
-REMEDY: Final = "load none of it; register the model anew from its own training"
+SPARE_BYTES: Final = 4_000_000  # for the header, in addition to the tensors
+REMEDY: Final = "load none of it; register the model again from its own training"
 # Formats that can run code when they are loaded, by how their files begin. Pickle's protocols 2 to 5 begin so.
 DANGEROUS: Final[Mapping[str, tuple[bytes, ...]]] = {
     "a pickle": (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
@@ -53,21 +52,19 @@ def save_checkpoint(folder: str | Path, fit: Fit) -> Path:
     Raises:
         OsteoError: the folder cannot be written to.
     """
-    place = Path(folder)
-    path = place / f"epoch-{fit.epoch:04d}.safetensors"
+    path = Path(folder) / f"epoch-{fit.epoch:04d}.safetensors"
     _write(path, *fit.state())
-    found = _checkpoints(place)
-    kept = [each for each in found if each.name <= path.name][:KEPT]
-    for other in found:
-        if other not in kept:
-            other.unlink(missing_ok=True)
+    checkpoints = _checkpoints(Path(folder))
+    kept = [checkpoint for checkpoint in checkpoints if checkpoint.name <= path.name][:KEPT]
+    for checkpoint in set(checkpoints) - set(kept):
+        checkpoint.unlink(missing_ok=True)
     return path
 
 
 def load_checkpoint(folder: str | Path, fit: Fit) -> bool:
     """Go on from the newest usable checkpoint in a folder, which need not exist.
 
-    What killed processes left half-written there is removed.
+    Temporary files that killed processes left there are removed.
 
     Returns:
         Whether there was one; if not, the fit stands as it was.
@@ -85,7 +82,7 @@ def load_checkpoint(folder: str | Path, fit: Fit) -> bool:
 
 
 def remove_checkpoints(folder: str | Path) -> None:
-    """Delete the checkpoints in a folder, and what was left half-written; other files stay."""
+    """Delete the checkpoints in a folder, and temporary files of killed processes; other files stay."""
     remove_unfinished(Path(folder))
     for path in _checkpoints(Path(folder)):
         path.unlink(missing_ok=True)
@@ -146,8 +143,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         content = path.read_bytes()
         tensors = load(content)
-        end = HEADER_LENGTH_BYTES + int.from_bytes(content[:HEADER_LENGTH_BYTES], "little")
-        entry = json.loads(json.loads(content[HEADER_LENGTH_BYTES:end])["__metadata__"][ENTRY])
+        end = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
+        entry = json.loads(json.loads(content[LENGTH_BYTES:end])["__metadata__"][ENTRY])
         facts: dict[str, Any] = entry["facts"]
         if entry["sha256"] != _digest(tensors, facts):
             raise WeightsError("the file is damaged: its checksum differs", where=str(path))

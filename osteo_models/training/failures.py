@@ -1,26 +1,58 @@
-"""Why trials failed, in one line, and whether another try can help."""
+"""Failures of trials and tasks on workers: their reason in one line, and tasks that are repeated."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import ray
+from ray.exceptions import RayError, RayTaskError
 
 from osteo_models.core.errors import OsteoError
 
-MOST_FAILURES: Final = 2  # a trial whose worker dies is started again, from its checkpoint
-# Of Python, PyTorch on a CPU and on a GPU, and Ray's memory monitor.
+Item = TypeVar("Item")
+
+MAX_RETRIES: Final = 2  # of a trial or task whose worker dies; a trial continues from its checkpoint
+# Words of Python, PyTorch on a CPU and on a GPU, and Ray's memory monitor.
 OUT_OF_MEMORY: Final = ("MemoryError", "out of memory", "can't allocate memory", "running low on memory")
 NO_MEMORY: Final = "out of memory on a worker"
 DEATH: Final = "its worker process died"
-DIED: Final = ("ActorDiedError", "WorkerCrashedError", "died unexpectedly", "crashed", "SIGKILL")
+DEATH_WORDS: Final = ("ActorDiedError", "WorkerCrashedError", "died unexpectedly", "crashed", "SIGKILL")
+
+
+def run_tasks(
+    submit: Callable[[Item], ray.ObjectRef], items: Sequence[Item], on_done: Callable[[Item, Any], None]
+) -> list[BaseException]:
+    """Run one task per item, all to their end; give the errors of those that failed.
+
+    A task whose worker dies is started again; one that raises is not. Ray's own retries have no limit for tasks that
+    its memory monitor killed.
+    """
+    waiting = {submit(item): (item, 0) for item in items}
+    errors: list[BaseException] = []
+    try:
+        while waiting:
+            (ready,), _ = ray.wait(list(waiting))
+            item, failures = waiting.pop(ready)
+            try:
+                on_done(item, ray.get(ready))
+            except RayError as error:
+                if isinstance(error, RayTaskError) or failures == MAX_RETRIES:
+                    errors.append(error)
+                else:
+                    waiting[submit(item)] = (item, failures + 1)
+    finally:
+        for ready in waiting:  # only after an exception, such as Ctrl-C
+            ray.cancel(ready, force=True)  # a worker interrupted during its imports would fail from then on
+    return errors
 
 
 def explain_failures(errors: Sequence[BaseException], tasks: int, where: str) -> OsteoError:
     """One error for trials or tasks that failed, with the reason of the first.
 
     Args:
-        errors: As Ray tells them, tracebacks and all.
-        tasks: How many there were.
+        errors: As Ray reports them, with tracebacks.
+        tasks: Number of trials or tasks.
         where: The job.
     """
     reason = name_reason(str(errors[0]))
@@ -30,22 +62,20 @@ def explain_failures(errors: Sequence[BaseException], tasks: int, where: str) ->
     return OsteoError(f"{len(errors)} of {tasks} trials failed: {reason}", where=where, remedy=remedy)
 
 
+def is_out_of_memory(text: str) -> bool:
+    """Whether an error's text reports a lack of memory."""
+    return any(word.lower() in text.lower() for word in OUT_OF_MEMORY)
+
+
 def name_reason(text: str) -> str:
-    """Why a trial failed, in one line: want of memory and a worker's death by name, all else by the last line.
+    """Why a trial failed, in one line: lack of memory, a worker's death, or the last line of the text.
 
     Args:
-        text: As Ray tells it; of several failures of one trial, one after the other.
+        text: As Ray reports it; several failures of one trial follow each other.
     """
-    text = text.strip()
-    if any(mark.lower() in text.lower() for mark in OUT_OF_MEMORY):
-        return f"{NO_MEMORY} ({_last_line(text, OUT_OF_MEMORY)})"
-    if any(mark in text for mark in DIED):
-        return f"{DEATH}, {MOST_FAILURES + 1} times"
-    return _last_line(text, ())
-
-
-def _last_line(text: str, marks: Sequence[str]) -> str:
-    """The last line that says one of the marks; without marks, the last."""
-    lines = text.splitlines() or [""]
-    said = [line for line in lines if any(mark.lower() in line.lower() for mark in marks)]
-    return (said or lines)[-1].strip()
+    lines = text.strip().splitlines() or [""]
+    if memory := [line.strip() for line in lines if is_out_of_memory(line)]:
+        return f"{NO_MEMORY} ({memory[-1]})"
+    if any(word in text for word in DEATH_WORDS):
+        return f"{DEATH}, {MAX_RETRIES + 1} times"
+    return lines[-1].strip()

@@ -1,8 +1,8 @@
 """One fit: a network, a recipe and the data of one fold, trained epoch by epoch.
 
-What happens in an epoch is decided by the seed, the epoch's number and the state at its start, so that a fit that was
-stopped and resumed equals one that ran through, to the bit, on the same machine and number of threads. The images lie
-in memory as one array, and a batch is one selection from it: nothing is done image by image.
+The seed, the number of the epoch and the state at its start decide what happens in it, so a fit that was stopped and
+resumed equals an uninterrupted one bit for bit, on the same machine and number of threads. All images are in memory as
+one array, and a batch is one selection from it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Final
@@ -21,22 +21,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from osteo_models.core.errors import InputError, StaleDataError
-from osteo_models.models.head import Head
-from osteo_models.training.acceleration import bind_step, hold_freed_memory
+from osteo_models.training.epoch_metrics import EpochResult, judge_scores, mean_loss, non_finite_loss_error
 from osteo_models.training.fold import FoldData
-from osteo_models.training.inference import (
-    Scores,
-    arithmetic_of,
-    as_batch,
-    as_tensor,
-    repeatable_kernels,
-    score_images,
-    score_rows,
-)
+from osteo_models.training.inference import Scores, arithmetic_of, as_batch, as_tensor, repeatable_kernels, score_rows
 from osteo_models.training.recipe import ADAM_EPSILON, Arithmetic, Recipe, resolve_precision
-from osteo_models.training.results import EpochResult, judge_scores, lost_loss, mean_loss
-
-__all__ = ["EpochResult", "Fit", "FoldData", "score_images"]
 
 VERSION: Final = 1  # of the results of training; see `training.identity`
 TEST_BATCH: Final = 32  # larger ones leave the processor's cache, and were slower in every arithmetic
@@ -65,8 +53,6 @@ class Fit:
         self.history: tuple[EpochResult, ...] = ()
         self._fusion: str | None = getattr(network, "fusion", None)
         _check_rows(self._fusion, data)
-        if self.device.type == "cpu":
-            hold_freed_memory()
         # Fast convolutions. On a CPU batch norm sums less exactly in this layout: scores in training differ from
         # float64 by up to 1e-4 in float32, far below what bfloat16 does; scores in testing do not.
         layout: dict[str, Any] = {"memory_format": torch.channels_last}
@@ -74,11 +60,10 @@ class Fit:
         for layer in network.modules() if not getattr(network, "keeps_batch_norm", False) else ():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = 1 - recipe.batch_norm_momentum  # PyTorch counts the share that a step replaces
-        self._trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
+        self._trained = {name: value for name, value in network.named_parameters() if value.requires_grad}
         self._optimizer = torch.optim.Adam(
             self._trained.values(), lr=recipe.learning_rate, eps=ADAM_EPSILON, fused=self.device.type in ("cpu", "cuda")
         )
-        self._step_head: Callable[[], None] | None = None
         # Only float16 has gradients that vanish; disabled, the scaler passes everything through.
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.arithmetic == "float16")
         self._images = as_tensor(data.images).to(self.device)
@@ -110,7 +95,7 @@ class Fit:
         tested = self.data.test[:, 0] if self.data.test.ndim == 2 else self.data.test
         test_loss, balanced_accuracy = judge_scores(self.scores(), self.data.target[tested])
         if not math.isfinite(test_loss):
-            raise lost_loss(test_loss, f"epoch {epoch}, test images")
+            raise non_finite_loss_error(test_loss, f"epoch {epoch}, test images")
         result = EpochResult(epoch, train_loss, test_loss, balanced_accuracy, time.perf_counter() - start)
         self.history = (*self.history, result)
         return result
@@ -142,14 +127,16 @@ class Fit:
         Raises:
             StaleDataError: the state is of another fit; nothing was changed.
         """
-        here, there = self._identity(), facts.get("fit", {})
-        other = [f"{key} {there.get(key)!r}, here {value!r}" for key, value in here.items() if there.get(key) != value]
-        if other:
-            raise StaleDataError(f"the state is of another fit: {'; '.join(other)}")
-        weights = {name.removeprefix("network."): each for name, each in tensors.items() if name.startswith("network.")}
+        own, saved = self._identity(), facts.get("fit", {})
+        differing = [
+            f"{key} {saved.get(key)!r}, here {value!r}" for key, value in own.items() if saved.get(key) != value
+        ]
+        if differing:
+            raise StaleDataError(f"the state is of another fit: {'; '.join(differing)}")
+        prefix = "network."
+        weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         self.network.load_state_dict(weights)
         self._optimizer.state.clear()
-        self._step_head = None
         for name, parameter in self._trained.items():
             keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"adam.{key}.{name}" in tensors]
             state = {key: _laid_out_as(parameter, tensors[f"adam.{key}.{name}"]) for key in keys}
@@ -163,14 +150,6 @@ class Fit:
     def _step(self, rows: Tensor) -> Tensor:
         """One step on rows (b,) or pairs (b, 2); gives the loss per score."""
         target = self._target[rows[:, 0] if self._fusion else rows]
-        if isinstance(self.network, Head):
-            loss = self.network.backpropagate(self._batch(rows), target)
-            if self._step_head is None:
-                self._optimizer.step()  # makes its state
-                self._step_head = bind_step(self._optimizer)
-            else:
-                self._step_head()
-            return loss
         with arithmetic_of(self.arithmetic, self.device):
             if self._fusion:
                 outputs = self.network(self._batch(rows[:, 0]), self._batch(rows[:, 1]))

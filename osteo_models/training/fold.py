@@ -1,4 +1,4 @@
-"""The data of one fit: the images in memory, and which of them train and which test."""
+"""The images in memory, the rows of a fold, and the checked data of one fit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,30 @@ import numpy.typing as npt
 
 from osteo_models.core.errors import InputError, SplitError
 from osteo_models.core.terms import CONTROL, IMAGE_COLUMNS, IMAGE_ROWS, OSTEOPOROSIS
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What every trial reads: images uint8 (N, 80, 60) or features float32 (N, F), target (N,), is_ct (N,)."""
+
+    images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+    target: npt.NDArray[np.int64]
+    is_ct: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FoldRows:
+    """The rows of one fold.
+
+    Shapes:
+        train: (n,) rows, or (n, 2) pairs of MRI row and CT row for the multimodal network.
+        test: (m,) rows, or (m, 2) pairs where the network needs both modalities at once.
+    """
+
+    train: Rows
+    test: Rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from osteo_models.models import complete_spec, find_entry
 from osteo_models.training import fit, frozen_features
-
-if TYPE_CHECKING:
-    from osteo_models.training.jobs import FoldRows
-    from osteo_models.training.trial import Arrays
+from osteo_models.training.fold import Arrays, FoldRows
 
 Versions = dict[str, int | str]
 DIGEST_LENGTH: Final = 32  # hexadecimal digits
-OF_FEATURES: Final = ("pretrained", "features", "timm")  # the code that computes features of images
+FEATURE_VERSIONS: Final = ("pretrained", "features", "timm")  # the code that computes features of images
 
 
 def list_versions(architecture: str, spec: Mapping[str, Any]) -> Versions:

@@ -17,9 +17,9 @@ from osteo_models.data.pairs import pair_images
 from osteo_models.data.splits import check_splits
 from osteo_models.data.tables import read_frame
 from osteo_models.evaluation.predictions import VALIDATION
+from osteo_models.training.fold import Arrays, FoldRows, Rows
 from osteo_models.training.identity import digest_images, digest_inputs, hash_images
-from osteo_models.training.jobs import FoldRows, Job, Rows
-from osteo_models.training.trial import Arrays
+from osteo_models.training.jobs import Job
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
 import numpy as np
-import numpy.typing as npt
 
 from osteo_models.core.stage_table import PAPER_TABLES
 from osteo_models.core.terms import PRETRAINED, ImageSet, Protocol, Stage, Validation, job_name, modalities_of
 from osteo_models.models import complete_spec, find_entry
 from osteo_models.training.identity import list_versions
-from osteo_models.training.pretrained_plan import Start, plan_starts
+from osteo_models.training.pretrained_plan import PretrainedWeights, plan_pretrained
 from osteo_models.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from osteo_models.core.params import Params
 
-Rows = npt.NDArray[np.int64]
 KEY_LENGTH = 16
 
 
@@ -35,11 +33,11 @@ class Job:
         spec: Settings of the architecture.
         recipe: With the precision already resolved.
         folds: Number of trials.
-        threads: Of one trial; the order of sums, and so the last bits of a result, hang on them.
+        threads: Of one trial; the order of sums, and so the last bits of a result, depend on them.
         device: `cpu` or `cuda`.
         inputs: Hashes of the images and of the rows of its folds, from `digest_inputs`.
         versions: Versions of the code that computes its result, from `list_versions`.
-        start: Of a pretrained network; None for all others.
+        pretrained: Initial weights of a pretrained network; None for all others.
     """
 
     stage: Stage
@@ -55,12 +53,7 @@ class Job:
     device: str
     inputs: Mapping[str, str] = field(repr=False)
     versions: Mapping[str, int | str] = field(repr=False)
-    start: Start | None = None
-
-    @property
-    def frozen(self) -> bool:
-        """Whether the trials train a head on the stored features of a frozen backbone."""
-        return self.start is not None and self.start.frozen
+    pretrained: PretrainedWeights | None = None
 
     @property
     def name(self) -> str:
@@ -71,8 +64,9 @@ class Job:
     def key(self) -> str:
         """Hash of everything that decides the result; the same key means the same result."""
         content = asdict(self)
-        if content["start"]:
-            del content["start"]["features"]  # made of all images; `inputs` are those that the job reads
+        content["start"] = pretrained = content.pop("pretrained")  # the name that the keys of finished jobs contain
+        if pretrained:
+            del pretrained["features"]  # made of all images; `inputs` are those that the job reads
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
@@ -93,19 +87,6 @@ class InputTables(Interface):
         ...
 
 
-@dataclass(frozen=True)
-class FoldRows:
-    """The rows of one trial.
-
-    Shapes:
-        train: (n,) rows, or (n, 2) pairs of MRI row and CT row for the multimodal network.
-        test: (m,) rows, or (m, 2) pairs where the network needs both modalities at once.
-    """
-
-    train: Rows
-    test: Rows
-
-
 def plan_jobs(
     params: Params,
     tables: InputTables,
@@ -123,14 +104,14 @@ def plan_jobs(
         recipe: With the precision resolved for the workers.
         threads: Of one trial.
         device: Of the workers.
-        weights_dir: OSTEO_WEIGHTS_DIR, where pretrained networks' weights are looked for first.
+        weights_dir: OSTEO_WEIGHTS_DIR, searched first for the weights of pretrained networks.
 
     Raises:
         InputError: An architecture is not in the catalogue.
         WeightsError: A pretrained network's weights cannot be had.
     """
     settings = {"precision": recipe.precision, "device": device, "threads": threads}
-    starts = plan_starts(params, weights_dir, tables.digest_images(), **settings)
+    pretrained = plan_pretrained(params, weights_dir, tables.digest_images(), **settings)
     jobs = [
         Job(
             stage=item.name,
@@ -146,7 +127,7 @@ def plan_jobs(
             device=device,
             inputs={},
             versions=list_versions(architecture, params.architectures[architecture]),
-            start=starts.get(architecture),
+            pretrained=pretrained.get(architecture),
         )
         for item in params.stage_table
         for architecture in params.list_run(item.name)

@@ -23,8 +23,8 @@ from osteo_models.models.pretrained import PretrainedNetwork
 from osteo_models.training.checkpoint import load_weights, save_weights
 from osteo_models.training.job_data import Tables, make_predictions, select_rows
 from osteo_models.training.jobs import Job
-from osteo_models.training.pretrained_plan import load_start
-from osteo_models.training.results import FoldResult
+from osteo_models.training.pretrained_plan import load_pretrained
+from osteo_models.training.result_store import FoldResult
 
 ENTRY = ("key", "stage", "architecture", "images", "protocol")
 
@@ -98,17 +98,17 @@ def write_outputs(
         **asdict(measure_cost(job.architecture, job.spec)),
         "seconds_per_epoch": float(history["seconds"].mean()),
         "feature_seconds": feature_seconds,
-        **describe_start(job),
+        **describe_weights(job),
     }
 
 
-def describe_start(job: Job) -> dict[str, str]:
-    """What a job's network starts from, in words."""
-    start = job.start
+def describe_weights(job: Job) -> dict[str, str]:
+    """The initial weights of a job's network, in words."""
+    pretrained = job.pretrained
     return {
-        "weights": start.weights if start else "none",
-        "weights_sha256": start.sha256 if start else "",
-        "transfer": start.transfer if start else "",
+        "weights": pretrained.weights if pretrained else "none",
+        "weights_sha256": pretrained.sha256 if pretrained else "",
+        "transfer": pretrained.transfer if pretrained else "",
     }
 
 
@@ -128,7 +128,7 @@ def write_model(
     """
     folder = artifacts / "models" / f"{job.architecture}-{job.images}"
     folder.mkdir(parents=True, exist_ok=True)
-    if job.frozen:
+    if job.pretrained and job.pretrained.frozen:
         _write_whole(folder / "model.safetensors", job, result, weights_dir)
     else:
         shutil.copyfile(result.weights, folder / "model.safetensors")
@@ -164,9 +164,9 @@ def read_job(content: Mapping[str, Any]) -> Job:
 def _write_whole(path: Path, job: Job, result: FoldResult, weights_dir: Path | None) -> None:
     """The backbone as it stayed, under the head that was trained on its features."""
     network = build_unfilled(job.architecture, job.spec)
-    if not isinstance(network, PretrainedNetwork) or job.start is None:
+    if not isinstance(network, PretrainedNetwork) or job.pretrained is None:
         raise TypeError(f"{job.architecture} has no backbone")
-    network.backbone.load_state_dict(load_start(job.start, weights_dir))
+    network.backbone.load_state_dict(load_pretrained(job.pretrained, weights_dir))
     facts = load_weights(result.weights, network.head)
     save_weights(path, network, facts)
 

@@ -1,10 +1,9 @@
-"""What pretrained networks start from, settled before anything trains: weights, and what features hang on."""
+"""Initial weights of pretrained networks and the key of their features, resolved before training starts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +12,16 @@ from torch import Tensor
 
 from osteo_models.core.errors import StaleDataError, WeightsError
 from osteo_models.models import complete_spec
-from osteo_models.models.pretrained import Backbone, Transfer, Weights, describe_backbone, find_start, read_start
+from osteo_models.models.pretrained import (
+    Backbone,
+    Transfer,
+    Weights,
+    describe_backbone,
+    find_initial_weights,
+    read_initial_weights,
+)
 from osteo_models.models.pretrained_weights import WeightsFile, find_weights
-from osteo_models.training.identity import OF_FEATURES, list_versions
+from osteo_models.training.identity import FEATURE_VERSIONS, list_versions
 
 if TYPE_CHECKING:
     from osteo_models.core.params import Params
@@ -24,14 +30,14 @@ FEATURES_KEY_LENGTH: Final = 32
 
 
 @dataclass(frozen=True)
-class Start:
-    """What a pretrained network starts from.
+class PretrainedWeights:
+    """The initial weights of a pretrained network.
 
     Attributes:
         backbone: timm's name with the tag of its weights.
-        sha256: Of the file of weights; empty where they are random.
+        sha256: Of the file of weights; empty for random ones.
         seed: Of random weights of a frozen backbone.
-        features: Name of the features that a frozen backbone makes of the images; empty where all is trained.
+        features: Key of the features that a frozen backbone computes; empty if all is trained.
     """
 
     backbone: str
@@ -47,7 +53,7 @@ class Start:
         return self.transfer == "frozen"
 
 
-def find_starts(params: Params, weights_dir: Path | None) -> dict[str, tuple[Backbone, WeightsFile | None]]:
+def find_pretrained(params: Params, weights_dir: Path | None) -> dict[str, tuple[Backbone, WeightsFile | None]]:
     """The backbone and the file of weights of every pretrained network that the profile in force runs.
 
     Raises:
@@ -60,7 +66,7 @@ def find_starts(params: Params, weights_dir: Path | None) -> dict[str, tuple[Bac
         spec = complete_spec(name, params.architectures[name])
         if "transfer" in spec:
             try:
-                found[name] = find_start(spec, weights_dir)
+                found[name] = find_initial_weights(spec, weights_dir)
             except WeightsError as error:
                 missing.append(error)
     if missing:
@@ -69,54 +75,48 @@ def find_starts(params: Params, weights_dir: Path | None) -> dict[str, tuple[Bac
     return found
 
 
-def plan_starts(params: Params, weights_dir: Path | None, images: str, **arithmetic: Any) -> dict[str, Start]:
-    """What each pretrained network of the profile in force starts from, by architecture.
+def plan_pretrained(
+    params: Params, weights_dir: Path | None, images: str, **arithmetic: Any
+) -> dict[str, PretrainedWeights]:
+    """The initial weights of each pretrained network of the profile in force, by architecture.
 
     Args:
         params: params.yaml.
         weights_dir: OSTEO_WEIGHTS_DIR.
-        images: Hash of all images, of which a frozen backbone makes features.
-        arithmetic: Precision, device and threads; features hang on them, to the last bit.
+        images: Hash of all images, from which a frozen backbone computes features.
+        arithmetic: Precision, device and threads; the last bits of features depend on them.
 
     Raises:
         InputError: A spec is wrong.
         WeightsError: Weights cannot be had.
     """
-    starts: dict[str, Start] = {}
-    for name, (about, file) in find_starts(params, weights_dir).items():
+    planned: dict[str, PretrainedWeights] = {}
+    for name, (backbone, file) in find_pretrained(params, weights_dir).items():
         spec = complete_spec(name, params.architectures[name])
-        start = Start(
-            about.name,
-            spec["weights"],
-            spec["transfer"],
-            file.sha256 if file else "",
-            seed=params.experiments.seed if file is None else 0,
-        )
-        if start.frozen:
+        sha256, seed = (file.sha256, 0) if file else ("", params.experiments.seed)
+        weights = PretrainedWeights(backbone.name, spec["weights"], spec["transfer"], sha256, seed)
+        if weights.frozen:
             versions = list_versions(name, params.architectures[name])
-            code = {part: versions[part] for part in OF_FEATURES}
-            decisive = {**asdict(about), **asdict(start), **arithmetic, "images": images, "versions": code}
-            start = replace(start, features=_name_features(decisive))
-        starts[name] = start
-    return starts
+            code = {part: versions[part] for part in FEATURE_VERSIONS}
+            decisive = {**asdict(backbone), **asdict(weights), **arithmetic, "images": images, "versions": code}
+            digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+            weights = replace(weights, features=digest[:FEATURES_KEY_LENGTH])
+        planned[name] = weights
+    return planned
 
 
-def load_start(start: Start, weights_dir: Path | None) -> dict[str, Tensor]:
-    """The tensors of a backbone's start.
+def load_pretrained(weights: PretrainedWeights, weights_dir: Path | None) -> dict[str, Tensor]:
+    """The tensors of a backbone's initial weights.
 
     Raises:
-        StaleDataError: The file is another one than when the work was planned.
-        WeightsError: The file is missing, damaged, or another network's.
+        StaleDataError: The file differs from the one that was planned with.
+        WeightsError: The file is missing, damaged, or of another network.
     """
-    about = describe_backbone(start.backbone)
-    if start.weights == "random":
-        return read_start(about, None, seed=start.seed)
-    file = find_weights(about.name, hub_id=about.hub_id, folder=weights_dir)
-    if file.sha256 != start.sha256:
-        found = f"SHA-256 {file.sha256}, planned with {start.sha256}"
+    backbone = describe_backbone(weights.backbone)
+    if weights.weights == "random":
+        return read_initial_weights(backbone, None, seed=weights.seed)
+    file = find_weights(backbone.name, hub_id=backbone.hub_id, folder=weights_dir)
+    if file.sha256 != weights.sha256:
+        found = f"SHA-256 {file.sha256}, planned with {weights.sha256}"
         raise StaleDataError(found, where=str(file.path), remedy="run the same command again")
-    return read_start(about, file)
-
-
-def _name_features(decisive: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:FEATURES_KEY_LENGTH]
+    return read_initial_weights(backbone, file)

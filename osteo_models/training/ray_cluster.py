@@ -22,10 +22,11 @@ from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from osteo_models.core.errors import InputError, OsteoError
 from osteo_models.core.settings import disable_gc
 from osteo_models.core.terms import Precision
+from osteo_models.training.fold import Arrays
 from osteo_models.training.reaper import reap
 from osteo_models.training.recipe import Arithmetic, resolve_precision
-from osteo_models.training.result_store import Shelf
-from osteo_models.training.trial import Arrays, choose_device
+from osteo_models.training.result_store import ResultStore
+from osteo_models.training.trial import check_device
 
 PACKAGE: Final = Path(__file__).parents[1]
 # What every worker runs first, by the name that Ray wants.
@@ -42,7 +43,7 @@ class Cluster:
         device: Of its workers, `cpu` or `cuda`.
         cpus: Of one trial.
         gpus: Of one trial.
-        shelf: For what trials leave; None: in a folder that every worker reaches.
+        store: For checkpoints and results; None: they are in a folder that every worker reaches.
         shared: Whether it ran before and goes on running, and may grow and shrink meanwhile.
     """
 
@@ -52,7 +53,7 @@ class Cluster:
     arrays: ray.ObjectRef
     cpus: float
     gpus: float
-    shelf: Shelf | None = None
+    store: ResultStore | None = None
     shared: bool = False
 
 
@@ -64,7 +65,7 @@ def open_cluster(
     cpus: float,
     gpus: float,
     precision: Precision,
-    shelf: Shelf | None = None,
+    store: ResultStore | None = None,
     device: str | None = None,
 ) -> Iterator[Cluster]:
     """Connect to a cluster, or start a local one, and put the images into its object store.
@@ -77,7 +78,7 @@ def open_cluster(
         cpus: Of one trial.
         gpus: Of one trial, fractions allowed.
         precision: `auto` is resolved on a worker, where the training happens.
-        shelf: Shared by all machines, for what trials leave.
+        store: Shared by all machines, for checkpoints and results.
         device: `cpu` trains there whatever `gpus` says, as on a cluster with pretended GPUs; None: where `gpus` says.
 
     Raises:
@@ -92,7 +93,7 @@ def open_cluster(
         if slots < 1:
             raise _too_small(cpus, gpus)
         arithmetic, device = _resolve(address, cpus, gpus, precision, device)
-        yield Cluster(slots, arithmetic, device, ray.put(arrays), cpus, gpus, shelf, shared=address is not None)
+        yield Cluster(slots, arithmetic, device, ray.put(arrays), cpus, gpus, store, shared=address is not None)
 
 
 def share_slots(cluster: Cluster, folds: int, left: int) -> int:
@@ -212,5 +213,5 @@ def _resolve(
 
 
 def _resolve_here(precision: Precision, gpus: float, device: str | None) -> tuple[Arithmetic, str]:
-    device = device or choose_device(gpus)
+    device = check_device(device or ("cuda" if gpus else "cpu"))
     return resolve_precision(precision, device), device

@@ -1,50 +1,115 @@
-"""A store that all machines of a cluster share: checkpoints and results of trials, features of frozen networks.
+"""Results and checkpoints of trials: one folder per fold, and a store that all machines of a cluster share.
 
-Without one, the folder of jobs itself is what every worker must reach. A store's object is written whole or not at
-all, and what lies there is checked by checksum when it is read, so a kill leaves nothing that misleads.
+`result.json` is written last and holds the checksums of the other files, so a folder without it is unfinished and a
+folder whose files do not match it is damaged; both are trained again, from the last checkpoint if there is one. Without
+a store, every worker must reach the folder of jobs itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import io
+import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+import numpy as np
+import numpy.typing as npt
 from pyarrow import fs
 
-from osteo_models.core.errors import InputError, StoreError
+from osteo_models.core.errors import InputError, OsteoError, StoreError
 from osteo_models.core.files import write_atomically
 from osteo_models.core.processes import is_gone, name_process
-from osteo_models.training.results import (
-    RESULT,
-    SCORES,
-    WEIGHTS,
-    FoldResult,
-    fold_folder,
-    fold_name,
-    read_result,
-)
 
-SETTING = "OSTEO_JOBS_URI"
-TRIAL = "osteo-trial-"  # begins the names of trials' folders on their own machine; that of the process follows
-ALLOWED = "s3://bucket/folder, or file:///folder where all machines see the same folder"
+RESULT, SCORES, WEIGHTS = "result.json", "scores.npy", "model.safetensors"
+SETTING: Final = "OSTEO_JOBS_URI"
+PREFIX: Final = "osteo-trial-"  # of local copies of trial folders; the name of the process follows
+ALLOWED: Final = "s3://bucket/folder, or file:///folder where all machines see the same folder"
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """A folder of the store; workers get its address alone, and their credentials from their own environment."""
+class FoldResult:
+    """A finished fold.
+
+    Shapes:
+        scores: (m,) in the order of the fold's test rows, or (m, 2) for pairs.
+
+    Attributes:
+        history: One mapping per epoch: epoch, train_loss, test_loss, test_balanced_accuracy, seconds.
+        parameters: Number of all parameters of the network.
+        weights: Path of the trained network's weights.
+    """
+
+    fold: int
+    scores: npt.NDArray[np.float32]
+    history: Sequence[dict[str, float]]
+    precision: str
+    device: str
+    parameters: int
+    trainable_parameters: int
+    weights: Path
+
+
+def fold_folder(jobs: Path, key: str, fold: int) -> Path:
+    """Path of a fold's checkpoints and result."""
+    return jobs / key / fold_name(fold)
+
+
+def fold_name(fold: int) -> str:
+    """Name of that folder."""
+    return f"fold-{fold}"
+
+
+def write_result(folder: Path, result: FoldResult) -> None:
+    """Write the scores, then result.json with the checksums of scores and weights."""
+    buffer = io.BytesIO()
+    np.save(buffer, result.scores)
+    write_atomically(folder / SCORES, buffer.getvalue())
+    content: dict[str, Any] = {
+        name: value for name, value in asdict(result).items() if name not in ("scores", "weights")
+    }
+    content["sha256"] = {name: _sha256(folder / name) for name in (SCORES, WEIGHTS)}
+    write_atomically(folder / RESULT, json.dumps(content).encode())
+
+
+def read_result(folder: Path) -> FoldResult | None:
+    """The result of a finished fold; None if it is unfinished or its files do not match their checksums.
+
+    Raises:
+        OsteoError: A file exists and cannot be read.
+    """
+    try:
+        content = json.loads((folder / RESULT).read_bytes())
+        if any(_sha256(folder / name) != digest for name, digest in content.pop("sha256").items()):
+            return None
+        return FoldResult(**content, scores=np.load(folder / SCORES), weights=folder / WEIGHTS)
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return None
+    except OSError as error:
+        remedy = "check the permissions and the disk, then run the same command again"
+        raise OsteoError(f"cannot be read ({error.strerror})", where=str(folder), remedy=remedy) from error
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ResultStore:
+    """A folder of an S3 store; workers receive its address alone, and use credentials of their own environment."""
 
     uri: str
 
-    def __truediv__(self, name: str) -> Shelf:
-        return Shelf(f"{self.uri}/{name}")
+    def __truediv__(self, name: str) -> ResultStore:
+        return ResultStore(f"{self.uri}/{name}")
 
     def check(self) -> None:
         """Make sure that the store answers and has the bucket."""
@@ -54,34 +119,34 @@ class Shelf:
                 raise FileNotFoundError(f"there is no bucket `{bucket}`")
 
     def list_names(self) -> list[str]:
-        """The files that lie here, by name."""
+        """Names of the files in this folder, sorted."""
         with self._explain():
-            found = self._files.get_file_info(fs.FileSelector(self._path, allow_not_found=True))
-            return sorted(item.base_name for item in found if item.type == fs.FileType.File)
+            infos = self._files.get_file_info(fs.FileSelector(self._path, allow_not_found=True))
+            return sorted(info.base_name for info in infos if info.type == fs.FileType.File)
 
-    def fetch(self, name: str, folder: Path) -> None:
-        """Copy a file from here into a folder."""
-        with self._explain():
-            with self._files.open_input_stream(f"{self._path}/{name}") as stream:
+    def download(self, names: Sequence[str], folder: Path) -> bool:
+        """Copy files into a local folder; False, and nothing copied, unless all of them exist."""
+        if not set(names) <= set(self.list_names()):
+            return False
+        for name in names:
+            with self._explain(), self._files.open_input_stream(f"{self._path}/{name}") as stream:
                 content = stream.read()
             write_atomically(folder / name, content)
+        return True
 
-    def put(self, path: Path) -> None:
-        """Copy a file to here."""
+    def upload(self, path: Path) -> None:
+        """Copy a local file into this folder."""
         content = path.read_bytes()
         with self._explain(), self._files.open_output_stream(f"{self._path}/{path.name}") as stream:
             stream.write(content)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        with self._explain():
-            try:
-                self._files.delete_file(f"{self._path}/{name}")
-            except FileNotFoundError:
-                return
+        """Remove a file if it exists."""
+        with self._explain(), contextlib.suppress(FileNotFoundError):
+            self._files.delete_file(f"{self._path}/{name}")
 
     def clear(self) -> None:
-        """Remove this folder and what lies below it."""
+        """Remove everything in this folder."""
         with self._explain():
             self._files.delete_dir_contents(self._path, missing_dir_ok=True)
 
@@ -94,7 +159,7 @@ class Shelf:
         parts = urlsplit(self.uri)
         return f"{parts.netloc}{parts.path}"
 
-    @contextmanager
+    @contextlib.contextmanager
     def _explain(self) -> Iterator[None]:
         try:
             yield
@@ -106,12 +171,12 @@ class Shelf:
 
 @functools.cache
 def _connect(bucket: str) -> fs.FileSystem:
-    # By its address, and not by its class: only so does the library read AWS_ENDPOINT_URL; it reads keys in any case.
+    # From an address: pyarrow reads AWS_ENDPOINT_URL only then, not when the class is called.
     return fs.FileSystem.from_uri(f"s3://{bucket}")[0]
 
 
-def open_shelf(uri: str | None) -> Shelf | None:
-    """The store at an address; None where there is none.
+def open_result_store(uri: str | None) -> ResultStore | None:
+    """The store at an address; None without an address.
 
     Raises:
         InputError: The address is of another kind, or holds credentials.
@@ -125,85 +190,78 @@ def open_shelf(uri: str | None) -> Shelf | None:
         raise InputError("the address holds more than a place, such as credentials", where=SETTING, remedy=remedy)
     if parts.scheme != "s3" or not parts.netloc:
         raise InputError(f"`{uri}` is no shared store", where=SETTING, allowed=ALLOWED)
-    shelf = Shelf(uri.rstrip("/"))
-    shelf.check()
-    return shelf
+    store = ResultStore(uri.rstrip("/"))
+    store.check()
+    return store
 
 
-class Drawer:
-    """A trial's own folder: the one given, or, where there is a shelf, a copy of that, brought up to date by `keep`.
+class TrialFolder:
+    """The local folder of one fold: the given one, or with a store a temporary copy of the store's.
 
-    Such a copy goes with its trial; one whose process was killed is removed by the next trial on its machine.
+    A temporary copy is removed with its trial; after a kill, by the next trial on the machine.
 
     Args:
-        folder: On a disk that every worker reaches; unused where there is a shelf.
-        shelf: Where the trial's files lie between workers.
+        path: On a disk that every worker reaches; unused with a store.
+        store: The fold's folder in the store.
     """
 
-    def __init__(self, folder: Path, shelf: Shelf | None) -> None:
-        self._shelf, self._kept = shelf, dict[str, int]()
-        self.folder = folder
-        if shelf is None:
-            folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, store: ResultStore | None) -> None:
+        self._store, self._uploaded, self.path = store, dict[str, int](), path
+        if store is None:
+            path.mkdir(parents=True, exist_ok=True)
             return
-        _remove_left()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{TRIAL}{name_process()}-"))
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        for name in shelf.list_names():
-            shelf.fetch(name, self.folder)
-        self._kept = self._stamps()
+        _remove_leftovers()
+        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{name_process()}-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        store.download(store.list_names(), self.path)
+        self._uploaded = self._modified()
 
-    def keep(self) -> None:
-        """Bring the shelf to what the folder holds: first what is new, the result last, then what is gone."""
-        if self._shelf is None:
+    def upload(self) -> None:
+        """Update the store: first upload what is new, the result last, then remove what is gone."""
+        if self._store is None:
             return
-        stamps = self._stamps()
-        for name in sorted(stamps, key=lambda name: (name == RESULT, stamps[name])):
-            if self._kept.get(name) != stamps[name]:
-                self._shelf.put(self.folder / name)
-        for name in self._kept.keys() - stamps.keys():
-            self._shelf.remove(name)
-        self._kept = stamps
+        modified = self._modified()
+        for name in sorted(modified, key=lambda name: (name == RESULT, modified[name])):
+            if self._uploaded.get(name) != modified[name]:
+                self._store.upload(self.path / name)
+        for name in self._uploaded.keys() - modified.keys():
+            self._store.remove(name)
+        self._uploaded = modified
 
-    def _stamps(self) -> dict[str, int]:
-        return {path.name: path.stat().st_mtime_ns for path in self.folder.iterdir()}
-
-
-def _remove_left() -> None:
-    """Remove the folders of trials whose process is gone."""
-    for left in Path(tempfile.gettempdir()).glob(f"{TRIAL}*"):
-        with contextlib.suppress(ValueError):  # not one of ours
-            if is_gone(left.name.removeprefix(TRIAL).rpartition("-")[0]):
-                shutil.rmtree(left, ignore_errors=True)
+    def _modified(self) -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in self.path.iterdir()}
 
 
-def find_result(folder: Path, shelf: Shelf | None, key: str, fold: int) -> FoldResult | None:
-    """The result of a finished trial, from the folder of all jobs, or copied into it from the shelf.
+def _remove_leftovers() -> None:
+    """Remove the trial folders of processes that have ended."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(ValueError):  # the name is not of this form
+            if is_gone(folder.name.removeprefix(PREFIX).rpartition("-")[0]):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def find_result(folder: Path, store: ResultStore | None, key: str, fold: int) -> FoldResult | None:
+    """The result of a finished fold, from the local folder of jobs or downloaded into it from the store.
 
     Returns:
-        None where the trial is unfinished, or its files do not match their checksums.
+        None if the fold is unfinished, or its files do not match their checksums.
     """
-    place = fold_folder(folder, key, fold)
-    found = read_result(place)
-    if found is None and shelf is not None:
-        there = shelf / key / fold_name(fold)
-        names = (WEIGHTS, SCORES, RESULT)
-        if set(names) <= set(there.list_names()):
-            place.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                there.fetch(name, place)
-            found = read_result(place)
-    return found
+    path = fold_folder(folder, key, fold)
+    result = read_result(path)
+    if result is None and store and (store / key / fold_name(fold)).download((WEIGHTS, SCORES, RESULT), path):
+        result = read_result(path)
+    return result
 
 
-def check_reach(folder: Path, shelf: Shelf | None) -> None:
-    """Make sure, on a worker, that the driver will find what is written here.
+def check_reach(folder: Path, store: ResultStore | None) -> None:
+    """Make sure, on a worker, that the driver finds what is written here.
 
     Raises:
-        StoreError: The folder of jobs is not on this machine, and there is no shelf.
+        StoreError: The folder of jobs is not on this machine, and there is no store.
     """
-    if shelf is None and not folder.is_dir():
-        remedy = f"set {SETTING} to a store that all machines share"
-        raise StoreError(
-            "a worker does not reach the folder of jobs", where=str(folder), allowed=ALLOWED, remedy=remedy
+    if store is None and not folder.is_dir():
+        found, remedy = (
+            "a worker does not reach the folder of jobs",
+            f"set {SETTING} to a store that all machines share",
         )
+        raise StoreError(found, where=str(folder), allowed=ALLOWED, remedy=remedy)

@@ -1,181 +1,224 @@
-"""Ray Tune: the trials of a job on as many workers as the cluster has.
+"""Ray Tune: runs trials of cross-validation and of searches on as many workers as the cluster has.
 
-A trial keeps its state in its job's folder, one checkpoint per epoch, and not in Tune's own experiment state: whatever
-is killed, the next run trains only what has no result yet, each trial from its own last epoch.
+A trial writes its own checkpoints and results, and Tune's experiment state is never read: after a kill the next run
+trains only what has no result yet, each trial from its own last checkpoint.
 """
 
 from __future__ import annotations
 
+import os
+import platform
 import threading
-from collections.abc import Mapping, Sequence
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+import numpy as np
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
 from osteo_models.core.errors import OsteoError, StoreError
-from osteo_models.training.failures import MOST_FAILURES, explain_failures
-from osteo_models.training.heads import Inputs, OnEpoch, OnFold, train_heads
-from osteo_models.training.jobs import FoldRows, Job
-from osteo_models.training.ray_cluster import Cluster, open_cluster, share_slots
-from osteo_models.training.result_store import SETTING, check_reach, find_result
-from osteo_models.training.results import FoldResult
-from osteo_models.training.trial import Plan, Trial
-
-__all__ = ["Cluster", "open_cluster", "run_job", "share_slots"]
-
-FAILED: Final = "failed"  # why a trial ended without a result
+from osteo_models.training.failures import MAX_RETRIES, is_out_of_memory
+from osteo_models.training.fold import Arrays
+from osteo_models.training.ray_cluster import Cluster
+from osteo_models.training.result_store import check_reach
+from osteo_models.training.trial import EpochReport, Trial, TrialConfig, TrialSettings
 
 _REGISTERING = threading.Lock()
 
 
-class FoldTrial(tune.Trainable):
-    """A trial as Tune sees it: an epoch per step; the process is reused for the next fold."""
+@dataclass(frozen=True)
+class TrialReport:
+    """What a worker reports to Tune after each epoch of a trial.
 
-    def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  # what `with_parameters` adds
-        self, config: dict[str, Any], *, plan: Plan, inputs: list[ray.ObjectRef]
+    Attributes:
+        epoch: None if the trial failed.
+        failure: Why the trial cannot be trained; empty if it can.
+        worker: Host and process number.
+        started: When the worker started on the trial, in seconds since 1970.
+        ended: When it finished the epoch.
+        training_seconds: Training and testing since `started`.
+    """
+
+    epoch: EpochReport | None
+    failure: str
+    worker: str
+    started: float
+    ended: float
+    training_seconds: float
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trial ends with this report."""
+        return self.epoch is None or self.epoch.finished
+
+
+NextConfig = Callable[[], TrialConfig | None]
+OnReport = Callable[[TrialConfig, TrialReport], bool]
+OnFailure = Callable[[TrialConfig, str], None]
+
+
+class TrialRunner(tune.Trainable):
+    """A trial as Tune's Trainable: one epoch per step; the process is reused for the next trial."""
+
+    def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  # the arguments that `with_parameters` adds
+        self, config: dict[str, Any], *, settings: TrialSettings, inputs: list[ray.ObjectRef]
     ) -> None:
-        """Start or resume the fold that `config` names; `inputs` are the images, and a pretrained network's start."""
-        check_reach(plan.folder, plan.shelf)
-        self._plan, (self._arrays, *start) = plan, ray.get(inputs)
-        self._start = start[0] if start else None
-        self._trial = Trial(plan, self._arrays, config["fold"], start=self._start)
+        """Read `inputs` from the object store: the arrays, and the tensors of a pretrained backbone."""
+        check_reach(settings.folder, settings.store)
+        arrays, *tensors = ray.get(inputs)
+        self._settings, self._tensors = settings, tensors[0] if tensors else None
+        # Arrays of the object store are read-only, and each fit would make a copy of its own.
+        self._arrays = Arrays(np.array(arrays.images), arrays.target, arrays.is_ct)
+        self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next fold without a new process."""
-        self._trial = Trial(self._plan, self._arrays, new_config["fold"], start=self._start)
+        """Take the next trial without a new process."""
+        self._config: TrialConfig = new_config["trial"]
+        self._trial: Trial | None = None
+        self._started, self._seconds = time.time(), 0.0
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch. An error of ours, such as a full disk, ends the trial: another try would meet it again."""
-        about = {"epoch": self._trial.epoch + 1, "fold": self._trial.fold}
+        """Train one epoch; an error that would occur again, such as a full disk, ends the trial."""
+        epoch, failure = None, ""
         try:
-            return {**about, "done": self._trial.advance(), "epoch": self._trial.epoch}
-        except StoreError:  # of the store that machines share: it may be back soon
+            self._trial = self._trial or Trial(self._settings, self._config, self._arrays, self._tensors)
+            epoch = self._trial.run_epoch()
+            self._seconds += epoch.seconds
+        except StoreError:  # Tune tries again: the shared store may be back soon
             raise
         except OsteoError as error:
-            return {**about, "done": True, FAILED: str(error)}
+            failure = str(error)
+        except (RuntimeError, MemoryError) as error:
+            failure = "".join(traceback.format_exception_only(error)).strip()
+            if not is_out_of_memory(failure):
+                raise
+        if failure:
+            self._trial = None  # frees its memory for the next trial
+        worker = f"{platform.node()}-{os.getpid()}"
+        return {"report": TrialReport(epoch, failure, worker, self._started, time.time(), self._seconds)}
 
 
-class _Report(tune.Callback):
-    """Tells the driver of epochs and finished folds, while the job runs."""
+class ConfigSearcher(Searcher):
+    """Gives Tune the configurations of the driver, one when there is room for a trial."""
 
-    def __init__(self, plan: Plan, on_epoch: OnEpoch, on_fold: OnFold) -> None:
-        self._plan, self._on_epoch, self._on_fold = plan, on_epoch, on_fold
+    def __init__(self, next_config: NextConfig) -> None:
+        super().__init__()
+        self._next_config = next_config
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune saves its callbacks with an experiment's state, which is never read again; the driver cannot be saved.
+        return {}  # Tune saves its parts with the experiment, which is never read; the driver cannot be pickled
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next configuration."""
+        config = self._next_config()
+        return Searcher.FINISHED if config is None else {"trial": config}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the driver has the trial's reports."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see `__getstate__`."""
+
+
+class ReportScheduler(FIFOScheduler):
+    """Passes each report to the driver, and stops the trials that the driver closes."""
+
+    def __init__(self, on_report: OnReport) -> None:
+        super().__init__()
+        self._on_report = on_report
+
+    def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        if FAILED not in result:
-            self._on_epoch(self._plan.job, result["fold"], result["epoch"])
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        plan = self._plan
-        result = find_result(plan.folder, plan.shelf, plan.job.key, trial.config["fold"])
-        if result is not None:
-            self._on_fold(result)
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Ask the driver whether the trial continues."""
+        stop = self._on_report(trial.config["trial"], result["report"])
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
 
-def run_job(
-    job: Job,
-    rows: Mapping[int, FoldRows],
+class FailureCallback(tune.Callback):
+    """Passes trials to the driver that failed more often than Tune repeats them."""
+
+    def __init__(self, on_failure: OnFailure) -> None:
+        self._on_failure = on_failure
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Pass on the texts of all failures of the trial; `get_error` reads a copy that is written later."""
+        text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "no reason was given"
+        self._on_failure(trial.config["trial"], text)
+
+
+def run_trials(
+    settings: TrialSettings,
     cluster: Cluster,
     *,
-    folder: Path,
-    at_once: int = 1,
-    inputs: Inputs | None = None,
-    on_epoch: OnEpoch = lambda *_: None,
-    on_fold: OnFold = lambda _: None,
-) -> Sequence[FoldResult]:
-    """Train the folds of a job that have no result yet, as trials of one Ray Tune job.
-
-    Heads on stored features are done in a second each, less than Tune takes to start: they are plain tasks.
+    name: str,
+    trials: int,
+    at_once: int,
+    next_config: NextConfig,
+    on_report: OnReport,
+    on_failure: OnFailure,
+    tensors: ray.ObjectRef | None = None,
+) -> None:
+    """Run trials as one Ray Tune job; the three functions are called in the driver.
 
     Args:
-        job: What to train.
-        rows: The rows of each fold.
+        settings: Shared by the trials.
         cluster: From `open_cluster`.
-        folder: Of all jobs' results; every worker must reach it where the cluster has no shelf.
-        at_once: Most trials that run at the same time. Each is a worker process, which costs seconds to start and is
-            reused for the job's next fold; where many jobs run side by side, one each keeps the cluster busy.
-        inputs: Of a pretrained network, from `Starters`.
-        on_epoch: Called in the driver after each epoch, of heads after the last.
-        on_fold: Called in the driver once for each fold, also for those that were finished before.
-
-    Returns:
-        The results of all folds, in order.
-
-    Raises:
-        OsteoError: Trials failed, with the reason of the first.
+        name: Of the Tune job, unique among the jobs of this process.
+        trials: Most trials to run.
+        at_once: Most trials that exist at the same time.
+        next_config: Gives the configuration of the next trial; None if there is none.
+        on_report: Called with each report; returns whether the trial is to be stopped.
+        on_failure: Called with the reasons of a trial that failed too often.
+        tensors: Initial weights of a pretrained backbone.
     """
-    shelf = cluster.shelf
-    told = set[int]()
-
-    def tell(result: FoldResult) -> None:
-        if result.fold not in told:
-            told.add(result.fold)
-            on_fold(result)
-
-    found = {fold: find_result(folder, shelf, job.key, fold) for fold in rows}
-    for result in found.values():
-        if result is not None:
-            tell(result)
-    missing = {fold: rows[fold] for fold, result in found.items() if result is None}
-    if missing:
-        folder.mkdir(parents=True, exist_ok=True)
-        plan = Plan(job, missing, folder, cluster.cpus, cluster.gpus, shelf)
-        if job.frozen and inputs and inputs.features:
-            train_heads(plan, cluster, inputs.features, on_epoch, tell)
-        else:
-            _run_trials(plan, cluster, inputs, at_once, _Report(plan, on_epoch, tell))
-        found |= {fold: find_result(folder, shelf, job.key, fold) for fold in missing}
-    whole = [result for result in found.values() if result is not None]
-    for result in whole:  # a shared file system may not have shown it at the moment when its trial ended
-        tell(result)
-    if len(whole) < len(rows):
-        found = f"{len(rows) - len(whole)} folds left no result in {folder}"
-        raise OsteoError(
-            found, where=f"{job.stage} {job.name}", remedy=f"all machines must see the same: set {SETTING}"
-        )
-    return whole
-
-
-def _run_trials(plan: Plan, cluster: Cluster, inputs: Inputs | None, at_once: int, report: _Report) -> None:
-    job = plan.job
-    tuner = tune.Tuner(
-        _register_trainable(plan, cluster, inputs),
-        param_space={"fold": tune.grid_search(sorted(plan.rows))},
-        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once),
+    tune.Tuner(
+        _register_trainable(name, settings, [cluster.arrays, *([tensors] if tensors else [])]),
+        tune_config=tune.TuneConfig(
+            search_alg=ConfigSearcher(next_config),
+            scheduler=ReportScheduler(on_report),
+            num_samples=trials,
+            max_concurrent_trials=at_once,
+            reuse_actors=True,
+            trial_name_creator=_name_trial,
+            trial_dirname_creator=_name_trial,
+        ),
         run_config=tune.RunConfig(
-            name=f"{job.name}-{job.key}",
-            storage_path=str(plan.folder.parent / "ray"),
-            callbacks=[report],
-            failure_config=tune.FailureConfig(max_failures=MOST_FAILURES),
-            # The trial checkpoints itself; Tune's own checkpoints would be a second truth.
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            name=name,
+            storage_path=str(settings.folder.parent / "ray"),
+            callbacks=[FailureCallback(on_failure)],
+            failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials write their own
             verbose=0,
         ),
-    )
-    results = tuner.fit()
-    told = [OsteoError(last[FAILED]) for result in results if FAILED in (last := result.metrics or {})]
-    if errors := [*results.errors, *told]:
-        raise explain_failures(errors, len(plan.rows), f"{job.stage} {job.name}")
+    ).fit()
 
 
-def _register_trainable(plan: Plan, cluster: Cluster, inputs: Inputs | None) -> str:
-    """Register the job's trial under a name of its own and give the name.
+def _name_trial(trial: Any) -> str:
+    config: TrialConfig = trial.config["trial"]
+    return f"{config.key.replace('/', '-')}-{'-'.join(str(fold) for fold in config.seeds)}-{trial.trial_id}"
 
-    Tune finds trainables and their parameters by class name in one registry of the process, which is neither guarded
-    nor told apart by job; jobs run side by side in threads.
+
+def _register_trainable(job: str, settings: TrialSettings, inputs: list[ray.ObjectRef]) -> str:
+    """Register the trainable under a name of its own and give the name.
+
+    Tune keeps trainables and their parameters by class name in one registry of the process, without a lock; jobs run in
+    parallel threads. The list of inputs keeps references as they are: bare ones Tune would resolve and store again.
     """
-    name = f"{FoldTrial.__name__}_{plan.job.key}"
-    trial = type(name, (FoldTrial,), {"__module__": FoldTrial.__module__})
+    name = f"{TrialRunner.__name__}_{job}"
+    trainable = type(name, (TrialRunner,), {"__module__": TrialRunner.__module__})
     with _REGISTERING:
-        # A list keeps references what they are: bare, Tune would resolve them and store a copy per job.
-        start = [inputs.start] if inputs and inputs.start else []
-        bound = tune.with_parameters(trial, plan=plan, inputs=[cluster.arrays, *start])
-        tune.register_trainable(name, tune.with_resources(bound, {"cpu": plan.cpus, "gpu": plan.gpus}))
+        bound = tune.with_parameters(trainable, settings=settings, inputs=inputs)
+        tune.register_trainable(name, tune.with_resources(bound, {"cpu": settings.cpus, "gpu": settings.gpus}))
     return name

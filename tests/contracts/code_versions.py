@@ -37,11 +37,8 @@ COMPONENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "head": ("models/head.py",),
     "training": (
         "training/fit.py",
-        "training/acceleration.py",
         "training/checkpoint.py",
-        "training/results.py:EpochResult",
-        "training/results.py:judge_scores",
-        "training/results.py:mean_loss",
+        "training/epoch_metrics.py",
         "training/fold.py",
         "training/trial.py",
         "training/jobs.py:Job.fold_seed",
@@ -53,11 +50,11 @@ COMPONENTS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "features": (
         "training/frozen_features.py",
-        "training/heads.py:_extract_chunk",
-        "training/pretrained_plan.py:load_start",
+        "training/backbone_cache.py:_extract_chunk",
+        "training/pretrained_plan.py:load_pretrained",
         *SCORING,
     ),
-    "search": ("search/study.py", "search/candidate.py", "search/space.py"),
+    "search": ("search/study.py", "search/space.py", "training/trial.py", "training/epoch_metrics.py:balance_patients"),
 }
 
 

@@ -28,7 +28,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from osteo_models.data.intake.headers import parse, read_header
+from osteo_models.data.dicom_file import parse_dicom
+from osteo_models.data.intake.headers import read_header
 from osteo_models.data.intake.slices import decode_slices
 from tests.data.intake_files import as_bytes, make_dicom
 
@@ -173,17 +174,17 @@ def reach_of(change: Change, elements: list[Element]) -> frozenset[str]:
 
 def read_facts(data: bytes) -> dict[str, object]:
     """What is used of a file, as intake reads it."""
-    dataset = parse(data, pixels=True)
+    dataset = parse_dicom(data)
     header = read_header(dataset)
     slices = list(decode_slices(dataset, header))
     return {
-        **{name: getattr(header, name) for name in ("modality", "patient", "study", "series", "instance", "vendor")},
+        **{name: getattr(header, name) for name in ("patient", "study", "series", "instance")},
+        **{name: getattr(header.acquisition, name) for name in ("modality", "technique", "vendor")},
         "frames": len(slices),
         "spacing": [plane.spacing_mm for plane in header.planes],
         "orientation": [plane.orientation for plane in header.planes],
         "position": [plane.position_mm for plane in header.planes],
-        "thickness": header.thickness_mm,
-        "technique": header.technique,
+        "thickness": header.acquisition.thickness_mm,
         "pixels": [each.digest for each in slices],
     }
 

@@ -13,8 +13,8 @@ import pytest
 from osteo_models.core.errors import OsteoError
 from osteo_models.data.intake import pseudonyms
 from osteo_models.data.intake.dataset import Staging
-from osteo_models.data.intake.import_log import Ledger
-from osteo_models.data.intake.importer import _keep_names, import_source
+from osteo_models.data.intake.import_log import ImportLog
+from osteo_models.data.intake.importer import _save_names, import_source
 from osteo_models.data.intake.pseudonyms import Pseudonyms, load_key
 from osteo_models.data.intake.sources import Input
 from osteo_models.data.withdrawal import read_withdrawn, withdraw_patient
@@ -187,10 +187,10 @@ def test_imports_into_two_data_sets_at_once_keep_all_names(tmp_path):
     names = tmp_path / "key.names.csv"
 
     def keep(number: int) -> None:
-        ledger = Ledger(tmp_path / f"{number}.sqlite", {})
-        ledger.list_inputs([(f"input-{number}", Input("a.dcm", 1, "", tmp_path, 0))])
-        _keep_names(ledger, tmp_path / f"export-{number}", names)
-        ledger.close()
+        log = ImportLog(tmp_path / f"{number}.sqlite", {})
+        log.add_inputs([(f"input-{number}", Input("a.dcm", 1, "", tmp_path, 0))])
+        _save_names(log, tmp_path / f"export-{number}", names)
+        log.close()
 
     assert at_once(*[lambda number=number: keep(number) for number in range(count)]) == [0] * count
     assert {line.split(",")[0] for line in names.read_text().splitlines()[1:]} == {f"input-{n}" for n in range(count)}

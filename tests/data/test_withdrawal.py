@@ -119,14 +119,14 @@ def test_killed_anywhere_nobody_is_half_withdrawn(data):
 def test_killed_anywhere_another_withdrawal_or_an_unfinished_import_does_not_bring_the_person_back(data):
     """A withdrawal is killed before each step in turn; another person's is given, then the first one again."""
     first, second = PEOPLE
-    ledger = Staging(data).ledger
+    log = Staging(data).import_log
     kept = data.with_name("kept")
     shutil.copytree(data, kept)
     for step in itertools.count():
         shutil.rmtree(data)
         shutil.copytree(kept, data)
-        ledger.parent.mkdir()
-        ledger.write_text("an import that was killed, with the first person's images")
+        log.parent.mkdir()
+        log.write_text("an import that was killed, with the first person's images")
         child = os.fork()
         if child == 0:
             die_before(step)
@@ -137,7 +137,7 @@ def test_killed_anywhere_another_withdrawal_or_an_unfinished_import_does_not_bri
             withdraw_patient(data, second)
         withdraw_patient(data, first)
         assert read_withdrawn(data) == {first, second} if step % 2 else read_withdrawn(data) >= {first}
-        assert not ledger.exists() and not (data / "dicom" / first).exists()
+        assert not log.exists() and not (data / "dicom" / first).exists()
         if ended == 0:
             break
         assert ended == 9
@@ -148,9 +148,9 @@ def test_an_import_at_work_is_not_disturbed_and_a_killed_one_brings_nobody_back(
     staging = Staging(data)
     with staging.lock():
         staging.prepare()
-        staging.ledger.touch()
+        staging.import_log.touch()
         with pytest.raises(OsteoError, match="another command is changing the data set; wait for it"):
             withdraw_patient(data, PEOPLE[0])
-        assert (data / "dicom" / PEOPLE[0]).exists() and staging.ledger.exists()
+        assert (data / "dicom" / PEOPLE[0]).exists() and staging.import_log.exists()
     withdraw_patient(data, PEOPLE[0])
-    assert not staging.ledger.exists()  # it may hold the person's images, ready to be put in
+    assert not staging.import_log.exists()  # it may hold the person's images, ready to be put in

@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 
 import click
 import pytest
@@ -100,6 +102,15 @@ def test_the_recipes_are_valid_params(raw_params):
             else:
                 raw_params[section] |= content
     parse_params(raw_params)
+
+
+def test_the_recipe_of_an_architecture_builds_a_network():
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    check = "import torch; from osteo_models.models import build\n"
+    check += "print(build('tiny_cnn', width=16)(torch.rand(2, 3, 80, 60)).shape)"
+    done = subprocess.run([sys.executable, "-c", recipe + check], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "torch.Size([2])\n", done.stderr
 
 
 def test_outputs_are_compared_in_kind():

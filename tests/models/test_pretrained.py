@@ -17,10 +17,10 @@ from osteo_models.models.pretrained import (
     Backbone,
     PretrainedNetwork,
     describe_backbone,
-    find_start,
+    find_initial_weights,
     load_timm,
     make_backbone,
-    read_start,
+    read_initial_weights,
 )
 
 TINY = {"backbone": "test_efficientnet", "weights": "random"}  # timm's own for tests, of 160 x 160
@@ -71,7 +71,7 @@ def test_grey_images_are_resized_once_and_give_the_same_to_the_bit(images: torch
 def test_lite0_knows_what_is_on_photographs() -> None:
     about = describe_backbone(BACKBONES["efficientnet_lite0"])
     classifier = make_backbone(about.name, classes=1000)
-    _, file = find_start(find_entry("efficientnet_lite0").spec, None)
+    _, file = find_initial_weights(find_entry("efficientnet_lite0").spec, None)
     assert file is not None
     raw = torch.load(file.path, weights_only=True)
     classifier.load_state_dict(dict(zip(classifier.state_dict(), raw.values(), strict=True)))
@@ -89,7 +89,7 @@ def test_lite0_knows_what_is_on_photographs() -> None:
 
 
 def test_the_start_of_lite0_is_the_packages_file_to_the_bit() -> None:
-    _, file = find_start(find_entry("efficientnet_lite0").spec, None)
+    _, file = find_initial_weights(find_entry("efficientnet_lite0").spec, None)
     assert file is not None and file.sha256.startswith("57934424")  # as the file's own name has it
     raw = list(torch.load(file.path, weights_only=True).values())
     network = build("efficientnet_lite0")
@@ -134,22 +134,6 @@ def test_a_backbone_that_is_trained_whole_moves_weights_and_statistics(images: t
     assert {"backbone.conv_stem.weight", "backbone.bn1.running_mean", "head.dense.weight"} <= moved
 
 
-@pytest.mark.parametrize("batch", [16, 5, 1])
-def test_the_heads_own_gradients_are_autograds(batch: int) -> None:
-    head = Head(draw(3), 40)
-    features, target = torch.randn(batch, 40, generator=draw(4)), (torch.arange(batch) % 2).float()
-    expected = binary_cross_entropy_with_logits(head(features), target)
-    expected.backward()
-    gradients = [each.grad.clone() for each in head.parameters()]
-    head.zero_grad()
-    for _ in range(2):  # nothing is added up
-        loss = head.backpropagate(features, target)
-    torch.testing.assert_close(loss, expected.detach())
-    for each, gradient in zip(head.parameters(), gradients, strict=True):
-        assert gradient.abs().max() > 0
-        torch.testing.assert_close(each.grad, gradient)
-
-
 def test_the_head_computes_in_float32_whatever_surrounds_it() -> None:
     head, features = Head(draw(3), 40), torch.randn(8, 40, generator=draw(4))
     plain = head(features)
@@ -167,7 +151,7 @@ def test_random_weights_are_the_seeds_and_leave_the_global_random_state() -> Non
 
 def test_a_start_that_is_given_is_taken(images: torch.Tensor) -> None:
     about = describe_backbone(TINY["backbone"])
-    start = read_start(about, None, seed=9)
+    start = read_initial_weights(about, None, seed=9)
     network = build("tiny", seed=1, start=start, backbone=TINY["backbone"])
     assert torch.equal(network.backbone.state_dict()["conv_stem.weight"], start["conv_stem.weight"])
     assert network(images).shape == (4,)

@@ -3,7 +3,7 @@ from safetensors.torch import save_file
 
 from osteo_models.core.errors import ParamsError, WeightsError
 from osteo_models.core.params import parse_params
-from osteo_models.models.pretrained import describe_backbone, read_start
+from osteo_models.models.pretrained import describe_backbone, read_initial_weights
 from osteo_models.ops.parameter_checks import check_params
 
 
@@ -35,7 +35,7 @@ def test_weights_of_the_profile_in_force_are_looked_for_and_read(raw_params, tmp
     check_params(parse_params(raw_params), tmp_path)  # in no stage: nothing is looked for
     raw_params["stages"]["stage-1"]["architectures"].append("mine")
     path = tmp_path / "test_efficientnet.r160_in1k.safetensors"
-    start = read_start(describe_backbone("test_efficientnet"), None)
+    start = read_initial_weights(describe_backbone("test_efficientnet"), None)
     save_file(start, path)
     check_params(parse_params(raw_params), tmp_path)
     save_file({**start, "conv_stem.weight": start["conv_stem.weight"][:1].clone()}, path)

@@ -26,8 +26,8 @@ from osteo_models.training.job_data import Tables, as_arrays, load_tables, make_
 from osteo_models.training.jobs import Job, plan_jobs
 from osteo_models.training.outputs import predictions_file, write_jobs, write_model, write_outputs
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.results import fold_folder, read_result
-from osteo_models.training.trial import Plan, Trial
+from osteo_models.training.trial import TrialSettings
+from tests.training.small_fits import train_fold
 
 PATIENTS, SLICES = 12, 4
 RECIPE = Recipe(epochs=1, precision="float32", batch_norm_momentum=0.9)
@@ -149,10 +149,7 @@ def _run(job: Job, settings: Settings, params: Params, tables: Tables, tracking:
     )
     rows = {fold: select_rows(job, fold, tables) for fold in range(job.folds)}
     if job.stage == "stage-5":
-        trial = Trial(Plan(job, rows, settings.jobs, 1, 0), as_arrays(tables), 0)
-        while not trial.advance():
-            pass
-        result = read_result(fold_folder(settings.jobs, job.key, 0))
+        result = train_fold(TrialSettings(rows, settings.jobs, 1, 0), job, as_arrays(tables))
         entry = write_outputs(settings.artifacts, job, [result], tables)
         write_model(settings.artifacts, job, result, prepare=params.prepare, threshold=0.5)
     else:

@@ -137,7 +137,7 @@ def test_neither_git_nor_dvc_sees_what_is_beside_the_data_set(project):
         staging.prepare()
     listed = subprocess.run(["git", "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True)
     assert staging.lock_file.exists() and ".data." not in listed.stdout
-    for path in (staging.lock_file, staging.ledger.parent):
+    for path in (staging.lock_file, staging.import_log.parent):
         subprocess.run([sys.executable, "-m", "dvc", "check-ignore", str(path)], check=True, capture_output=True)
 
 

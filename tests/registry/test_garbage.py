@@ -123,7 +123,7 @@ def test_jobs_and_features_of_a_version_and_of_the_artifacts_stay(project) -> No
     path = artifacts / "models" / "unimodal-mri" / "model.json"
     model = json.loads(path.read_text())
     add_job(project, "a" * 16)
-    path.write_text(json.dumps(model | {"key": "a" * 16, "job": {"start": {"features": "d" * 32}}}))
+    path.write_text(json.dumps(model | {"key": "a" * 16, "job": {"pretrained": {"features": "d" * 32}}}))
     (artifacts / "jobs.json").write_text("[]")
     assert [item.path.name for item in collect(project)] == [f"{'e' * 32}.npy"]
     shutil.rmtree(artifacts / "models")

@@ -63,7 +63,7 @@ def test_a_version_is_registered_and_scores_an_image(
     architecture, images, members = NETWORKS[name]
     known, job = tables.splits, make_job()
     start = {"features": "lite0"} if name == "lite0" else {}
-    folder = make_model(job.key, architecture=architecture, images=images, job={"start": start})
+    folder = make_model(job.key, architecture=architecture, images=images, job={"pretrained": start})
     if members > 1:
         model = json.loads((folder / "model.json").read_text())
         seeds = range(members)

@@ -17,8 +17,8 @@ from osteo_models.registry import reproduce
 from osteo_models.registry.reproduce import reproduce_version
 from osteo_models.training.job_data import as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.outputs import read_job
-from osteo_models.training.results import fold_folder, read_result
-from osteo_models.training.trial import Plan, Trial
+from osteo_models.training.trial import TrialSettings
+from tests.training.small_fits import train_fold
 
 # Ray leaves a socket and a log file open when it shuts down.
 pytestmark = pytest.mark.filterwarnings(
@@ -36,9 +36,7 @@ def change_images(project) -> None:
 def train_here(job, tables, _settings, place, *_):
     """The same training in this process: a second cluster would take longer to start than the rest of these tests."""
     rows = {fold: select_rows(job, fold, tables) for fold in range(job.folds)}
-    for fold in rows:
-        assert Trial(Plan(job, rows, place, 1, 0), as_arrays(tables), fold).advance()
-    return [read_result(fold_folder(place, job.key, fold)) for fold in rows]
+    return [train_fold(TrialSettings(rows, place, 1, 0), job, as_arrays(tables), fold) for fold in rows]
 
 
 def test_a_version_is_reproduced_to_the_bit(project) -> None:

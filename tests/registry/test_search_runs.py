@@ -7,19 +7,21 @@ from dataclasses import replace
 import pytest
 from mlflow.tracking import MlflowClient
 
-from osteo_models.registry.search_runs import CandidateRun, begin_search, finish_search, log_candidate
+from osteo_models.registry.search_runs import begin_search, finish_search, log_candidate
 from osteo_models.registry.tracking import Tracking
+from osteo_models.search.leaderboard import Record, Timing
 
 TAGS = {"git.commit": "1f3a", "profile": "quick", "synthetic": "true"}
-CANDIDATE = CandidateRun(
+CANDIDATE = Record(
     number=3,
     status="pruned",
-    params={"spec.filters": [8, 4], "learning_rate": 0.01},
-    curve={1: 0.6, 2: 0.7},
-    metrics={"parameters": 120, "macs": 5_000, "seconds_per_epoch": 0.5},
-    reason="",
-    started=1_700_000_000.0,
-    ended=1_700_000_012.5,
+    spec={"filters": [8, 4]},
+    learning_rate=0.01,
+    values={1: 0.6, 2: 0.7},
+    macs=5_000,
+    parameters=120,
+    seconds_per_epoch=0.5,
+    timing=Timing(1.0, "worker", 1_700_000_000.0, 1_700_000_012.5, 10.0),
 )
 
 
@@ -73,7 +75,7 @@ def test_a_run_that_was_killed_half_way_is_completed(tracking, key, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "set_terminated", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            log_candidate(tracking, run_id, replace(CANDIDATE, curve={1: 0.6}))
+            log_candidate(tracking, run_id, replace(CANDIDATE, values={1: 0.6}))
     (child,) = children(tracking, run_id)
     assert child.info.status == "RUNNING"
     log_candidate(tracking, run_id, CANDIDATE)
@@ -102,7 +104,7 @@ def test_an_answer_that_was_lost_and_asked_for_again_makes_one_run(tracking, key
 
 def test_a_failed_candidate_says_why(tracking, key) -> None:
     run_id = begin_search(tracking, key, {}, TAGS)
-    failed = replace(CANDIDATE, status="failed", curve={}, reason="out of memory", started=None, ended=None)
+    failed = replace(CANDIDATE, status="failed", values={}, reason="out of memory", timing=None)
     log_candidate(tracking, run_id, failed)
     (child,) = children(tracking, run_id)
     assert (child.info.status, child.data.tags["osteo.failure"]) == ("FAILED", "out of memory")

@@ -16,12 +16,12 @@ from osteo_models.core.settings import die_with_parent, load_settings
 from osteo_models.registry.run_context import RunContext
 from osteo_models.registry.search_runs import begin_search
 from osteo_models.search.development import Development
-from osteo_models.search.study import Design, Study
-from osteo_models.search.study_storage import open_study, storage_url
+from osteo_models.search.study import Study, StudySpec
+from osteo_models.search.study_storage import storage_url
+from osteo_models.training.fold import Arrays
+from osteo_models.training.ray_cluster import open_cluster
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.trial import Arrays
-from osteo_models.training.tune import open_cluster
-from pipelines.search import Bench, explore
+from pipelines.search import SearchTask, explore
 from tests.conftest import ROOT
 
 PATIENTS, SLICES, EPOCHS = 20, 4, 3
@@ -36,39 +36,35 @@ def make_development() -> Development:
     return Development(Arrays(pixels.astype(np.uint8), target, np.zeros(len(patient), bool)), patient)
 
 
-def make_design(development: Development, candidates: int) -> Design:
+def make_spec(development: Development, candidates: int) -> StudySpec:
     """The project's space, small networks, two folds."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     search = parse_params(raw).search
     budget = search.budgets["quick"].model_copy(update={"candidates": candidates, "folds": 2, "epochs": EPOCHS})
     recipe = Recipe(EPOCHS, precision="float32")
-    design = Design(search.space, budget, None, recipe, 7, 1, "cpu", {}, {"search": 1})
-    folds = development.deal(budget.folds, design.derive_seed("folds"))
-    return replace(design, inputs=development.digest_inputs(folds))
+    spec = StudySpec(search.space, budget, None, recipe, 7, 1, "cpu", {}, {"search": 1})
+    return replace(spec, inputs=development.digest_inputs(spec.deal(development)))
 
 
 @contextmanager
-def open_bench(folder: Path, candidates: int, address: str | None = None) -> Iterator[Bench]:
-    """All that the pipeline's steps share, in a folder of its own."""
+def open_search(folder: Path, candidates: int, address: str | None = None) -> Iterator[SearchTask]:
+    """A search in a folder of its own."""
     development = make_development()
-    design = make_design(development, candidates)
     settings = replace(load_settings(folder), tracking_uri=f"sqlite:///{folder / '.osteo' / 'mlflow.db'}")
-    study = Study(open_study(storage_url(settings.state, None), design.key), design)
-    context = RunContext(settings)
-    run_id = begin_search(context.tracking, design.key, {}, {})
+    study, context = Study(storage_url(settings.state, None), make_spec(development, candidates)), RunContext(settings)
+    run_id = begin_search(context.tracking, study.spec.key, {}, {})
     with open_cluster(address, development.arrays, cpus=1, gpus=0, precision="float32") as cluster:
-        yield Bench(design, study, development, cluster, context, run_id, (1, 0))
+        yield SearchTask(study, development, cluster, context, run_id)
 
 
-def repeat(bench: Bench, **changes: object) -> Bench:
-    """The same bench with another design."""
-    design = replace(bench.design, **changes)
-    study = Study(open_study(storage_url(bench.context.settings.state, None), design.key), design)
-    run_id = begin_search(bench.context.tracking, design.key, {}, {})
-    return replace(bench, design=design, study=study, run_id=run_id, logged=set())
+def repeat(search: SearchTask, kind: type[Study] = Study, **changes: object) -> SearchTask:
+    """The same search with another study, of a specification with changes."""
+    study = kind(storage_url(search.context.settings.state, None), replace(search.study.spec, **changes))
+    run_id = begin_search(search.context.tracking, study.spec.key, {}, {})
+    return replace(search, study=study, run_id=run_id, logged=set())
 
 
 if __name__ == "__main__":
     die_with_parent()
-    with open_bench(Path(sys.argv[1]), int(sys.argv[2])) as found:
-        explore.fn(found)
+    with open_search(Path(sys.argv[1]), int(sys.argv[2])) as search:
+        explore.fn(search)

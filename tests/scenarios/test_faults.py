@@ -27,8 +27,9 @@ from osteo_models.ops.servers import running_servers, start_servers, stop_server
 from osteo_models.training.job_data import as_arrays, load_tables, select_rows
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.trial import Plan, Trial
+from osteo_models.training.trial import TrialSettings
 from tests.scenarios.laboratory import CURVES, Laboratory, interrupt, make_laboratory
+from tests.training.small_fits import train_fold
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1800)]
 
@@ -78,9 +79,7 @@ def train_straight(laboratory: Laboratory) -> None:
     for job in plan_jobs(params, tables, recipe):
         rows = {fold: select_rows(job, fold, tables) for fold in range(job.folds)}
         for fold in rows:
-            trial = Trial(Plan(job, rows, laboratory.state / "jobs", 1, 0), as_arrays(tables), fold)
-            while not trial.advance():
-                pass
+            train_fold(TrialSettings(rows, laboratory.state / "jobs", 1, 0), job, as_arrays(tables), fold)
 
 
 def read_results(state) -> dict:

@@ -14,6 +14,7 @@ with warnings.catch_warnings():  # MLflow uses what its own dependencies depreca
 
 from osteo_models.core.errors import OsteoError, SplitError
 from osteo_models.core.settings import load_settings
+from osteo_models.registry.run_context import RunContext
 from osteo_models.search.development import select_development
 from pipelines.search import search
 
@@ -96,7 +97,9 @@ def test_the_pipeline_hands_on_the_development_set_and_nothing_else(tables, smal
     monkeypatch.setattr("pipelines.search.load_tables", load)
     monkeypatch.setattr("pipelines.search.open_cluster", stop_there)
     with pytest.raises(OsteoError, match="far enough"):
-        search(small_params, load_settings(tmp_path))
+        context = RunContext(load_settings(tmp_path))
+        context.__dict__["params"] = small_params
+        search(context)
     expected = select_development(tables.splits, tables.images, "mri").arrays
     ((arrays, left),) = found
     assert left is None

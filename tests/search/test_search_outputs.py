@@ -3,8 +3,15 @@ import json
 import pytest
 
 from osteo_models.evaluation import Estimate
-from osteo_models.search.leaderboard import Record, Session, Timing
-from osteo_models.search.search_outputs import read_candidates, summarize_search, tabulate, write_search
+from osteo_models.search.leaderboard import (
+    Record,
+    Session,
+    Timing,
+    read_candidates,
+    summarize_search,
+    tabulate,
+    write_search,
+)
 
 RECORDS = [
     Record(0, "finished", {}, None, {1: 0.6, 2: 0.8}, 30, 5, 0.5, timing=Timing(1.0, "a", 2.0, 6.0, 3.5)),
@@ -16,7 +23,7 @@ REFUSED = {"impossible": 4, "too costly": 1, "tried before": 2}
 
 def test_the_summary_in_numbers():
     again = Estimate(0.7, 0.65, 0.75, "effective patients")
-    found = summarize_search(RECORDS, [Session(1.0, 1)], REFUSED, again=again)
+    found = summarize_search(RECORDS, [Session(1.0, 1)], REFUSED, reestimate=again)
     assert found["candidates"] == 3
     assert (found["finished"], found["pruned"], found["failed"], found["rejected_shapes"]) == (1, 1, 1, 4)
     assert (found["best_candidate"], found["best_balanced_accuracy"]) == (0, 0.8)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from osteo_models.core.settings import die_with_parent
+from osteo_models.training.backbone_cache import BackboneCache, OnChunk
+from osteo_models.training.fold import Arrays
 from osteo_models.training.frozen_features import CHUNK
-from osteo_models.training.heads import OnChunk, Starters
-from osteo_models.training.pretrained_plan import Start
-from osteo_models.training.trial import Arrays
-from osteo_models.training.tune import Cluster, open_cluster
+from osteo_models.training.pretrained_plan import PretrainedWeights
+from osteo_models.training.ray_cluster import Cluster, open_cluster
 
-START = Start("test_efficientnet.r160_in1k", "random", "frozen", seed=3, features="f" * 32)
+START = PretrainedWeights("test_efficientnet.r160_in1k", "random", "frozen", seed=3, features="f" * 32)
 CHUNKS = 6
 
 
@@ -28,8 +28,8 @@ def make_images() -> Arrays:
 
 def extract(cluster: Cluster, arrays: Arrays, folder: Path, on_chunk: OnChunk = lambda *_: None) -> float:
     """Extract what is missing; gives the seconds of the whole."""
-    job: Any = SimpleNamespace(start=START)
-    inputs = Starters(cluster, arrays, folder, None, on_chunk).prepare(job)
+    job: Any = SimpleNamespace(pretrained=START)
+    inputs = BackboneCache(cluster, arrays, folder, None, on_chunk).prepare(job)
     return inputs.seconds if inputs else 0.0
 
 

@@ -58,6 +58,6 @@ def list_trials(node: Any) -> list[int]:
     found: list[int] = []
     for each in raylet.children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it ended meanwhile, and may be a zombie
-            if "FoldTrial" in " ".join(each.cmdline()):
+            if "TrialRunner" in " ".join(each.cmdline()):
                 found.append(each.pid)
     return found

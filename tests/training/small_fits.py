@@ -10,8 +10,11 @@ from torch import nn
 
 from osteo_models.models import build
 from osteo_models.training.fit import Fit
-from osteo_models.training.fold import FoldData
+from osteo_models.training.fold import Arrays, FoldData
+from osteo_models.training.jobs import Job
 from osteo_models.training.recipe import Recipe
+from osteo_models.training.result_store import FoldResult, fold_folder, read_result
+from osteo_models.training.trial import Trial, TrialSettings, make_config
 
 torch.set_num_threads(1)  # as in a trial; on a busy machine two threads mostly wait for each other
 
@@ -44,3 +47,13 @@ def make_fit(network: nn.Module | None = None, *, kind: str = "rows", seed: int 
     """A fit of the small network, or of a given one, on the made-up fold."""
     settings = {"batch_size": 16, "learning_rate": 1e-2, "precision": "float32"} | recipe
     return Fit(network or make_small_network(), Recipe(**settings), make_fold(kind), seed=seed)
+
+
+def train_fold(settings: TrialSettings, job: Job, arrays: Arrays, fold: int = 0) -> FoldResult:
+    """Train one fold of a job to its end in this process."""
+    trial = Trial(settings, make_config(job, fold), arrays)
+    while not trial.run_epoch().finished:
+        pass
+    result = read_result(fold_folder(settings.folder, job.key, fold))
+    assert result is not None
+    return result

@@ -11,7 +11,8 @@ from torch import nn
 
 from osteo_models.core.errors import InputError, OsteoError, StaleDataError
 from osteo_models.models import build
-from osteo_models.training.fit import Fit, score_images, shuffled
+from osteo_models.training.fit import Fit, shuffled
+from osteo_models.training.inference import score_images
 
 
 def test_a_separable_fold_is_learned() -> None:

@@ -1,5 +1,6 @@
 """Features and heads on a real local Ray cluster; one for the module, it takes seconds to start."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -17,18 +18,23 @@ from osteo_models.core.errors import OsteoError
 from osteo_models.core.params import parse_params
 from osteo_models.models import build
 from osteo_models.serving.network import read_network
-from osteo_models.training import heads, tune
+from osteo_models.training import cross_validation, tune
+from osteo_models.training.backbone_cache import BackboneCache
+from osteo_models.training.cross_validation import run_job
+from osteo_models.training.failures import run_tasks
+from osteo_models.training.fold import Arrays, FoldRows
 from osteo_models.training.frozen_features import CHUNK, extract_rows, read_features
-from osteo_models.training.heads import Starters, run_tasks
 from osteo_models.training.job_data import as_arrays, select_rows
-from osteo_models.training.jobs import FoldRows, plan_jobs
+from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.outputs import write_model
-from osteo_models.training.pretrained_plan import load_start
+from osteo_models.training.pretrained_plan import load_pretrained
+from osteo_models.training.ray_cluster import open_cluster
 from osteo_models.training.recipe import Recipe, resolve_precision
-from osteo_models.training.trial import Arrays, Plan, Trial
-from osteo_models.training.tune import open_cluster, run_job
+from osteo_models.training.result_store import find_result
+from osteo_models.training.trial import TrialSettings
 from tests.conftest import ROOT
 from tests.training.extracting import CHUNKS, START, extract, make_images
+from tests.training.small_fits import train_fold
 
 # Ray leaves a socket and a log file open when it shuts down.
 pytestmark = pytest.mark.filterwarnings(
@@ -71,7 +77,7 @@ class Bench:
     def __init__(self, cluster, tables, folder: Path, stop_after: int = 1000) -> None:
         self.cluster, self.tables, self.folder, self.left = cluster, tables, folder, stop_after
         self.chunks, self.epochs, self.told = [], [], []
-        self.starters = Starters(cluster, as_arrays(tables), folder / "features", None, self.on_chunk)
+        self.backbones = BackboneCache(cluster, as_arrays(tables), folder / "features", None, self.on_chunk)
 
     def on_chunk(self, start, images, total):
         self.chunks.append((images, total))
@@ -82,7 +88,7 @@ class Bench:
     def run(self, job):
         rows = {fold: select_rows(job, fold, self.tables) for fold in range(job.folds)}
         note = lambda job, fold, epochs: self.epochs.append((job.key, fold, epochs))  # noqa: E731
-        inputs = self.starters.prepare(job)
+        inputs = self.backbones.prepare(job)
         tell = lambda result: self.told.append((job.key, result.fold))  # noqa: E731
         return run_job(job, rows, self.cluster, folder=self.folder / "jobs", inputs=inputs, on_epoch=note, on_fold=tell)
 
@@ -95,7 +101,7 @@ def test_features_are_made_once_for_all_and_heads_learn_on_them(
     first, second = jobs["stage-1 tiny-mri-patient"], jobs["stage-2 tiny-ct-patient"]
     with pytest.raises(KeyboardInterrupt):  # after two of three chunks
         bench.run(first)
-    features = first.start.features
+    features = first.pretrained.features
     stored = tmp_path / "features"
     assert [path.name for path in stored.iterdir()] == [features]  # nothing half
     assert len(list((stored / features).iterdir())) == 2
@@ -114,7 +120,9 @@ def test_features_are_made_once_for_all_and_heads_learn_on_them(
 
     again = Bench(cluster, tables, tmp_path)
     with monkeypatch.context() as patch:  # a shared file system shows what a worker wrote a moment later
-        patch.setattr(heads, "find_result", lambda *_: None)
+        looks = itertools.count()
+        find_late = lambda *given: find_result(*given) if next(looks) >= 4 else None  # noqa: E731
+        patch.setattr(cross_validation, "find_result", find_late)
         again.run(second)
     assert sorted(again.told) == [(second.key, 0), (second.key, 1)]
     assert again.chunks == [] and len(again.epochs) == 2  # other rows, the same features
@@ -129,18 +137,18 @@ def test_features_are_made_once_for_all_and_heads_learn_on_them(
     rows = select_rows(last, 0, tables).test
     served = loaded.score(tables.images[rows], ["mri"] * len(rows))
     np.testing.assert_allclose(served, result.scores, atol=1e-5)
-    start = build("tiny", seed=last.start.seed, **last.spec).backbone.state_dict()
+    start = build("tiny", seed=last.pretrained.seed, **last.spec).backbone.state_dict()
     assert all(np.array_equal(start[name], each) for name, each in loaded.network.backbone.state_dict().items())
 
 
 def test_a_network_trained_whole_and_one_that_is_too_large_for_memory(cluster_of, jobs, tables, tmp_path, monkeypatch):
-    monkeypatch.setattr(tune, "MOST_FAILURES", 0)  # each further try costs a worker's start
+    monkeypatch.setattr(tune, "MAX_RETRIES", 0)  # each further try costs a worker's start
     bench = Bench(cluster_of(as_arrays(tables)), tables, tmp_path)
     job = jobs["stage-5 whole-mri-patient"]
     small = replace(job, recipe=replace(RECIPE, epochs=1))
     (result,) = bench.run(small)
     assert bench.chunks == [] and result.trainable_parameters > 100_000
-    large = replace(job, architecture="traditional_cnn", spec={"dense": [10**12]}, start=None)
+    large = replace(job, architecture="traditional_cnn", spec={"dense": [10**12]}, pretrained=None)
     with pytest.raises(OsteoError, match=r"1 of 1 trials failed: out of memory on a worker \(.*can't allocate memory"):
         bench.run(large)
 
@@ -222,7 +230,7 @@ def test_a_killed_extraction_leaves_whole_chunks_and_goes_on(cluster_of, tables,
         first = int(path.name.partition("-")[0])
         assert np.array_equal(values[first : first + CHUNK], before)
     network = build("tiny", backbone=START.backbone, weights="random").eval()
-    network.backbone.load_state_dict(load_start(START, None))
+    network.backbone.load_state_dict(load_pretrained(START, None))
     last = extract_rows(network, arrays.images[-CHUNK:], arithmetic="float32", device="cpu")
     np.testing.assert_allclose(values[-CHUNK:], last, atol=1e-5)
 
@@ -237,7 +245,7 @@ def test_a_whole_cross_validation_costs_a_fifth_of_one_pass_of_features(params, 
     jobs = plan_jobs(params, {}, Recipe(epochs=20, precision="auto"))
     job = next(job for job in jobs if (job.stage, job.architecture) == ("stage-3", "efficientnet_lite0"))
     sample = rng.integers(0, 256, (64, 80, 60)).astype(np.uint8)
-    network = build(job.architecture, start=load_start(job.start, None), **job.spec)
+    network = build(job.architecture, start=load_pretrained(job.pretrained, None), **job.spec)
     network = network.to(memory_format=torch.channels_last)
     arithmetic = resolve_precision("auto", "cpu")
     values, extraction = spend(lambda: extract_rows(network, sample, arithmetic=arithmetic, device="cpu"))
@@ -249,9 +257,8 @@ def test_a_whole_cross_validation_costs_a_fifth_of_one_pass_of_features(params, 
     rows = {0: FoldRows(np.concatenate(folds[1:]), folds[0])}
 
     def train():
-        trial = Trial(Plan(job, rows, tmp_path / str(time.monotonic_ns()), 1, 0), arrays, 0, checkpoint_seconds=2.0)
-        while not trial.advance():
-            pass
+        folder = tmp_path / str(time.monotonic_ns())
+        train_fold(TrialSettings(rows, folder, 1, 0, checkpoint_seconds=2.0), job, arrays)
 
     _, training = spend(train)
     assert 5 * training <= 0.2 * extraction, f"{5 * training:.1f} s of training, {extraction:.1f} s of features"

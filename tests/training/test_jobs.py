@@ -7,7 +7,7 @@ from osteo_models.core.params import parse_params
 from osteo_models.core.terms import PRETRAINED
 from osteo_models.models import pretrained_weights
 from osteo_models.training.jobs import describe_left_out, plan_jobs
-from osteo_models.training.pretrained_plan import Start
+from osteo_models.training.pretrained_plan import PretrainedWeights
 from osteo_models.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=3, precision="float32")
@@ -82,13 +82,17 @@ def test_a_network_of_timm_is_an_entry_and_nothing_else(raw_params):
     raw_params["stages"]["stage-1"]["architectures"].append("resnet18")
     planned = plan_jobs(parse_params(raw_params), TABLES, RECIPE)
     (job,) = [job for job in planned if job.architecture == "resnet18"]
-    assert (job.name, job.frozen, job.start.backbone) == ("resnet18-mri-patient", True, "resnet18.a1_in1k")
+    assert (job.name, job.pretrained.frozen, job.pretrained.backbone) == (
+        "resnet18-mri-patient",
+        True,
+        "resnet18.a1_in1k",
+    )
 
 
 def test_features_are_named_by_all_that_decides_them_and_shared_by_all_else(raw_params, tmp_path):
     def name(tables=TABLES, recipe=RECIPE, backbone="efficientnet_lite0", **settings):
         jobs = plan_jobs(parse_params(raw_params), tables, recipe, **settings)
-        found = {job.start.features for job in jobs if job.architecture == backbone}
+        found = {job.pretrained.features for job in jobs if job.architecture == backbone}
         assert len(found) == 1  # whatever the stage, the image set, and the protocol
         return found.pop()
 
@@ -146,14 +150,14 @@ def test_the_key_changes_with_everything_that_decides_the_result(params):
         replace(job, versions=job.versions | {"training": 99}),
         replace(job, threads=2),
         replace(job, device="cuda"),
-        replace(job, start=Start("resnet18.a1_in1k", "imagenet", "full", sha256="1")),
-        replace(job, start=Start("resnet18.a1_in1k", "imagenet", "full", sha256="2")),
-        replace(job, start=Start("resnet18.a1_in1k", "imagenet", "frozen", sha256="2")),
+        replace(job, pretrained=PretrainedWeights("resnet18.a1_in1k", "imagenet", "full", sha256="1")),
+        replace(job, pretrained=PretrainedWeights("resnet18.a1_in1k", "imagenet", "full", sha256="2")),
+        replace(job, pretrained=PretrainedWeights("resnet18.a1_in1k", "imagenet", "frozen", sha256="2")),
         replace(job, protocol="image" if job.protocol == "patient" else "patient"),
     ]
     assert len({job.key, *(other.key for other in changed)}) == 1 + len(changed)
-    named = [Start("resnet18.a1_in1k", "imagenet", "frozen", features=name) for name in ("1", "2")]
-    assert len({replace(job, start=start).key for start in named}) == 1  # made of images of other jobs, too
+    named = [PretrainedWeights("resnet18.a1_in1k", "imagenet", "frozen", features=name) for name in ("1", "2")]
+    assert len({replace(job, pretrained=weights).key for weights in named}) == 1  # made of images of other jobs, too
 
 
 def test_folds_have_seeds_of_their_own(params):

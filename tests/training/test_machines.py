@@ -15,12 +15,14 @@ from machines import add_machine, list_trials, start_machines, use_token
 
 from osteo_models.core.errors import InputError, OsteoError
 from osteo_models.core.settings import IMPORTS_PER_COLLECTION
+from osteo_models.training.cross_validation import run_job
+from osteo_models.training.fold import Arrays
 from osteo_models.training.job_data import as_arrays, select_rows
 from osteo_models.training.jobs import plan_jobs
+from osteo_models.training.ray_cluster import open_cluster, share_slots
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.results import fold_folder, read_result
-from osteo_models.training.trial import Arrays, Plan, Trial
-from osteo_models.training.tune import open_cluster, run_job, share_slots
+from osteo_models.training.trial import TrialSettings
+from tests.training.small_fits import train_fold
 
 pytestmark = [
     pytest.mark.fault,
@@ -138,11 +140,8 @@ def test_a_node_dies_another_joins_and_nothing_finished_is_lost(machines, job, t
         assert len(told) - len(set(told)) <= 1 and len(set(range(1, 31)) - set(told)) <= 1, told
         assert [epoch["epoch"] for epoch in results[fold].history] == list(range(1, 31))
     for fold in rows:
-        plain = Trial(Plan(job, rows, tmp_path / "straight", 1, 0), as_arrays(tables), fold)
-        while not plain.advance():
-            pass
-        straight = read_result(fold_folder(tmp_path / "straight", job.key, fold))
-        assert straight is not None and results[fold].scores.tolist() == straight.scores.tolist()
+        straight = train_fold(TrialSettings(rows, tmp_path / "straight", 1, 0), job, as_arrays(tables), fold)
+        assert results[fold].scores.tolist() == straight.scores.tolist()
 
 
 @pytest.mark.parametrize("at_once", [1, 2])

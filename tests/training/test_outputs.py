@@ -8,7 +8,7 @@ from osteo_models.training.job_data import select_rows
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.outputs import predictions_file, write_jobs, write_model, write_outputs
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.results import FoldResult
+from osteo_models.training.result_store import FoldResult
 
 
 @pytest.fixture

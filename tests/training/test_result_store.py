@@ -12,20 +12,73 @@ import time
 from pathlib import Path
 
 import boto3
+import numpy as np
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from osteo_models.core.errors import InputError, StoreError
+from osteo_models.core.errors import InputError, OsteoError, StoreError
 from osteo_models.training import result_store as module
 from osteo_models.training.job_data import as_arrays, select_rows
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.result_store import Drawer, Shelf, check_reach, find_result, open_shelf
-from osteo_models.training.results import fold_folder, fold_name, read_result
-from osteo_models.training.trial import Plan, Trial
+from osteo_models.training.result_store import (
+    SCORES,
+    WEIGHTS,
+    FoldResult,
+    ResultStore,
+    TrialFolder,
+    check_reach,
+    find_result,
+    fold_name,
+    open_result_store,
+    read_result,
+    write_result,
+)
+from osteo_models.training.trial import Trial, TrialSettings, make_config
+from tests.training.small_fits import train_fold
 
 PATIENCE_SECONDS = 60
+
+
+@pytest.fixture
+def result(tmp_path):
+    (tmp_path / WEIGHTS).write_bytes(b"weights")
+    history = [{"epoch": 1, "train_loss": 0.5, "test_loss": 0.6, "test_balanced_accuracy": 0.7, "seconds": 1.0}]
+    scores = np.array([0.25, 0.5], dtype=np.float32)
+    return FoldResult(3, scores, history, "float32", "cpu", 10, 9, tmp_path / WEIGHTS)
+
+
+def test_a_result_comes_back_as_it_was(result, tmp_path):
+    write_result(tmp_path, result)
+    found = read_result(tmp_path)
+    assert found is not None
+    assert found.scores.tolist() == [0.25, 0.5]
+    assert (found.fold, found.history, found.parameters, found.weights) == (3, result.history, 10, tmp_path / WEIGHTS)
+
+
+def test_an_unfinished_folder_has_no_result(tmp_path):
+    assert read_result(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", [SCORES, WEIGHTS])
+def test_a_flipped_bit_or_a_lost_file_makes_it_unfinished(result, tmp_path, name):
+    write_result(tmp_path, result)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / name).write_bytes(content)
+    assert read_result(tmp_path) is None
+    (tmp_path / name).unlink()
+    assert read_result(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["result.json", SCORES, WEIGHTS])
+def test_what_cannot_be_read_is_an_error_and_no_unfinished_trial(result, tmp_path, name):
+    write_result(tmp_path, result)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(name)  # a loop, which no user can read
+    with pytest.raises(OsteoError, match="cannot be read"):
+        read_result(tmp_path)
 
 
 def free_port() -> int:
@@ -91,56 +144,53 @@ def make_bucket() -> None:
 def test_a_trial_goes_on_on_another_machine_from_the_store(store, small_params, tables, tmp_path):
     found = plan_jobs(small_params, tables, Recipe(epochs=3, precision="float32"))
     job = next(job for job in found if (job.stage, job.name) == ("stage-5", "traditional_cnn-mri-patient"))
-    rows, arrays, shelf = {0: select_rows(job, 0, tables)}, as_arrays(tables), open_shelf(store)
-    assert shelf is not None
-    there = shelf / job.key / fold_name(0)
+    rows, arrays, shared = {0: select_rows(job, 0, tables)}, as_arrays(tables), open_result_store(store)
+    assert shared is not None
+    stored, config = shared / job.key / fold_name(0), make_config(job, 0)
 
-    first = Trial(Plan(job, rows, tmp_path / "one", 1, 0, shelf), arrays, 0)
-    assert not first.advance() and not first.advance()
-    assert there.list_names() == ["epoch-0001.safetensors", "epoch-0002.safetensors"]
-    second = Plan(job, rows, tmp_path / "two", 1, 0, shelf)  # the first machine is gone, with all that lay there
-    assert find_result(second.folder, shelf, job.key, 0) is None
-    trial = Trial(second, arrays, 0)
-    assert trial.epoch == 2 and trial.advance()
-    assert there.list_names() == ["model.safetensors", "result.json", "scores.npy"]
+    first = Trial(TrialSettings(rows, tmp_path / "one", 1, 0, shared), config, arrays)
+    assert not first.run_epoch().finished and not first.run_epoch().finished
+    assert stored.list_names() == ["epoch-0001.safetensors", "epoch-0002.safetensors"]
+    second = TrialSettings(rows, tmp_path / "two", 1, 0, shared)  # the first machine is gone, with its files
+    assert find_result(second.folder, shared, job.key, 0) is None
+    trial = Trial(second, config, arrays)
+    assert trial.epoch == 2 and trial.run_epoch().finished
+    assert stored.list_names() == ["model.safetensors", "result.json", "scores.npy"]
 
-    straight = Trial(Plan(job, rows, tmp_path / "straight", 1, 0), arrays, 0)
-    while not straight.advance():
-        pass
-    expected = read_result(fold_folder(tmp_path / "straight", job.key, 0))
-    result = find_result(tmp_path / "driver", shelf, job.key, 0)
-    assert result is not None and expected is not None
+    expected = train_fold(TrialSettings(rows, tmp_path / "straight", 1, 0), job, arrays)
+    result = find_result(tmp_path / "driver", shared, job.key, 0)
+    assert result is not None
     assert result.scores.tolist() == expected.scores.tolist()
     assert result.weights.read_bytes() == expected.weights.read_bytes()
     assert result.weights.is_relative_to(tmp_path / "driver")  # where register and report look
-    again = Trial(second, arrays, 0)  # its worker died before the driver heard of the end
-    assert again.epoch == 3 and again.advance()
-    assert there.list_names() == ["model.safetensors", "result.json", "scores.npy"]
-    there.clear()
-    assert there.list_names() == []
+    again = Trial(second, config, arrays)  # its worker died before the driver received the last report
+    assert again.epoch == 3 and again.run_epoch().finished
+    assert stored.list_names() == ["model.safetensors", "result.json", "scores.npy"]
+    stored.clear()
+    assert stored.list_names() == []
 
 
 @pytest.mark.fault
 def test_half_of_a_result_is_no_result(store, tmp_path):
-    shelf = open_shelf(store)
-    assert shelf is not None
-    drawer = Drawer(tmp_path / "unused", shelf / "key" / "fold-0")
-    (drawer.folder / "result.json").write_text("{}")
-    drawer.keep()
-    assert find_result(tmp_path, shelf, "key", 0) is None
+    shared = open_result_store(store)
+    assert shared is not None
+    trial_folder = TrialFolder(tmp_path / "unused", shared / "key" / "fold-0")
+    (trial_folder.path / "result.json").write_text("{}")
+    trial_folder.upload()
+    assert find_result(tmp_path, shared, "key", 0) is None
     for name in ("model.safetensors", "scores.npy"):
-        (drawer.folder / name).write_bytes(b"another one's")
-    (drawer.folder / "result.json").write_text('{"sha256": {"scores.npy": "0"}}')
-    drawer.keep()
-    assert (shelf / "key" / "fold-0").list_names() == ["model.safetensors", "result.json", "scores.npy"]
-    assert find_result(tmp_path, shelf, "key", 0) is None
+        (trial_folder.path / name).write_bytes(b"another one's")
+    (trial_folder.path / "result.json").write_text('{"sha256": {"scores.npy": "0"}}')
+    trial_folder.upload()
+    assert (shared / "key" / "fold-0").list_names() == ["model.safetensors", "result.json", "scores.npy"]
+    assert find_result(tmp_path, shared, "key", 0) is None
 
 
 @pytest.mark.fault
 def test_a_store_that_cannot_be_used_is_told_at_once(store):
     found = r"s3://nobody/jobs: the store of jobs cannot be used \(there is no bucket `nobody`\); check OSTEO_JOBS_URI"
     with pytest.raises(StoreError, match=found):
-        open_shelf("s3://nobody/jobs")
+        open_result_store("s3://nobody/jobs")
 
 
 @pytest.mark.parametrize(
@@ -148,14 +198,14 @@ def test_a_store_that_cannot_be_used_is_told_at_once(store):
 )
 def test_credentials_in_the_address_are_refused_and_not_repeated(uri):
     with pytest.raises(InputError, match="holds more than a place") as told:
-        open_shelf(uri)
+        open_result_store(uri)
     assert "something-secret" not in str(told.value)
 
 
 def test_another_kind_of_address_is_refused():
     with pytest.raises(InputError, match=r"`ftp://host/jobs` is no shared store.*s3://bucket/folder"):
-        open_shelf("ftp://host/jobs")
-    assert open_shelf(None) is None
+        open_result_store("ftp://host/jobs")
+    assert open_result_store(None) is None
 
 
 def test_a_worker_that_does_not_reach_the_folder_says_so(tmp_path):
@@ -166,11 +216,11 @@ def test_a_worker_that_does_not_reach_the_folder_says_so(tmp_path):
 
 WORKER = """
 import sys, time
-from osteo_models.training.result_store import Drawer, Shelf
-Shelf.list_names = lambda self: []
-drawer = Drawer(None, Shelf("s3://osteo/jobs"))
-(drawer.folder / "epoch-0001.safetensors").write_bytes(b"20 MB")
-print(drawer.folder, flush=True)
+from osteo_models.training.result_store import TrialFolder, ResultStore
+ResultStore.list_names = lambda self: []
+trial_folder = TrialFolder(None, ResultStore("s3://osteo/jobs"))
+(trial_folder.path / "epoch-0001.safetensors").write_bytes(b"20 MB")
+print(trial_folder.path, flush=True)
 time.sleep(600)
 """
 
@@ -178,7 +228,7 @@ time.sleep(600)
 def test_the_folder_of_a_killed_worker_goes_with_the_next_trial(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(Shelf, "list_names", lambda _: [])
+    monkeypatch.setattr(ResultStore, "list_names", lambda _: [])
     strange = [tmp_path / "osteo-trial-abc", tmp_path / "osteo-trial-elsewhere:1:1.00-abc", tmp_path / "other"]
     for folder in strange:  # of an older release, of a container that shares the folder
         folder.mkdir()
@@ -188,10 +238,10 @@ def test_the_folder_of_a_killed_worker_goes_with_the_next_trial(tmp_path, monkey
         places = [Path(worker.stdout.readline().strip()) for worker in workers if worker.stdout]
         workers[0].send_signal(signal.SIGKILL)
         workers[0].wait()
-        own = Drawer(tmp_path / "unused", Shelf("s3://osteo/jobs"))
-        assert not places[0].exists() and places[1].is_dir() and own.folder.is_dir()
+        own = TrialFolder(tmp_path / "unused", ResultStore("s3://osteo/jobs"))
+        assert not places[0].exists() and places[1].is_dir() and own.path.is_dir()
         assert all(folder.is_dir() for folder in strange)
-        place = own.folder
+        place = own.path
         del own
         assert not place.exists()
     finally:

@@ -6,13 +6,13 @@ from threading import Thread
 import pytest
 
 from osteo_models.core.errors import OsteoError
-from osteo_models.training import tune
+from osteo_models.training import cross_validation, tune
+from osteo_models.training.cross_validation import run_job
 from osteo_models.training.job_data import as_arrays, select_rows
 from osteo_models.training.jobs import plan_jobs
+from osteo_models.training.ray_cluster import open_cluster
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.result_store import find_result
-from osteo_models.training.results import fold_folder
-from osteo_models.training.tune import open_cluster, run_job
+from osteo_models.training.result_store import find_result, fold_folder
 
 RECIPE = Recipe(epochs=2, precision="float32")
 
@@ -24,7 +24,7 @@ def pick(params, tables, stage, name):
 # Ray leaves a socket and a log file open when it shuts down.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_jobs_side_by_side_and_again(small_params, tables, tmp_path, monkeypatch):
-    monkeypatch.setattr(tune, "MOST_FAILURES", 0)  # each further try of the broken job costs a worker's start
+    monkeypatch.setattr(tune, "MAX_RETRIES", 0)  # each further try of the broken job costs a worker's start
     unimodal = pick(small_params, tables, "stage-5", "unimodal-mri-patient")
     folds = replace(pick(small_params, tables, "stage-1", "unimodal-mri-patient"), folds=2)
     broken = replace(unimodal, spec={"nonsense": 1})
@@ -33,12 +33,12 @@ def test_jobs_side_by_side_and_again(small_params, tables, tmp_path, monkeypatch
     told: list[tuple[str, int]] = []
     looks: list[tuple[str, int]] = []
 
-    def find_late(folder, shelf, key, fold):
+    def find_late(folder, store, key, fold):
         """A shared file system may show what another machine wrote a moment later."""
         looks.append((key, fold))
-        return None if looks.count((key, fold)) == 2 and fold == 1 else find_result(folder, shelf, key, fold)
+        return None if looks.count((key, fold)) == 2 and fold == 1 else find_result(folder, store, key, fold)
 
-    monkeypatch.setattr(tune, "find_result", find_late)
+    monkeypatch.setattr(cross_validation, "find_result", find_late)
 
     def run(job, cluster):
         rows = {fold: select_rows(job, fold, tables) for fold in range(job.folds)}
@@ -72,7 +72,7 @@ def test_jobs_side_by_side_and_again(small_params, tables, tmp_path, monkeypatch
         )
         assert sorted(told) == sorted([(unimodal.key, 0), (folds.key, 0), (folds.key, 1)])  # each fold once
         assert "1 of 1 trials failed" in str(first[broken.key]) and "nonsense" in str(first[broken.key])
-        monkeypatch.setattr(tune, "MOST_FAILURES", 2)
+        monkeypatch.setattr(tune, "MAX_RETRIES", 2)
         blocked = replace(unimodal, seed=unimodal.seed + 1)
         (fold_folder(tmp_path / "jobs", blocked.key, 0) / "epoch-0001.safetensors").mkdir(parents=True)
         run(blocked, cluster)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ from machines import add_machine, start_machines
 from ray import tune
 
 from osteo_models.core.terms import modalities_of
-from osteo_models.training import tune as ours
+from osteo_models.training import cross_validation as ours
+from osteo_models.training import tune as runner
+from osteo_models.training.fold import Arrays
 from osteo_models.training.jobs import Job, plan_jobs
+from osteo_models.training.ray_cluster import Cluster, open_cluster, share_slots
 from osteo_models.training.recipe import Recipe
-from osteo_models.training.results import WEIGHTS, FoldResult, fold_folder, write_result
-from osteo_models.training.trial import Arrays
+from osteo_models.training.result_store import WEIGHTS, FoldResult, fold_folder, write_result
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,7 +53,7 @@ def make_stub(told: Path, job: Job) -> type:
             self.reset_config(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self.fold, self.epoch, self.begun = new_config["fold"], 0, time.time()
+            (self.fold,), self.epoch, self.begun = new_config["trial"].seeds, 0, time.time()
             return True
 
         def step(self) -> dict[str, Any]:
@@ -63,7 +66,8 @@ def make_stub(told: Path, job: Job) -> type:
                 found = {"job": name, "node": node, "gpu": gpu, "begun": self.begun, "ended": time.time()}
                 found["work"] = EPOCHS * seconds
                 (told / f"{key}-{self.fold}.json").write_text(json.dumps(found))
-            return {"epoch": self.epoch, "fold": self.fold, "done": self.epoch == EPOCHS}
+            report = SimpleNamespace(epoch=SimpleNamespace(epoch=self.epoch), finished=self.epoch == EPOCHS)
+            return {"report": report}
 
     return Stub
 
@@ -85,51 +89,53 @@ def plan(params) -> list[Job]:
     return sorted(jobs, key=lambda job: job.folds * len(modalities_of(job.images)), reverse=True)
 
 
-def run_all(jobs: Sequence[Job], cluster: ours.Cluster, folder: Path) -> None:
+def run_all(jobs: Sequence[Job], cluster: Cluster, folder: Path) -> None:
     """Jobs side by side as the flow runs them."""
     folds = sum(job.folds for job in jobs)
 
     def run(job: Job) -> None:
-        at_once = ours.share_slots(cluster, job.folds, folds)
+        at_once = share_slots(cluster, job.folds, folds)
         ours.run_job(job, dict.fromkeys(range(job.folds)), cluster, folder=folder, at_once=at_once)  # type: ignore[arg-type]
 
     with ThreadPoolExecutor(cluster.slots) as pool:
         list(pool.map(run, jobs))
 
 
-def put_stubs_in_place(patch: pytest.MonkeyPatch, told: Path, jobs: Path) -> None:
+def put_stubs_in_place(patch: pytest.MonkeyPatch, told: Path, jobs: Path, planned: Sequence[Job]) -> None:
     """Stubs for the trials with PyTorch; a result is there as soon as a stub is done."""
 
-    def register(plan: Any, cluster: Any, inputs: Any) -> str:
-        name = f"Stub_{plan.job.key}"
-        stub = tune.with_resources(make_stub(told, plan.job), {"cpu": plan.cpus, "gpu": plan.gpus})
-        with ours._REGISTERING:
-            tune.register_trainable(name, stub)
-        return name
+    by_key = {job.key: job for job in planned}
+
+    def register(key: str, settings: Any, inputs: Any) -> str:
+        stub = tune.with_resources(make_stub(told, by_key[key]), {"cpu": settings.cpus, "gpu": settings.gpus})
+        with runner._REGISTERING:
+            tune.register_trainable(f"Stub_{key}", stub)
+        return f"Stub_{key}"
 
     find = ours.find_result
 
-    def find_result(folder: Path, shelf: Any, key: str, fold: int) -> Any:
+    def find_result(folder: Path, store: Any, key: str, fold: int) -> Any:
         if (told / f"{key}-{fold}.json").exists():
             leave_result(jobs, key, fold)
-        return find(folder, shelf, key, fold)
+        return find(folder, store, key, fold)
 
-    patch.setattr(ours, "_register_trainable", register)
+    patch.setattr(runner, "_register_trainable", register)
     patch.setattr(ours, "find_result", find_result)
+    patch.setattr(ours, "make_config", lambda job, fold: SimpleNamespace(key=job.key, seeds={fold: 0}))
 
 
 def test_thirty_two_gpus_are_busy_until_the_last_wave(small_params, tmp_path, monkeypatch) -> None:
     token, told, folder = tmp_path / "token", tmp_path / "told", tmp_path / "jobs"
     token.write_text("a" * 64, encoding="utf-8")
     told.mkdir()
-    put_stubs_in_place(monkeypatch, told, folder)
     jobs = plan(small_params)
+    put_stubs_in_place(monkeypatch, told, folder, jobs)
     nothing = Arrays(np.zeros((1, 80, 60), np.uint8), np.zeros(1, np.int64), np.zeros(1, bool))
     settings = {"cpus": 1.0, "gpus": 1.0, "precision": "float32", "device": "cpu"}
     with start_machines(token) as machines:
         for _ in range(NODES):
             add_machine(machines, num_cpus=GPUS, num_gpus=GPUS)
-        with ours.open_cluster(machines.address, nothing, **settings) as cluster:
+        with open_cluster(machines.address, nothing, **settings) as cluster:
             assert cluster.slots == NODES * GPUS
             started = time.time()
             run_all(jobs, cluster, folder)

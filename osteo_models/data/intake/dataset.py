@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from osteo_models.core.terms import MODALITIES, Modality
 from osteo_models.data.clinical import COLUMNS
-from osteo_models.data.data_folder import IMAGES, Staging, link_file, read_rows, write_rows
-from osteo_models.data.intake.import_log import Ledger
-from osteo_models.data.intake.lookalikes import find_nearest_of_others
+from osteo_models.data.data_folder import IMAGES, INTAKE, Staging, link_file, read_rows, write_rows
+from osteo_models.data.intake.import_log import ImportLog
+from osteo_models.data.intake.near_duplicates import find_near_duplicates
 from osteo_models.data.intake.pseudonyms import KEY_NAME
-from osteo_models.data.tables import Rule, read_table
+from osteo_models.data.intake.reading import ImageRow
 
-RULES: Final[dict[str, Rule]] = {
-    "file": Rule(bool, "the name of a file", unique=True),
-    "patient_id": Rule(bool, "an identifier of the clinical table"),
-    "modality": Rule(lambda text: text in MODALITIES, " or ".join(MODALITIES)),
-}
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -38,19 +35,8 @@ class InputRow:
 
 
 @dataclass(frozen=True)
-class ImageRow:
-    """A row of images.csv: one for every image; `look_alike` is another patient's image that looks the same."""
-
-    path: str
-    input: str
-    pixels: str
-    look: str
-    look_alike: str = ""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an import came to; `reasons` counts the refused inputs, `added` the images that the data set had not."""
+class ImportSummary:
+    """Counts of an import: `reasons` of the refused inputs, `added` the images that are new to the data set."""
 
     inputs: int
     accepted: int
@@ -60,70 +46,72 @@ class Outcome:
     look_alikes: int
 
 
-def finish_dataset(staging: Staging, ledger: Ledger, clinical: pd.DataFrame, key: str) -> Outcome:
-    """Build the whole data set, ready to be exchanged.
+def build_dataset(staging: Staging, log: ImportLog, clinical: pd.DataFrame, key: str) -> ImportSummary:
+    """Build the successor of the data set, ready for the exchange.
 
     Args:
-        staging: Where; its lock is held.
-        ledger: With every input settled.
+        staging: Its folders; the lock is held.
+        log: Every input is accepted or refused.
         clinical: The new rows, de-identified.
-        key: What the data set shall hold of the key of its pseudonyms.
+        key: Content of `KEY_NAME`.
     """
     staging.copy()
-    known = {row["path"]: ImageRow(**row) for row in read_rows(staging.building / "images.csv")}
-    seen = {row.pixels: (row.path, row.input) for row in known.values()}
-    inputs, fresh = _collect(ledger, seen)
-    for path in fresh:
-        target = staging.building / IMAGES / path
+    built = staging.building
+    known = {row["path"]: ImageRow(**row) for row in read_rows(built / "images.csv")}
+    inputs, images = _collect(log, known)
+    for path in images:
+        target = built / IMAGES / path
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             link_file(str(staging.images / path), str(target))
-    images = _mark_look_alikes(known | fresh)
-    before = {row["input"]: row for row in read_rows(staging.building / "intake.csv")}
-    rows = before | {row.input: asdict(row) for row in inputs}
-    _write(staging.building / "intake.csv", InputRow, [rows[name] for name in sorted(rows)])
-    _write(staging.building / "images.csv", ImageRow, [asdict(row) for row in images])
-    _merge_clinical(staging.building / "clinical.csv", clinical)
-    _replace(staging.building / KEY_NAME, key)
-    return Outcome(
+    all_images = _mark_near_duplicates(known | images)
+    input_rows = {row["input"]: row for row in read_rows(built / INTAKE)} | {row.input: asdict(row) for row in inputs}
+    _write(built / INTAKE, InputRow, [input_rows[name] for name in sorted(input_rows)])
+    _write(built / "images.csv", ImageRow, [asdict(row) for row in all_images])
+    _merge_clinical(built / "clinical.csv", clinical)
+    (built / KEY_NAME).unlink(missing_ok=True)  # it may be a link to the file of the old data set
+    (built / KEY_NAME).write_text(key, encoding="utf-8")
+    return ImportSummary(
         inputs=len(inputs),
         accepted=sum(row.status == "accepted" for row in inputs),
         reasons=dict(Counter(row.reason for row in inputs if row.reason)),
-        images=len(fresh),
-        added=len(set(fresh) - set(known)),
-        look_alikes=sum(bool(row.look_alike) for row in images),
+        images=len(images),
+        added=len(set(images) - set(known)),
+        look_alikes=sum(bool(row.look_alike) for row in all_images),
     )
 
 
-def _collect(ledger: Ledger, seen: dict[str, tuple[str, str]]) -> tuple[list[InputRow], dict[str, ImageRow]]:
-    """Every input's row, and the images that are no second copy of another input's, known or earlier in the source."""
+def _collect(log: ImportLog, known: dict[str, ImageRow]) -> tuple[list[InputRow], dict[str, ImageRow]]:
+    """The row of every input, and the images that are no copy of another input's, known or earlier in the source."""
+    owners = {row.pixels: (row.path, row.input) for row in known.values()}
     inputs: list[InputRow] = []
-    fresh: dict[str, ImageRow] = {}
-    for row in ledger.rows():
-        status, reason, kept = row["state"], row["reason"] or "", 0
-        for path, pixels, look in row["images"]:
-            if seen.setdefault(pixels, (path, row["id"])) == (path, row["id"]):
-                fresh[path] = ImageRow(path, row["id"], pixels, look)
-                kept += 1
-        if row["images"] and not kept:
-            status, reason = "refused", "duplicate"
-        patient = row["images"][0][0].split("/")[0] if row["images"] else ""
-        inputs.append(InputRow(row["id"], status, reason, patient, row["modality"] or "", kept))
-    return inputs, fresh
+    unique: dict[str, ImageRow] = {}
+    for row in log.rows():
+        images = [ImageRow(*values) for values in row["images"]]
+        own = [image for image in images if _is_first(image, owners)]
+        unique |= {image.path: image for image in own}
+        is_copy = bool(images) and not own
+        status, reason = ("refused", "duplicate") if is_copy else (row["state"], row["reason"] or "")
+        patient = images[0].path.split("/")[0] if images else ""
+        inputs.append(InputRow(row["id"], status, reason, patient, row["modality"] or "", len(own)))
+    return inputs, unique
 
 
-def _mark_look_alikes(images: dict[str, ImageRow]) -> list[ImageRow]:
-    """The images in the order of their paths, with another patient's image that looks like each."""
+def _is_first(image: ImageRow, owners: dict[str, tuple[str, str]]) -> bool:
+    """Whether no other image has these pixels so far."""
+    return owners.setdefault(image.pixels, (image.path, image.input)) == (image.path, image.input)
+
+
+def _mark_near_duplicates(images: dict[str, ImageRow]) -> list[ImageRow]:
+    """The images in the order of their paths, each with another patient's image that is nearly the same."""
     rows = [images[path] for path in sorted(images)]
     if not rows:
         return []
-    looks = np.array([np.frombuffer(bytes.fromhex(row.look), np.uint64) for row in rows])
+    hashes = np.array([np.frombuffer(bytes.fromhex(row.look), np.uint64) for row in rows])
     patients = np.unique([row.path.split("/")[0] for row in rows], return_inverse=True)[1]
-    alike = find_nearest_of_others(looks, patients)
-    return [
-        ImageRow(row.path, row.input, row.pixels, row.look, rows[other].path if other >= 0 else "")
-        for row, other in zip(rows, alike, strict=True)
-    ]
+    nearest = find_near_duplicates(hashes, patients)
+    pairs = zip(rows, nearest, strict=True)
+    return [replace(row, look_alike=rows[other].path if other >= 0 else "") for row, other in pairs]
 
 
 def _merge_clinical(path: Path, new: pd.DataFrame) -> None:
@@ -132,24 +120,9 @@ def _merge_clinical(path: Path, new: pd.DataFrame) -> None:
         old = pd.read_csv(path, dtype=str, keep_default_na=False)
         old = old[~old["patient_id"].isin(new["patient_id"])]
         new = pd.concat([old, new.astype(object)])
-        path.unlink()  # it may be a link to the old data set's file
+        path.unlink()  # it may be a link to the file of the old data set
     new.sort_values("patient_id").to_csv(path, index=False)
 
 
-def _replace(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)  # it may be a link to the old data set's file
-    path.write_text(text, encoding="utf-8")
-
-
-def _write(path: Path, kind: type, rows: list[dict[str, Any]]) -> None:
+def _write(path: Path, kind: type[DataclassInstance], rows: Sequence[dict[str, Any]]) -> None:
     write_rows(path, [field.name for field in fields(kind)], rows)
-
-
-def read_pictures(path: Path) -> dict[str, tuple[str, Modality]]:
-    """Patient and modality of each picture, by its name within the source.
-
-    Raises:
-        TableError: The file is missing, a column is missing, or values are wrong (all are listed, none is repeated).
-    """
-    rows = read_table(path, RULES).to_dict("records")
-    return {row["file"]: (row["patient_id"], cast("Modality", row["modality"])) for row in rows}

@@ -1,7 +1,7 @@
-"""De-identification by building anew: a data set holds what is listed here, whatever the file held.
+"""De-identification by writing new files: they hold what is listed here, whatever the source file held.
 
-Nothing is filtered, so nothing can be forgotten: pixels, geometry and a few numbers of the technique are taken over,
-every identifier is a keyed pseudonym, and all text is ours.
+Nothing is filtered, so nothing can be forgotten: pixels, geometry and a few numbers of the technique are copied, every
+identifier is a keyed pseudonym, and all text is defined here.
 
 Source: DICOM PS3.15 Annex E (Basic Application Level Confidentiality Profile, Retain Patient Characteristics Option);
 PS3.3 A.3 (CT), A.4 (MR).
@@ -23,8 +23,8 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from osteo_models.core.terms import Modality
 from osteo_models.data.clinical import COLUMNS, DATES
+from osteo_models.data.intake.headers import Acquisition
 from osteo_models.data.intake.pseudonyms import Pseudonyms
 from osteo_models.data.intake.slices import Slice
 
@@ -40,32 +40,15 @@ METHOD_CODES: Final = (
 
 @dataclass(frozen=True)
 class Person:
-    """What an image says of its person."""
+    """The person of an image: pseudonym, sex, pooled age."""
 
     patient_id: str
     sex: str
     age_years: int
 
 
-@dataclass(frozen=True)
-class _Shared:
-    """What the slices of a series share."""
-
-    modality: Modality
-    shape: tuple[int, int]
-    spacing_mm: tuple[float, float]
-    orientation: tuple[float, ...]
-    thickness_mm: float | None
-    technique: tuple[tuple[str, float], ...]
-    vendor: str
-    person: Person
-    study: str
-    series: str
-    frame: str
-
-
 def pool_age(age_years: int) -> int:
-    """The age, or 90 for everybody over 89."""
+    """The age; 90 for all ages over 89."""
     return min(age_years, OLDEST_AGE_YEARS)
 
 
@@ -76,35 +59,25 @@ def encode_slice(
 
     Args:
         content: The slice.
-        person: Whose it is, by pseudonym.
+        person: Its person.
         pseudonyms: The key.
-        study: The file's own identifiers, replaced here.
-        series: Likewise.
-        instance: Likewise, made unique per slice by the caller.
+        study, series: UIDs in the source file, replaced here.
+        instance: The same, made unique per slice by the caller.
     """
-    plane = content.plane
-    shared = _Shared(
-        modality=content.modality,
-        shape=(content.pixels.shape[0], content.pixels.shape[1]),
-        spacing_mm=plane.spacing_mm,
-        orientation=plane.orientation,
-        thickness_mm=content.thickness_mm,
-        technique=tuple(sorted(content.technique.items())),
-        vendor=content.vendor,
-        person=person,
-        study=pseudonyms.uid("study", study),
-        series=pseudonyms.uid("series", series),
-        frame=pseudonyms.uid("frame", study),
+    plane, pixels = content.plane, content.pixels
+    uids = {name: pseudonyms.uid(name, uid) for name, uid in (("study", study), ("series", series))}
+    head = _encode_head(
+        *(content.acquisition, person, pixels.shape, plane.spacing_mm, plane.orientation),
+        *(uids["study"], uids["series"], pseudonyms.uid("frame", study)),
     )
-    head = _encode_head(shared)
     uid = pseudonyms.uid("instance", instance).encode()
     position = "\\".join(_decimal(value) for value in plane.position_mm).encode()
-    meta = head.meta[0] + _element(0x00020003, b"UI", uid) + head.meta[1]
-    pixels = np.ascontiguousarray(content.pixels, dtype=content.pixels.dtype.newbyteorder("<")).tobytes()
+    meta = head[0] + _element(0x00020003, b"UI", uid) + head[1]
+    values = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<")).tobytes()
     return b"".join([
         *(bytes(128), b"DICM", _element(0x00020000, b"UL", struct.pack("<I", len(meta))), meta),
-        *(head.data[0], _element(0x00080018, b"UI", uid), head.data[1], _element(0x00200032, b"DS", position)),
-        *(head.data[2], struct.pack("<HH2sxxI", 0x7FE0, 0x0010, b"OW", len(pixels)), pixels),
+        *(head[2], _element(0x00080018, b"UI", uid), head[3], _element(0x00200032, b"DS", position)),
+        *(head[4], struct.pack("<HH2sxxI", 0x7FE0, 0x0010, b"OW", len(values)), values),
     ])  # fmt: skip
 
 
@@ -116,10 +89,9 @@ def encode_picture(grey: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
 
 
 def clean_clinical(table: pd.DataFrame, pseudonyms: Pseudonyms) -> pd.DataFrame:
-    """The clinical table with pseudonyms, pooled ages, and dates that count from each person's first.
+    """The clinical table with pseudonyms, pooled ages, and dates relative to each person's first.
 
-    A person's first date stands as 1900-01-01, so that intervals stay and the calendar is gone; other columns than
-    those of the contract are dropped.
+    A person's first date becomes 1900-01-01, so that intervals are kept; columns outside the contract are dropped.
     """
     table = table[list(COLUMNS)].copy()
     table["patient_id"] = [pseudonyms.patient(str(name)) for name in table["patient_id"]]
@@ -130,29 +102,42 @@ def clean_clinical(table: pd.DataFrame, pseudonyms: Pseudonyms) -> pd.DataFrame:
     return table.sort_values("patient_id").reset_index(drop=True)
 
 
-@dataclass(frozen=True)
-class _Head:
-    """Encoded elements: of the file meta around the instance, and of the data set around the instance and position."""
-
-    meta: tuple[bytes, bytes]
-    data: tuple[bytes, bytes, bytes]
-
-
 @lru_cache(maxsize=32)
-def _encode_head(shared: _Shared) -> _Head:
-    """All but what differs from slice to slice, encoded once: that takes longer than the pixels do."""
-    dataset, meta = Dataset(), FileMetaDataset()
+def _encode_head(
+    acquisition: Acquisition,
+    person: Person,
+    shape: tuple[int, ...],
+    spacing_mm: tuple[float, float],
+    orientation: tuple[float, ...],
+    study: str,
+    series: str,
+    frame: str,
+) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+    """What the slices of a series share, encoded once: that takes longer than the pixels do.
+
+    Returns:
+        The file meta before and after the instance UID; the data set before and after it, and after the position.
+    """
+    is_ct = acquisition.modality == "ct"
+    meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = _sop_class(shared)
+    meta.MediaStorageSOPClassUID = CTImageStorage if is_ct else MRImageStorage
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = UID("2.25.2023232116")
     meta.ImplementationVersionName = IMPLEMENTATION
-    for values in (_identity(shared), _geometry(shared), _technique(shared), _pixels(shared)):
-        for keyword, value in values.items():
-            setattr(dataset, keyword, value)
-    between = (dataset[:0x00080018], dataset[0x00080018:0x00200032], dataset[0x00200032:])
-    before, middle, after = (_encode(each) for each in between)
-    return _Head((_encode(meta[:0x00020003]), _encode(meta[0x00020003:])), (before, middle, after))
+    values = _identity(person, is_ct, acquisition.vendor) | _technique(acquisition) | {
+        "StudyInstanceUID": study, "SeriesInstanceUID": series, "FrameOfReferenceUID": frame,
+        "PixelSpacing": [_decimal(value) for value in spacing_mm],
+        "ImageOrientationPatient": [_decimal(value) for value in orientation],
+        "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "Rows": shape[0], "Columns": shape[1],
+        "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 1 if is_ct else 0,
+    }  # fmt: skip
+    dataset = Dataset()
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    parts = dataset[:0x00080018], dataset[0x00080018:0x00200032], dataset[0x00200032:]
+    before, middle, after = (_encode(part) for part in parts)
+    return _encode(meta[:0x00020003]), _encode(meta[0x00020003:]), before, middle, after
 
 
 def _encode(dataset: Dataset) -> bytes:
@@ -168,57 +153,36 @@ def _element(tag: int, vr: bytes, value: bytes) -> bytes:
     return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
 
 
-def _sop_class(shared: _Shared) -> UID:
-    return CTImageStorage if shared.modality == "ct" else MRImageStorage
-
-
-def _identity(shared: _Shared) -> dict[str, Any]:
+def _identity(person: Person, is_ct: bool, vendor: str) -> dict[str, Any]:
     codes: list[Dataset] = []
     for value, meaning in METHOD_CODES:
         code = Dataset()
         code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
         codes.append(code)
-    is_ct, person = shared.modality == "ct", shared.person
     return {
-        "SOPClassUID": _sop_class(shared),
-        "ImageType": ["DERIVED", "PRIMARY", "AXIAL"] if is_ct else ["DERIVED", "PRIMARY", "OTHER"],
+        "SOPClassUID": CTImageStorage if is_ct else MRImageStorage,
+        "ImageType": ["DERIVED", "PRIMARY", "AXIAL" if is_ct else "OTHER"],
         "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "ReferringPhysicianName": "",
-        "Modality": "CT" if is_ct else "MR", "Manufacturer": shared.vendor, "BodyPartExamined": "LSPINE",
+        "Modality": "CT" if is_ct else "MR", "Manufacturer": vendor, "BodyPartExamined": "LSPINE",
         "PatientName": "", "PatientID": person.patient_id, "PatientBirthDate": "", "PatientSex": person.sex,
         "PatientAge": f"{person.age_years:03d}Y", "PatientIdentityRemoved": "YES",
         "DeidentificationMethod": METHOD, "DeidentificationMethodCodeSequence": codes,
-        "LongitudinalTemporalInformationModified": "REMOVED",
-        "StudyInstanceUID": shared.study, "SeriesInstanceUID": shared.series, "StudyID": "", "SeriesNumber": None,
+        "LongitudinalTemporalInformationModified": "REMOVED", "StudyID": "", "SeriesNumber": None,
         "InstanceNumber": None, "PositionReferenceIndicator": "", "BurnedInAnnotation": "NO",
     }  # fmt: skip
 
 
-def _geometry(shared: _Shared) -> dict[str, Any]:
+def _technique(acquisition: Acquisition) -> dict[str, Any]:
+    numbers = {name: _decimal(value) for name, value in acquisition.technique}
+    thickness = "" if acquisition.thickness_mm is None else _decimal(acquisition.thickness_mm)
+    if acquisition.modality == "ct":
+        return {"SliceThickness": thickness, "KVP": numbers.get("KVP", ""), "RescaleIntercept": "0",
+                "RescaleSlope": "1", "RescaleType": "HU", "AcquisitionNumber": None}  # fmt: skip
     return {
-        "FrameOfReferenceUID": shared.frame,
-        "PixelSpacing": [_decimal(value) for value in shared.spacing_mm],
-        "ImageOrientationPatient": [_decimal(value) for value in shared.orientation],
-        "SliceThickness": "" if shared.thickness_mm is None else _decimal(shared.thickness_mm),
-    }
-
-
-def _technique(shared: _Shared) -> dict[str, Any]:
-    known = {name: _decimal(value) for name, value in shared.technique}
-    if shared.modality == "ct":
-        return {"KVP": known.get("KVP", ""), "RescaleIntercept": "0", "RescaleSlope": "1", "RescaleType": "HU",
-                "AcquisitionNumber": None}  # fmt: skip
-    return {
-        "ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "", "MRAcquisitionType": "",
-        "RepetitionTime": known.get("RepetitionTime", ""), "EchoTime": known.get("EchoTime", ""),
-        "EchoTrainLength": None, "MagneticFieldStrength": known.get("MagneticFieldStrength", ""),
-    }  # fmt: skip
-
-
-def _pixels(shared: _Shared) -> dict[str, Any]:
-    return {
-        "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2",
-        "Rows": shared.shape[0], "Columns": shared.shape[1], "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15,
-        "PixelRepresentation": 1 if shared.modality == "ct" else 0,
+        "SliceThickness": thickness, "ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "",
+        "MRAcquisitionType": "", "RepetitionTime": numbers.get("RepetitionTime", ""),
+        "EchoTime": numbers.get("EchoTime", ""), "EchoTrainLength": None,
+        "MagneticFieldStrength": numbers.get("MagneticFieldStrength", ""),
     }  # fmt: skip
 
 

@@ -17,7 +17,8 @@ from PIL import Image
 from pydicom.dataelem import DataElement
 
 from osteo_models.data.data_folder import IMAGES, VERTEBRAE
-from osteo_models.data.image_file import is_dicom, is_picture
+from osteo_models.data.dicom_file import is_dicom
+from osteo_models.data.image_file import is_picture
 
 WORDS: Final = frozenset([
     *("MR", "CT", "DERIVED", "PRIMARY", "OTHER", "AXIAL", "YES", "NO", "REMOVED", "LSPINE", "RM", "NONE"),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from osteo_models.data.intake.headers import MAX_PIXELS, Plane
+from osteo_models.data.dicom_file import MAX_PIXELS, RejectedInput
+from osteo_models.data.intake.headers import Plane
 from osteo_models.data.intake.slices import Slice
-from osteo_models.data.intake.sources import Refusal
 
-FEWEST_SLICES: Final = 20
-UNEVEN: Final = 0.1  # largest deviation of a gap from the median gap
+MIN_SLICES: Final = 20
+MAX_GAP_DEVIATION: Final = 0.1  # largest deviation of a gap from the median gap
 STEP_MM: Final = 3.0  # between sagittal slices
 SLICES_EACH_SIDE: Final = 5
 BONE_HU: Final = 250
@@ -22,10 +23,10 @@ BONE_HU: Final = 250
 def is_even(positions_mm: Sequence[float]) -> bool:
     """Whether slices at these positions make a volume: enough of them, none twice, evenly spaced."""
     gaps = np.diff(np.sort(np.asarray(positions_mm, np.float64)))
-    if len(gaps) < FEWEST_SLICES - 1 or gaps.min() <= 0:
+    if len(gaps) < MIN_SLICES - 1 or gaps.min() <= 0:
         return False
     middle = float(np.median(gaps))
-    return bool(np.abs(gaps - middle).max() <= UNEVEN * middle)
+    return bool(np.abs(gaps - middle).max() <= MAX_GAP_DEVIATION * middle)
 
 
 def reformat_sagittal(slices: Sequence[Slice]) -> list[Slice]:
@@ -37,24 +38,24 @@ def reformat_sagittal(slices: Sequence[Slice]) -> list[Slice]:
         slices: Axial CT slices of one series, in any order.
 
     Raises:
-        Refusal: They make no even volume, or one too large.
+        RejectedInput: They make no even volume, or one too large.
     """
-    heights = [each.plane.position_mm[2] for each in slices]
-    if not is_even(heights) or len({each.pixels.shape for each in slices}) != 1:
-        raise Refusal("short_series")
-    if sum(each.pixels.size for each in slices) > MAX_PIXELS:
-        raise Refusal("too_large")
+    heights = [axial.plane.position_mm[2] for axial in slices]
+    if not is_even(heights) or len({axial.pixels.shape for axial in slices}) != 1:
+        raise RejectedInput("short_series")
+    if sum(axial.pixels.size for axial in slices) > MAX_PIXELS:
+        raise RejectedInput("too_large")
     ordered = [slices[index] for index in np.argsort(heights)[::-1]]  # head first
     first = ordered[0]
-    volume = np.stack([_stand(each) for each in ordered])
+    volume = np.stack([_orient(axial) for axial in ordered])
     row_mm, column_mm = first.plane.spacing_mm
     gap_mm = abs(first.plane.position_mm[2] - ordered[-1].plane.position_mm[2]) / (len(ordered) - 1)
     middle = _find_column(volume)
     step = max(1, round(STEP_MM / column_mm))
-    wanted = [middle + step * number for number in range(-SLICES_EACH_SIDE, SLICES_EACH_SIDE + 1)]
     low = _low_corner(first, volume.shape)
-    made: list[Slice] = []
-    for column in wanted:
+    sagittal: list[Slice] = []
+    for number in range(-SLICES_EACH_SIDE, SLICES_EACH_SIDE + 1):
+        column = middle + step * number
         if 0 <= column < volume.shape[2]:
             plane = Plane(
                 (row_mm, row_mm),
@@ -62,11 +63,11 @@ def reformat_sagittal(slices: Sequence[Slice]) -> list[Slice]:
                 (low[0] + column * column_mm, low[1], first.plane.position_mm[2]),
             )
             pixels = _resample_rows(volume[:, :, column], gap_mm / row_mm)
-            made.append(Slice(pixels, "ct", plane, step * column_mm, first.technique, first.vendor))
-    return made
+            sagittal.append(Slice(pixels, plane, replace(first.acquisition, thickness_mm=step * column_mm)))
+    return sagittal
 
 
-def _stand(axial: Slice) -> npt.NDArray[np.int16]:
+def _orient(axial: Slice) -> npt.NDArray[np.int16]:
     """Pixels with columns running to the patient's left (x) and rows to the back (y)."""
     pixels = np.asarray(axial.pixels, np.int16)
     rows, columns = axial.plane.orientation[:3], axial.plane.orientation[3:]
@@ -98,7 +99,7 @@ def _find_column(volume: npt.NDArray[np.int16]) -> int:
 def _resample_rows(image: npt.NDArray[np.int16], factor: float) -> npt.NDArray[np.int16]:
     """Linear interpolation between rows to `factor` times as many."""
     count = max(2, round((len(image) - 1) * factor) + 1)
-    places = np.linspace(0, len(image) - 1, count)
-    below = np.minimum(places.astype(np.int64), len(image) - 2)
-    weight = (places - below)[:, None]
+    positions = np.linspace(0, len(image) - 1, count)
+    below = np.minimum(positions.astype(np.int64), len(image) - 2)
+    weight = (positions - below)[:, None]
     return np.rint(image[below] * (1 - weight) + image[below + 1] * weight).astype(np.int16)

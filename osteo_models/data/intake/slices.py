@@ -6,43 +6,22 @@ import hashlib
 import io
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
 from PIL import Image
-from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_modality_lut
-from pydicom.uid import RLELossless
 
 from osteo_models.core.terms import Modality
-from osteo_models.data.decoding import decode_pixels, find_size
-from osteo_models.data.intake.headers import MAX_PIXELS, SIDE_PIXELS, Header, Plane, group_value
-from osteo_models.data.intake.sources import Refusal
+from osteo_models.data.dicom_file import MAX_PIXELS, RejectedInput, decode_frames
+from osteo_models.data.intake.headers import SIDE_PIXELS, Acquisition, Header, Plane, group_value
 
 Pixels = npt.NDArray[np.int16] | npt.NDArray[np.uint16]
 HU: Final = (-1024, 32767)
 MR_MAXIMUM: Final = 65535
-
-
-def check_streams(dataset: pydicom.Dataset, frames: int) -> None:
-    """Check every frame's own size before anything is decoded.
-
-    Raises:
-        Refusal: A stream is of another size than the header says, or of none.
-    """
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_encapsulated or syntax == RLELossless:
-        return
-    for stream in islice(generate_frames(dataset.PixelData, number_of_frames=frames), frames):
-        rows, columns = find_size(stream)
-        if rows * columns > MAX_PIXELS:
-            raise Refusal("too_large")
-        if (rows, columns) != (dataset.Rows, dataset.Columns):
-            raise Refusal("damaged")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,75 +33,61 @@ class Slice:
     """
 
     pixels: Pixels
-    modality: Modality
     plane: Plane
-    thickness_mm: float | None
-    technique: dict[str, float] = field(default_factory=dict)
-    vendor: str = ""
+    acquisition: Acquisition
 
     @property
     def digest(self) -> str:
         """Hash of the pixels."""
-        found = hashlib.sha256(repr((self.modality, self.pixels.shape)).encode())
-        found.update(np.ascontiguousarray(self.pixels).data)
-        return found.hexdigest()
+        content = hashlib.sha256(repr((self.acquisition.modality, self.pixels.shape)).encode())
+        content.update(np.ascontiguousarray(self.pixels).data)
+        return content.hexdigest()
 
 
 def decode_slices(dataset: pydicom.Dataset, header: Header) -> Iterator[Slice]:
     """Every frame of a data set that was read with its pixels.
 
     Raises:
-        Refusal: The pixels cannot be decoded, or CT has no scale.
+        RejectedInput: The pixels cannot be decoded, or CT has no scale.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            check_streams(dataset, header.frames)
-            stored = decode_pixels(dataset)
-    except Refusal:
-        raise
-    except Exception:  # noqa: BLE001  damaged pixel data make decoders raise anything
-        raise Refusal("damaged" if "PixelData" in dataset else "no_pixels") from None
-    frames = stored if stored.ndim == 3 else stored[None]
-    if frames.ndim != 3 or len(frames) != header.frames:
-        raise Refusal("damaged")
+    frames = decode_frames(dataset, len(header.planes))
     for number, (frame, plane) in enumerate(zip(frames, header.planes, strict=True)):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                values = _scale(dataset, header.modality, number, frame)
-        except Refusal:
+                values = _scale(dataset, header.acquisition.modality, number, frame)
+        except RejectedInput:
             raise
         except Exception:  # noqa: BLE001  a broken look-up table or padding value raises anything
-            raise Refusal("damaged") from None
-        yield Slice(values, header.modality, plane, header.thickness_mm, header.technique, header.vendor)
+            raise RejectedInput("damaged") from None
+        yield Slice(values, plane, header.acquisition)
 
 
 def _scale(dataset: pydicom.Dataset, modality: Modality, frame: int, stored: npt.NDArray[Any]) -> Pixels:
-    """Modality LUT or rescale (PS3.3 C.11.1), padding replaced, MONOCHROME1 turned so that more is brighter.
+    """Modality LUT or rescale (PS3.3 C.11.1), padding replaced, MONOCHROME1 inverted so that more is brighter.
 
-    The VOI LUT is for looking only: the preparation has a window of its own.
+    The VOI LUT is for display only: the preparation has a window of its own.
     """
     padding = _padding(dataset, stored)
-    turned = dataset.get("PhotometricInterpretation") == "MONOCHROME1" and modality == "mri"
+    inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1" and modality == "mri"
     transform = "PixelValueTransformationSequence"
     slope = group_value(dataset, frame, transform, "RescaleSlope")
     intercept = group_value(dataset, frame, transform, "RescaleIntercept")
     if "ModalityLUTSequence" in dataset:
         values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
     elif modality == "ct" and (slope is None or intercept is None):
-        raise Refusal("no_scale")
+        raise RejectedInput("no_scale")
     else:
         slope, intercept = float(slope if slope is not None else 1), float(intercept if intercept is not None else 0)
-        if (slope, intercept % 1) == (1, 0) and abs(intercept) < HU[1] and padding is None and not turned:
+        if (slope, intercept % 1) == (1, 0) and abs(intercept) < HU[1] and padding is None and not inverted:
             return _clip(stored.astype(np.int32) + int(intercept), modality)  # nearly all files; no fractions arise
         values = stored.astype(np.float64) * slope + intercept
     if not np.isfinite(values).all():
-        raise Refusal("damaged")
+        raise RejectedInput("damaged")
     if padding is not None and padding.any():
-        seen = values[~padding]
-        values = np.where(padding, seen.min() if seen.size else 0.0, values)
-    if turned:
+        image = values[~padding]
+        values = np.where(padding, image.min() if image.size else 0.0, values)
+    if inverted:
         values = values.max() + values.min() - values
     return _clip(values, modality)
 
@@ -140,7 +105,7 @@ def _clip(values: npt.NDArray[Any], modality: Modality) -> Pixels:
 
 
 def _padding(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
-    """Pixels that are filling, not image (PS3.3 C.7.5.1.1.2); None where the file knows none."""
+    """Mask of the padding pixels (PS3.3 C.7.5.1.1.2); None where the file declares no padding value."""
     value = dataset.get("PixelPaddingValue")
     if value is None:
         return None
@@ -153,18 +118,18 @@ def decode_picture(data: bytes) -> npt.NDArray[np.uint8]:
     """A PNG or JPEG as grey pixels.
 
     Raises:
-        Refusal: Damaged, too large, or too small.
+        RejectedInput: Damaged, too large, or too small.
     """
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise Refusal("too_large")
+                raise RejectedInput("too_large")
             if not all(SIDE_PIXELS[0] <= side <= SIDE_PIXELS[1] for side in picture.size):
-                raise Refusal("implausible")
+                raise RejectedInput("implausible")
             return np.asarray(picture.convert("L"))
-    except Refusal:
+    except RejectedInput:
         raise
     except Image.DecompressionBombError:
-        raise Refusal("too_large") from None
+        raise RejectedInput("too_large") from None
     except Exception:  # noqa: BLE001  damaged pictures make decoders raise anything
-        raise Refusal("damaged") from None
+        raise RejectedInput("damaged") from None

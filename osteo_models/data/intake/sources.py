@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from osteo_models.core.errors import InputError
+from osteo_models.data.dicom_file import RejectedInput
 
 REASONS: Final[dict[str, str]] = {
     "not_an_image": "neither DICOM, PNG nor JPEG",
@@ -47,26 +48,16 @@ ZIP = b"PK\x03\x04"
 SOURCES = "a folder or a zip archive of DICOM, PNG or JPEG files"
 
 
-class Refusal(Exception):
-    """An input is refused, with one of `REASONS`."""
-
-    def __init__(self, reason: str) -> None:
-        if reason not in REASONS:
-            raise ValueError(f"unknown reason {reason!r}")
-        self.reason = reason
-        super().__init__(reason)
-
-
 @dataclass(frozen=True)
 class Input:
     """One file of a source.
 
     Attributes:
-        name: Within the source; it may hold anything, even a patient's name, and is never written into the data set.
-        size: In bytes, as the source says.
+        name: Path within the source; it may hold a patient's name, and is never written into the data set.
+        size: Bytes, as the source records.
         stamp: Changes when the file does.
         source: The folder or archive.
-        entry: Its place in the archive, where two entries may have one name; -1 in a folder.
+        entry: Index in the archive, where two entries may have one name; -1 in a folder.
     """
 
     name: str
@@ -90,10 +81,10 @@ def list_inputs(source: Path) -> Iterator[Input]:
     elif zipfile.is_zipfile(source):
         yield from _list_archive(source)
     else:
-        raise InputError(_why_none(source), where=str(source), allowed=SOURCES)
+        raise InputError(_describe_unusable(source), where=str(source), allowed=SOURCES)
 
 
-def _why_none(source: Path) -> str:
+def _describe_unusable(source: Path) -> str:
     try:
         with source.open("rb") as file:
             cut = file.read(len(ZIP)) == ZIP
@@ -107,14 +98,14 @@ def _why_none(source: Path) -> str:
 def _list_folder(folder: Path, within: str = "") -> Iterator[Input]:
     """A folder at a time, so that the files of one, not of all, are held."""
     with os.scandir(folder / within) as entries:
-        held = sorted(entries, key=lambda entry: entry.name)
-    for entry in held:
+        ordered = sorted(entries, key=lambda entry: entry.name)
+    for entry in ordered:
         name = within + entry.name
         if entry.is_dir(follow_symlinks=False):
             yield from _list_folder(folder, f"{name}/")
         elif entry.is_file(follow_symlinks=False):
-            seen = entry.stat(follow_symlinks=False)
-            yield Input(name, seen.st_size, f"{seen.st_size}-{seen.st_mtime_ns}", folder)
+            status = entry.stat(follow_symlinks=False)
+            yield Input(name, status.st_size, f"{status.st_size}-{status.st_mtime_ns}", folder)
 
 
 def _list_archive(archive: Path) -> Iterator[Input]:
@@ -124,41 +115,41 @@ def _list_archive(archive: Path) -> Iterator[Input]:
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"a damaged zip archive ({type(error).__name__})", where=str(archive)) from None
     seen: Counter[str] = Counter()
-    for number, entry in sorted(entries, key=lambda each: (each[1].filename, each[0])):
+    for number, entry in sorted(entries, key=lambda numbered: (numbered[1].filename, numbered[0])):
         if not entry.is_dir():
             seen[entry.filename] += 1
             again = f"\x1f{seen[entry.filename]}" if seen[entry.filename] > 1 else ""
             yield Input(entry.filename + again, entry.file_size, f"{entry.file_size}-{entry.CRC}", archive, number)
 
 
-def read_input(item: Input) -> bytes:
+def read_input(file: Input) -> bytes:
     """The bytes of one input.
 
     Raises:
-        Refusal: It is larger than any image may be, or cannot be read.
+        RejectedInput: It is larger than any image may be, or cannot be read.
     """
-    if item.size > MAX_FILE_BYTES:
-        raise Refusal("too_large")
+    if file.size > MAX_FILE_BYTES:
+        raise RejectedInput("too_large")
     try:
-        if item.entry < 0:
-            with (item.source / item.name).open("rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
+        if file.entry < 0:
+            with (file.source / file.name).open("rb") as opened:
+                data = opened.read(MAX_FILE_BYTES + 1)
         else:
-            data = _read_entry(item)
+            data = _read_entry(file)
     except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError):
-        raise Refusal("damaged") from None
+        raise RejectedInput("damaged") from None
     if len(data) > MAX_FILE_BYTES:
-        raise Refusal("too_large")
+        raise RejectedInput("too_large")
     return data
 
 
-def _read_entry(item: Input) -> bytes:
-    archive = _open_archive(item.source)
-    entry = archive.infolist()[item.entry]
+def _read_entry(file: Input) -> bytes:
+    archive = _open_archive(file.source)
+    entry = archive.infolist()[file.entry]
     if entry.file_size > BOMB_BYTES and entry.file_size > BOMB_RATIO * max(1, entry.compress_size):
-        raise Refusal("too_large")
-    with archive.open(entry) as file:
-        return file.read(MAX_FILE_BYTES + 1)
+        raise RejectedInput("too_large")
+    with archive.open(entry) as opened:
+        return opened.read(MAX_FILE_BYTES + 1)
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Reading in worker processes: what hangs, crashes or eats memory ends its worker, never the import."""
+"""Worker processes: a file that hangs, crashes or takes too much memory ends its worker, never the import."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from osteo_models.core.settings import die_with_parent
-from osteo_models.data.intake.sources import Refusal
+from osteo_models.data.dicom_file import RejectedInput
 
 MEMORY_BYTES: Final = 1 << 30  # of one worker
 SECONDS: Final = 5.0  # for one file
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Batch(Generic[Item]):
-    """Items that go to a worker together, and how long it may take."""
+    """Items that go to a worker together, and its time limit."""
 
     items: list[Item]
     seconds: float = SECONDS
@@ -50,19 +50,19 @@ def open_workers(count: int) -> Iterator[ProcessPool]:
 
 def _limit() -> None:
     die_with_parent()
-    # The DICOM library logs odd values, decoders print, and either may name somebody.
+    # The DICOM library logs odd values and decoders print; either may be a name.
     logging.disable(logging.CRITICAL)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
-        os.dup2(nowhere, stream)
-    os.close(nowhere)
+        os.dup2(null, stream)
+    os.close(null)
     # Data, not address space: libraries map far more than they use.
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 def run_batches(
     pool: ProcessPool, function: Callable[[list[Item]], list[Result]], batches: Iterable[Batch[Item]], *, ahead: int
-) -> Iterator[list[tuple[Item, Result | Refusal]]]:
+) -> Iterator[list[tuple[Item, Result | RejectedInput]]]:
     """Run batches, a bounded number ahead; a batch that fails is tried again item by item to find the one at fault.
 
     Args:
@@ -89,20 +89,20 @@ def run_batches(
             if len(batch.items) > 1:
                 retries.extend(Batch([item], batch.seconds) for item in batch.items)
             else:
-                yield [(batch.items[0], Refusal("timeout" if isinstance(error, TimeoutError) else "crashed"))]
+                yield [(batch.items[0], RejectedInput("timeout" if isinstance(error, TimeoutError) else "crashed"))]
 
 
 def batch_by_size(
     items: Iterable[Item], size: Callable[[Item], int], most_bytes: int = 16_000_000
 ) -> Iterator[Batch[Item]]:
     """Batches of up to 32 items and `most_bytes`, so that a batch takes well under its time."""
-    held: list[Item] = []
+    batch: list[Item] = []
     total = 0
     for item in items:
-        if held and (len(held) >= BATCH_FILES or total + size(item) > most_bytes):
-            yield Batch(held)
-            held, total = [], 0
-        held.append(item)
+        if batch and (len(batch) >= BATCH_FILES or total + size(item) > most_bytes):
+            yield Batch(batch)
+            batch, total = [], 0
+        batch.append(item)
         total += size(item)
-    if held:
-        yield Batch(held)
+    if batch:
+        yield Batch(batch)

@@ -62,12 +62,12 @@ def check_weights(project: Project) -> Iterator[Ailment]:
     """The weights that the networks of the profile in force start from."""
     if project.params is None:
         return
-    from osteo_models.training.pretrained_plan import find_starts
+    from osteo_models.training.pretrained_plan import find_pretrained
 
     if _are_at_hand(project.params, project.settings.weights_dir):
         return
     try:
-        find_starts(project.params, project.settings.weights_dir)
+        find_pretrained(project.params, project.settings.weights_dir)
     except WeightsError as error:
         yield Ailment(error.where, error.found, error.remedy)
 

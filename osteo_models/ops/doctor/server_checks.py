@@ -65,9 +65,9 @@ def check_named(_: Project) -> Iterator[Ailment]:
 def check_stores(project: Project) -> Iterator[Ailment]:
     """The S3 store that the environment names, by the way that trials take."""
     if project.settings.jobs_store is not None:
-        from osteo_models.training.result_store import open_shelf
+        from osteo_models.training.result_store import open_result_store
 
-        open_shelf(project.settings.jobs_store)  # what it raises is the finding
+        open_result_store(project.settings.jobs_store)  # what it raises is the finding
         return
     endpoint = read_variable("AWS_ENDPOINT_URL")
     if endpoint:

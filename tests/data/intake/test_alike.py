@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osteo_models.data.intake.lookalikes import MOST_DIFFERENT_BITS, find_nearest_of_others
+from osteo_models.data.intake.near_duplicates import MAX_DIFFERENT_BITS, find_near_duplicates
 
 
 def compare_each_with_each(looks, patients):
@@ -21,7 +21,7 @@ def compare_each_with_each(looks, patients):
         apart = np.bitwise_count(looks ^ look).sum(axis=1, dtype=int)
         apart[patients == patient] = 1000
         best = int(apart.argmin())
-        nearest.append(best if apart[best] <= MOST_DIFFERENT_BITS else -1)
+        nearest.append(best if apart[best] <= MAX_DIFFERENT_BITS else -1)
     return nearest
 
 
@@ -39,7 +39,7 @@ def collections(draw):
 @given(collections())
 def test_the_nearest_of_others_is_that_of_the_plain_form(found):
     looks, patients = found
-    assert find_nearest_of_others(looks, patients).tolist() == compare_each_with_each(looks, patients)
+    assert find_near_duplicates(looks, patients).tolist() == compare_each_with_each(looks, patients)
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_ten_times_the_images_take_about_ten_times_the_time_and_memory():
         patients = np.arange(count // 20).repeat(20)
         tracemalloc.start()
         started = time.process_time()
-        find_nearest_of_others(looks.reshape(-1, 4), patients)
+        find_near_duplicates(looks.reshape(-1, 4), patients)
         seconds.append(time.process_time() - started)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

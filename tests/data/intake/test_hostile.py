@@ -30,11 +30,12 @@ from pydicom.uid import (
 )
 
 from osteo_models.core.errors import ImageError
+from osteo_models.data.dicom_file import RejectedInput
 from osteo_models.data.image_file import read_image
 from osteo_models.data.intake import importer, workers
 from osteo_models.data.intake.identity_check import find_identity
-from osteo_models.data.intake.reading import judge_headers
-from osteo_models.data.intake.sources import REASONS, Input, Refusal
+from osteo_models.data.intake.reading import check_headers
+from osteo_models.data.intake.sources import REASONS, Input
 from osteo_models.data.intake.workers import Batch, open_workers, run_batches
 from tests.data.intake_files import as_bytes, make_dicom
 from tests.data.intake_mutants import (
@@ -211,13 +212,13 @@ def test_bombs_take_no_more_memory_than_an_image(source, run_import, tmp_path):
 def judge_or_fail(items: list[Input]) -> list[object]:
     """The judge, with a decoder that hangs or dies on some files."""
     hang_or_die([item.name.removesuffix(".dcm") for item in items])
-    return judge_headers(items)
+    return check_headers(items)
 
 
 def test_what_hangs_or_dies_has_its_row_and_the_rest_is_imported(source, run_import, monkeypatch):
     for seed, name in enumerate(("die", "good", "hang")):
         (source / f"{name}.dcm").write_bytes(as_bytes(make_dicom(seed=seed)))
-    monkeypatch.setattr(importer, "judge_headers", judge_or_fail)
+    monkeypatch.setattr(importer, "check_headers", judge_or_fail)
     monkeypatch.setattr(importer, "batch_by_size", lambda items, size: iter([Batch(list(items), 2.0)]))
     outcome, reasons = run_import()
     assert reasons == {"die.dcm": "crashed", "good.dcm": "accepted", "hang.dcm": "timeout"} and outcome.images == 1
@@ -242,7 +243,7 @@ def test_what_hangs_dies_or_eats_memory_is_found_and_the_rest_goes_on():
     batches = [Batch(["good 0", "hang", "good 1"], 2.0), Batch(["good 2", "die"], 2.0), Batch(["eat", "good 3"], 2.0)]
     with open_workers(2) as pool:
         results = dict(chain.from_iterable(run_batches(pool, hang_or_die, [*batches, Batch(items[4:], 2.0)], ahead=2)))
-    refused = {item: result.reason for item, result in results.items() if isinstance(result, Refusal)}
+    refused = {item: result.reason for item, result in results.items() if isinstance(result, RejectedInput)}
     assert refused == {"hang": "timeout", "die": "crashed", "eat": "crashed"}
     assert {item for item in results if item not in refused} == set(items)
     assert workers.MEMORY_BYTES == 1 << 30

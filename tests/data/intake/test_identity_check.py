@@ -5,8 +5,9 @@ import pydicom
 import pytest
 from PIL import Image, PngImagePlugin
 
+from osteo_models.data.dicom_file import parse_dicom
 from osteo_models.data.intake.deidentify import Person, encode_picture, encode_slice
-from osteo_models.data.intake.headers import parse, read_header
+from osteo_models.data.intake.headers import read_header
 from osteo_models.data.intake.identity_check import find_identity, find_in_file
 from osteo_models.data.intake.slices import decode_slices
 from tests.data.intake_files import KEY, as_bytes, make_dicom
@@ -16,7 +17,7 @@ PERSON = Person("0123456789ab", "F", 61)
 
 @pytest.fixture
 def clean() -> pydicom.Dataset:
-    dataset = parse(as_bytes(make_dicom(seed=4)), pixels=True)
+    dataset = parse_dicom(as_bytes(make_dicom(seed=4)))
     (one,) = decode_slices(dataset, read_header(dataset))
     data = encode_slice(one, PERSON, KEY, study="1.2", series="1.3", instance="1.4")
     return pydicom.dcmread(io.BytesIO(data))
@@ -24,7 +25,7 @@ def clean() -> pydicom.Dataset:
 
 @pytest.mark.parametrize("modality", ["MR", "CT"])
 def test_what_intake_writes_is_what_pydicom_would_write(modality):
-    dataset = parse(as_bytes(make_dicom(modality, seed=4)), pixels=True)
+    dataset = parse_dicom(as_bytes(make_dicom(modality, seed=4)))
     (one,) = decode_slices(dataset, read_header(dataset))
     for instance in ("1.4", "1.5", "1.6"):
         data = encode_slice(one, PERSON, KEY, study="1.2", series="1.3", instance=instance)

@@ -111,7 +111,7 @@ def test_secrets_that_others_can_read(project, monkeypatch, mode) -> None:
 def test_what_a_killed_import_left(project) -> None:
     staging = Staging(project.data)
     staging.prepare()
-    left = staging.ledger.parent
+    left = staging.import_log.parent
     assert ask(leftover_checks.check_half_made, project) == []  # it was killed just now, and can be continued
     for path in (*left.iterdir(), left):
         os.utime(path, (time.time() - 7200,) * 2)

@@ -88,7 +88,7 @@ def test_weights_at_hand_are_told_without_what_takes_seconds_to_import(project, 
     def refuse(*_):
         raise AssertionError("timm is asked")
 
-    monkeypatch.setattr(pretrained_plan, "find_starts", refuse)
+    monkeypatch.setattr(pretrained_plan, "find_pretrained", refuse)
     assert ask(machine_checks.check_weights, project) == []
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     raw["architectures"]["efficientnet_lite0"]["weights"] = "none"

@@ -115,7 +115,7 @@ def test_the_store_of_jobs(project, listener, monkeypatch) -> None:
     assert str(found).startswith("AWS_ENDPOINT_URL=http://127.0.0.1:9: nothing answers there; start that server")
 
     opened = []
-    monkeypatch.setattr(result_store, "open_shelf", opened.append)
+    monkeypatch.setattr(result_store, "open_result_store", opened.append)
     with_store = replace(project, settings=replace(project.settings, jobs_uri="s3://bucket/jobs"))
     assert ask(server_checks.check_stores, with_store) == [] and opened == ["s3://bucket/jobs"]
 

@@ -114,11 +114,11 @@ def doctor(context: RunContext, fix: bool, as_json: bool) -> None:
 
     One line for each finding, with its remedy; exits 1 where something is wrong, or is left after --fix.
     """
-    from osteo_models.ops.doctor import examine, mend
+    from osteo_models.ops.doctor import find_problems, fix_problems
 
-    done, left = list[str](), examine(context)
+    done, left = list[str](), find_problems(context)
     if fix:
-        done, left = mend(left)
+        done, left = fix_problems(left)
     findings = [problem.as_dict() for problem in left]
     lines = [*(f"fixed: {line}" for line in done), *map(str, left)] or ["nothing is wrong"]
     options.show({"done": done, "findings": findings} if fix else findings, lines, as_json)

@@ -282,7 +282,7 @@ def parse_params(raw: object, *, where: str = PARAMS_FILE) -> Params:
         faults = [explain_fault(fault) for fault in error.errors()] + faults
     if params is None or faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        remedy = "mend params.yaml and run the command again"
+        remedy = "fix params.yaml and run the command again"
         raise ParamsError(f"{count}: " + "; ".join(faults), where=where, remedy=remedy)
     return params.model_copy(update={"gate": tuple(_name_stages(rule, params.stage_table) for rule in params.gate)})
 

@@ -172,7 +172,7 @@ def reproduce(settings: Settings, arguments: list[str], say: Say, *, output: int
         raise KeyboardInterrupt  # a stage was stopped, whoever else was told of it
     if code:
         found = "; ".join(errors) or f"`dvc repro` ended with exit code {code}"
-        raise OsteoError(found, where="dvc.yaml", remedy="mend it and run the same command: it continues")
+        raise OsteoError(found, where="dvc.yaml", remedy="fix it and run the same command: it continues")
 
 
 def _promote(context: RunContext, say: Say) -> list[str]:

@@ -49,7 +49,7 @@ def check_params(params: Params, weights_dir: Path | None = None) -> None:
     except ParamsError as error:
         faults.append(error.found)
     if faults:
-        raise ParamsError("; ".join(faults), where=PARAMS_FILE, remedy="mend params.yaml and run the command again")
+        raise ParamsError("; ".join(faults), where=PARAMS_FILE, remedy="fix params.yaml and run the command again")
     for about, file in find_pretrained(params, weights_dir).values():
         if file is not None:
             read_initial_weights(about, file)

@@ -28,7 +28,9 @@ def demo(project: Project) -> Project:
     project.dvc("add", "--quiet", "data")
     for command in (["add", "-A"], ["commit", "-qm", "data"]):  # the gate requires the code in a commit
         subprocess.run(["git", *command], cwd=project.root, env=project.environment, check=True)
-    project.osteo("demo", "--no-servers")
+    process = project.start("demo", "--no-servers")
+    output, _ = process.communicate(timeout=2400)
+    assert process.returncode == 0, output
     make_export(project)
     return project
 

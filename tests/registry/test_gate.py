@@ -12,7 +12,7 @@ import pytest
 from osteo_models.core.errors import ConflictError, GateRefused, InputError, ParamsError, StaleDataError
 from osteo_models.core.params import GateRule
 from osteo_models.core.settings import load_settings
-from osteo_models.ops.doctor import examine
+from osteo_models.ops.doctor import find_problems
 from osteo_models.registry import gate
 from osteo_models.registry.champion_history import show_history
 from osteo_models.registry.checksums import hash_files, write_manifest
@@ -21,6 +21,7 @@ from osteo_models.registry.journal import open_journal
 from osteo_models.registry.journal_events import Author
 from osteo_models.registry.lookup import get_version, list_aliases, list_versions, set_alias
 from osteo_models.registry.retention import read_runs
+from osteo_models.registry.run_context import RunContext
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.verify import check_judged, check_version
 from osteo_models.registry.versions import register_version
@@ -99,7 +100,7 @@ def test_the_way_of_a_model(desk: Desk) -> None:
     assert (promotion.version, promotion.replaced) == (second, first)
     back = desk.promote(str(first))
     assert (back.version, back.replaced, desk.champion()) == (first, second, first)
-    assert examine(load_settings(desk.folder.parent)) == []
+    assert find_problems(RunContext(load_settings(desk.folder.parent))) == []
 
 
 def test_the_journal_tells_who_and_why(desk: Desk) -> None:
@@ -230,14 +231,14 @@ def test_evidence_that_is_not_what_was_judged_is_told_by_the_journal(desk: Desk,
     for version in (first, second, first):
         desk.promote(version.version, rules)
     judged = json.loads(desk.journal.history(NAME)[0].evidence)["osteo.manifest"]
-    assert judged == first.tags["osteo.manifest"] and examine(settings) == []
+    assert judged == first.tags["osteo.manifest"] and find_problems(RunContext(settings)) == []
 
     folder, client = files_of(desk.tracking, first), desk.tracking.client
     groups = folder / "evidence" / "evaluation" / "groups.csv"
     original = groups.read_bytes()
     groups.write_bytes(original.replace(b"0.7", b"0.9"))
-    (ailment,) = examine(settings)
-    assert "evidence/evaluation/groups.csv is changed; restore" in str(ailment)
+    (problem,) = find_problems(RunContext(settings))
+    assert "evidence/evaluation/groups.csv is changed; restore" in str(problem)
     digest = write_manifest(folder, hash_files(folder))
     client.set_model_version_tag(NAME, str(first.version), "osteo.manifest", digest)
     shown = f"manifest {judged[:12]} was judged, {digest[:12]} is here"
@@ -248,14 +249,14 @@ def test_evidence_that_is_not_what_was_judged_is_told_by_the_journal(desk: Desk,
     changed = get_version(desk.tracking, f"{NAME}/{first.version}")
     assert list(check_version(desk.tracking, changed, read_runs(desk.tracking))) == []
     assert [str(each) for each in check_judged(desk.journal, changed)] == [said]
-    assert [str(each) for each in examine(settings)] == [said]
+    assert [str(each) for each in find_problems(RunContext(settings))] == [said]
 
     desk.promote(second.version, rules)
     with pytest.raises(StaleDataError, match=r"its evidence is not that of its promotion \(event 3\)"):
         rollback(desk.tracking, NAME, journal=desk.journal, author=AUTHOR)
     desk.promote(first.version, rules)  # judged as it is now, and the journal says so
     assert desk.journal.history(NAME)[-1].reason.endswith(shown)
-    assert examine(settings) == []
+    assert find_problems(RunContext(settings)) == []
 
 
 def test_a_champion_whose_evidence_changed_is_judged_again(desk: Desk) -> None:
@@ -279,27 +280,27 @@ def test_an_alias_moved_by_hand_is_found_and_put_back(desk: Desk) -> None:
     settings = load_settings(desk.folder.parent)
     desk.promote(first)
     set_alias(desk.tracking, NAME, "champion", second)
-    (ailment,) = examine(settings)
-    assert str(ailment) == (
+    (problem,) = find_problems(RunContext(settings))
+    assert str(problem) == (
         f"{NAME}: alias champion is version {second}, the journal says version {first}; "
         f"`osteo promote {NAME} {first}` puts the alias back, "
         f"`osteo promote {NAME} {second}` has version {second} judged"
     )
     desk.promote(first)
-    assert (desk.champion(), examine(settings)) == (first, [])
+    assert (desk.champion(), find_problems(RunContext(settings))) == (first, [])
     desk.tracking.client.delete_registered_model_alias(NAME, "champion")
-    assert [each.found for each in examine(settings)] == [
+    assert [each.found for each in find_problems(RunContext(settings))] == [
         f"alias champion is nowhere, the journal says version {first}"
     ]
     settle_alias(desk.tracking, desk.journal, NAME)
-    assert examine(settings) == []
+    assert find_problems(RunContext(settings)) == []
 
 
 def test_an_alias_without_any_promotion_is_found(desk: Desk) -> None:
     number = desk.version(0.8)
     set_alias(desk.tracking, NAME, "champion", number)
-    (ailment,) = examine(load_settings(desk.folder.parent))
-    assert ailment.found == f"alias champion is version {number}, the journal says nowhere"
+    (problem,) = find_problems(RunContext(load_settings(desk.folder.parent)))
+    assert problem.found == f"alias champion is version {number}, the journal says nowhere"
 
 
 def test_more_models_than_one_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

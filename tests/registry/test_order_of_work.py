@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from osteo_models.ops.doctor import examine
+from osteo_models.ops.doctor import find_problems
 from osteo_models.registry.lookup import get_version, list_versions
+from osteo_models.registry.run_context import RunContext
 from tests.registry.photograph import photograph
 from tests.registry.toy_project import NAME, ToyProject
 
@@ -35,7 +36,7 @@ def test_edit_repro_commit(toy: ToyProject) -> None:
     toy.commit("seed 7, and a guide", "--amend")
     assert "version 1 is now champion" in toy.osteo("promote", NAME)
     assert [each.version for each in list_versions(toy.tracking)] == [1]
-    assert examine(toy.settings) == []
+    assert find_problems(RunContext(toy.settings)) == []
 
 
 def test_commit_edit_repro(toy: ToyProject) -> None:
@@ -88,7 +89,7 @@ def test_an_applied_experiment_and_a_champion_that_stays_as_it_is(toy: ToyProjec
     assert (challenger.version, challenger.sha256) == (2, champion.sha256)
     assert challenger.metrics != champion.metrics
     assert photograph(toy.tracking, get_version(toy.tracking, f"{NAME}@champion")) == before
-    assert examine(toy.settings) == []
+    assert find_problems(RunContext(toy.settings)) == []
     assert json.loads(toy.osteo("history", NAME, "--json"))["faults"] == []
     assert toy.osteo("verify", NAME) == "0 findings in 2 versions\n"
     assert REFUSED in toy.osteo("promote", NAME, code=3)

@@ -55,8 +55,8 @@ def test_a_run_whose_process_is_gone(here, make_job, fold) -> None:
     expected = f"run {lost} (unimodal-mri-patient): MLflow says RUNNING, and process {platform.node()}:1:12.00 is gone"
     assert said == f"{expected}; `osteo doctor --fix` marks it, and the same command goes on with it\n"
     (found,) = json.loads(osteo("doctor", "--json", code=1))
-    assert found["where"].startswith(f"run {lost}") and found["mendable"] is True
-    assert osteo("doctor", "--fix") == f"mended: run {lost} (unimodal-mri-patient): marked as KILLED\n"
+    assert found["where"].startswith(f"run {lost}") and found["fixable"] is True
+    assert osteo("doctor", "--fix") == f"fixed: run {lost} (unimodal-mri-patient): marked as KILLED\n"
     assert tracking.client.get_run(lost).info.status == "KILLED"
     assert tracking.client.get_run(living).info.status == "RUNNING"
     assert json.loads(osteo("doctor", "--fix", "--json")) == {"done": [], "findings": []}
@@ -71,7 +71,7 @@ def test_a_run_that_a_process_took_up_since_the_check_is_not_marked(here, make_j
     tracking.client.set_tag(run, PROCESS_TAG, f"{platform.node()}:1:12.00")
     (found,) = store_checks.check_runs(Project(settings, None, tracking, None))
     tracking.begin_job(make_job(key=tracking.client.get_run(run).data.tags[JOB_TAG]))
-    assert found.mend() == "a process works on it by now"
+    assert found.fix() == "a process works on it by now"
     assert tracking.client.get_run(run).info.status == "RUNNING"
 
 

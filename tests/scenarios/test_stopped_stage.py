@@ -14,7 +14,7 @@ from osteo_models.ops.demo import reproduce
 
 
 @pytest.mark.parametrize(
-    ("code", "error", "message"), [(130, KeyboardInterrupt, "^$"), (1, OsteoError, "exited with 1; mend it")]
+    ("code", "error", "message"), [(130, KeyboardInterrupt, "^$"), (1, OsteoError, "exited with 1; fix it")]
 )
 def test_how_a_stage_ended(tmp_path: Path, code: int, error: type[BaseException], message: str) -> None:
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)

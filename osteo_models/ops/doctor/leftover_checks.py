@@ -17,7 +17,7 @@ import psutil
 from osteo_models.core.processes import NOT_RUNNING
 from osteo_models.core.settings import Settings
 from osteo_models.data.data_folder import Staging
-from osteo_models.ops.doctor.problem import Ailment, Check, Project
+from osteo_models.ops.doctor.problem import Check, Problem, Project
 
 RAY_BYTES: Final = 10**9  # logs of that many old sessions are worth a word
 RAY_PROGRAMS: Final = ("raylet", "gcs_server")
@@ -25,7 +25,7 @@ QUIET_SECONDS: Final = 3600.0
 RAY_TITLE: Final = "ray::"  # of agents and workers; it stands in the place of their command line
 
 
-def check_half_made(project: Project) -> Iterator[Ailment]:
+def check_half_made(project: Project) -> Iterator[Problem]:
     """What a killed import, withdrawal or `osteo data synth` left beside the data set."""
     staging = Staging(project.data)
     for path in staging.find_leftovers():
@@ -33,10 +33,10 @@ def check_half_made(project: Project) -> Iterator[Ailment]:
         if path == staging.building.parent and time.time() - _newest(path) < QUIET_SECONDS:
             continue
         remedy = "give that command again: it continues; or `osteo doctor --fix` removes what is left"
-        yield Ailment(str(path), "a killed command left it", remedy, lambda: _clear(staging))
+        yield Problem(str(path), "a killed command left it", remedy, lambda: _clear(staging))
 
 
-def check_ray(project: Project) -> Iterator[Ailment]:
+def check_ray(project: Project) -> Iterator[Problem]:
     """Ray's processes that lost their driver."""
     for process in psutil.process_iter(["name"]):
         name = process.info["name"] or ""
@@ -46,10 +46,10 @@ def check_ray(project: Project) -> Iterator[Ailment]:
                 session = _find_session(process)
                 if session is not None and _is_old(session):
                     found, remedy = f"process {process.pid} has lost its driver", f"kill {process.pid}"
-                    yield Ailment(f"Ray ({name})", found, remedy, lambda process=process: _end(process))
+                    yield Problem(f"Ray ({name})", found, remedy, lambda process=process: _end(process))
 
 
-def check_ray_logs(_: Project) -> Iterator[Ailment]:
+def check_ray_logs(_: Project) -> Iterator[Problem]:
     """Logs of old Ray sessions: the local ones, and those of clusters on this machine, of whichever project."""
     sizes: dict[Path, tuple[int, list[Path]]] = {}
     for place in _list_places():
@@ -61,7 +61,7 @@ def check_ray_logs(_: Project) -> Iterator[Ailment]:
     for place, (size, old) in sizes.items():
         found = f"logs of {len(old)} old sessions take {size / 1e9:.1f} GB"
         remedy = f"rm -r {place}, while nothing runs"
-        yield Ailment(str(place), found, remedy, lambda old=old: _remove(*old))
+        yield Problem(str(place), found, remedy, lambda old=old: _remove(*old))
 
 
 def _list_places() -> list[Path]:

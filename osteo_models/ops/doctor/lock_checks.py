@@ -17,7 +17,7 @@ import psutil
 from osteo_models.core.errors import OsteoError
 from osteo_models.core.files import write_atomically
 from osteo_models.data.data_folder import Staging
-from osteo_models.ops.doctor.problem import Ailment, Check, Project
+from osteo_models.ops.doctor.problem import Check, Problem, Project
 
 HELD_SECONDS: Final = 60.0  # git changes its index, and DVC its list, in less
 MARGIN_SECONDS: Final = 2.0  # between the clock of a file system and that of processes
@@ -25,7 +25,7 @@ OURS: Final = ("*.lock", "*/*.lock")  # in the state folder
 KERNEL_LOCKS: Final = Path("/proc/locks")  # Linux
 
 
-def check_git(project: Project) -> Iterator[Ailment]:
+def check_git(project: Project) -> Iterator[Problem]:
     """The lock of git's index, which stops every later commit."""
     asked = ["git", "rev-parse", "--show-toplevel", "--absolute-git-dir", "--git-path", "index.lock"]
     told = subprocess.run(asked, cwd=project.settings.root, capture_output=True, text=True, check=False)
@@ -40,23 +40,23 @@ def check_git(project: Project) -> Iterator[Ailment]:
         found = (
             f"git (process {at_work}) is at work, or a killed command left it; until it is gone no commit can be made"
         )
-        yield Ailment(str(path), found, f"wait for git; should it stay, rm {path}")
+        yield Problem(str(path), found, f"wait for git; should it stay, rm {path}")
     else:
         found = "a killed command left git's lock, and no commit can be made"
-        yield Ailment(str(path), found, f"rm {path}", lambda: _release_git(path, made, places))
+        yield Problem(str(path), found, f"rm {path}", lambda: _release_git(path, made, places))
 
 
-def check_dvc(project: Project) -> Iterator[Ailment]:
+def check_dvc(project: Project) -> Iterator[Problem]:
     """DVC's list of who reads and writes what: cut off by a kill, or naming a process that is another one by now."""
     path = project.settings.root / ".dvc" / "tmp" / "rwlock"
     made = _read_stamp(path)
     if made is None or _is_fresh(made):
         return
     if found := _judge(path):
-        yield Ailment(str(path), f"{found}, and DVC's commands fail", f"rm {path}", lambda: _mend_dvc(path))
+        yield Problem(str(path), f"{found}, and DVC's commands fail", f"rm {path}", lambda: _fix_dvc(path))
 
 
-def check_stopped(project: Project) -> Iterator[Ailment]:
+def check_stopped(project: Project) -> Iterator[Problem]:
     """Our own locks whose holder was stopped, as by Ctrl-Z: it neither goes on nor ends, and others wait."""
     if not KERNEL_LOCKS.exists():
         return
@@ -69,7 +69,7 @@ def check_stopped(project: Project) -> Iterator[Ailment]:
         path = paths.get(int(place.rpartition(":")[2])) if kind == "FLOCK" else None
         if path is not None and _is_stopped(int(holder), path):
             found = f"process {holder} holds it and was stopped, as by Ctrl-Z, and other commands wait for it"
-            yield Ailment(str(path), found, f"`fg` in its terminal, or `kill -CONT {holder}`, lets it go on")
+            yield Problem(str(path), found, f"`fg` in its terminal, or `kill -CONT {holder}`, lets it go on")
 
 
 def _find_git(places: list[Path]) -> int | None:
@@ -109,7 +109,7 @@ def _judge(path: Path) -> str:
     return f"it names process {min(younger)}, which began after that" if younger else ""
 
 
-def _mend_dvc(path: Path) -> str:
+def _fix_dvc(path: Path) -> str:
     """As DVC itself does it: under its locks, and of a list that can be read only what names nobody goes."""
     with _hold(path.with_name("lock")), _hold(path.with_name("rwlock.lock")):
         if not _judge(path):

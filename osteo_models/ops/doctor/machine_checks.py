@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 from osteo_models.core.errors import InputError, WeightsError
 from osteo_models.core.params import Params
-from osteo_models.ops.doctor.problem import Ailment, Check, Project
+from osteo_models.ops.doctor.problem import Check, Problem, Project
 
 GIGABYTE: Final = 10**9
 # Measured at paper scale: checkpoints and results 1 GB, runs and models 0.4 GB, artifacts 0.3 GB; Ray's store apart.
@@ -25,7 +25,7 @@ DRIVER: Final = Path("/proc/driver/nvidia/version")
 SETUP: Final = "run `make setup` in a fresh .venv"
 
 
-def check_disk(project: Project) -> Iterator[Ailment]:
+def check_disk(project: Project) -> Iterator[Problem]:
     """Free space where a run writes."""
     settings = project.settings
     free = dict[int, tuple[int, Path]]()
@@ -35,12 +35,12 @@ def check_disk(project: Project) -> Iterator[Ailment]:
     for left, place in free.values():
         if left < NEEDED_BYTES:
             found = f"{left / GIGABYTE:.1f} GB are free, and a run takes up to {NEEDED_BYTES / GIGABYTE:.0f}"
-            yield Ailment(
+            yield Problem(
                 f"disk of {place}", found, "make space; `osteo gc --dry-run` says what nothing needs any more"
             )
 
 
-def check_gpu(project: Project) -> Iterator[Ailment]:
+def check_gpu(project: Project) -> Iterator[Problem]:
     """A GPU, where params.yaml asks for one and the work is done on this machine."""
     if project.params is None or not project.params.experiments.resources.gpu or project.settings.ray_address:
         return
@@ -55,10 +55,10 @@ def check_gpu(project: Project) -> Iterator[Ailment]:
     else:
         reason, remedy = f"PyTorch for CUDA {torch.version.cuda} sees none", "see that `nvidia-smi` lists it"
     found = f"params.yaml asks for {project.params.experiments.resources.gpu:g} GPU a trial, and {reason}"
-    yield Ailment("GPU", found, f"{remedy}, or set `experiments.resources.gpu: 0`")
+    yield Problem("GPU", found, f"{remedy}, or set `experiments.resources.gpu: 0`")
 
 
-def check_weights(project: Project) -> Iterator[Ailment]:
+def check_weights(project: Project) -> Iterator[Problem]:
     """The weights that the networks of the profile in force start from."""
     if project.params is None:
         return
@@ -69,7 +69,7 @@ def check_weights(project: Project) -> Iterator[Ailment]:
     try:
         find_pretrained(project.params, project.settings.weights_dir)
     except WeightsError as error:
-        yield Ailment(error.where, error.found, error.remedy)
+        yield Problem(error.where, error.found, error.remedy)
 
 
 def _are_at_hand(params: Params, folder: Path | None) -> bool:
@@ -93,14 +93,14 @@ def _are_at_hand(params: Params, folder: Path | None) -> bool:
     return True
 
 
-def check_python(project: Project) -> Iterator[Ailment]:
+def check_python(project: Project) -> Iterator[Problem]:
     """The release of Python."""
     wanted = _read_project(project.settings.root).get("requires-python", "")
     if not SpecifierSet(wanted).contains(platform.python_version()):
-        yield Ailment("Python", f"{platform.python_version()}, and pyproject.toml asks for {wanted}", SETUP)
+        yield Problem("Python", f"{platform.python_version()}, and pyproject.toml asks for {wanted}", SETUP)
 
 
-def check_packages(project: Project) -> Iterator[Ailment]:
+def check_packages(project: Project) -> Iterator[Problem]:
     """What pyproject.toml asks for: without it something will fail."""
     faults: list[str] = []
     for line in _read_project(project.settings.root).get("dependencies", []):
@@ -109,10 +109,10 @@ def check_packages(project: Project) -> Iterator[Ailment]:
         if found is None or not wanted.specifier.contains(found, prereleases=True):
             faults.append(f"{wanted.name} {found or 'is missing'} ({wanted.specifier or 'any'})")
     if faults:
-        yield Ailment("packages", f"not what pyproject.toml asks for: {', '.join(faults)}", SETUP)
+        yield Problem("packages", f"not what pyproject.toml asks for: {', '.join(faults)}", SETUP)
 
 
-def check_lock(project: Project) -> Iterator[Ailment]:
+def check_lock(project: Project) -> Iterator[Problem]:
     """What requirements.lock pins: another release may give other numbers."""
     path = project.settings.root / "requirements.lock"
     if not path.is_file():
@@ -124,7 +124,7 @@ def check_lock(project: Project) -> Iterator[Ailment]:
     if other:
         name, here, pin = other[0]
         told = f"{len(other)} of {len(pins)} packages differ, the first: {name} {here or 'is missing'}, not {pin}"
-        yield Ailment("requirements.lock", told, SETUP)
+        yield Problem("requirements.lock", told, SETUP)
 
 
 def _read_project(root: Path) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _read_project(root: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8")).get("project", {}) if path.is_file() else {}
     except ValueError as error:
-        raise InputError(f"cannot be read ({error})", where=str(path), remedy="mend it, or get it from git") from None
+        raise InputError(f"cannot be read ({error})", where=str(path), remedy="fix it, or get it from git") from None
 
 
 def _find_version(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What a check looks at and what it finds."""
+"""What a check takes, and what it yields."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from osteo_models.registry.tracking import Tracking
 
 
 @dataclass(frozen=True)
-class Ailment:
+class Problem:
     """Something wrong: where, what was found, and what to do.
 
     Attributes:
-        mend: Puts it right, where that is safe, and says what it did; None where a person must decide.
+        fix: Fixes it and returns what was done; None if a person must decide.
     """
 
     where: str
     found: str
     remedy: str
-    mend: Callable[[], str] | None = field(default=None, compare=False, repr=False)
+    fix: Callable[[], str] | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.where}: {self.found}; {self.remedy}"
 
     def as_dict(self) -> dict[str, str | bool]:
         """What `--json` shows."""
-        return {"where": self.where, "found": self.found, "remedy": self.remedy, "mendable": self.mend is not None}
+        return {"where": self.where, "found": self.found, "remedy": self.remedy, "fixable": self.fix is not None}
 
 
 @dataclass(frozen=True)
 class Project:
-    """What the checks look at; what cannot be opened is None, and an ailment of its own."""
+    """What the checks look at; a part that cannot be opened is None, and reported as a problem."""
 
     settings: Settings
     params: Params | None
@@ -48,4 +48,4 @@ class Project:
         return self.settings.root / (self.params.data.path if self.params else "data")
 
 
-Check = Callable[[Project], Iterator[Ailment]]
+Check = Callable[[Project], Iterator[Problem]]

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from osteo_models.core.settings import Settings
-from osteo_models.ops.doctor.problem import Ailment, Check, Project
+from osteo_models.ops.doctor.problem import Check, Problem, Project
 from osteo_models.ops.servers import forget_servers, running_servers
 from osteo_models.ops.servers.local_servers import MLFLOW_HEALTH, PREFECT_HEALTH
 
@@ -31,7 +31,7 @@ NAMED: Final = ("RAY_AUTH_TOKEN_PATH", "PGPASSFILE")  # each holds the path of a
 RAY_TOKEN: Final = "~/.ray/auth_token"  # Ray makes it, as open as new files are
 
 
-def check_started(project: Project) -> Iterator[Ailment]:
+def check_started(project: Project) -> Iterator[Problem]:
     """Servers of servers.json that have ended, or do not answer."""
     state = project.settings.state
     for folder in (path.parent for path in [state / "servers.json", *state.glob("*/servers.json")] if path.is_file()):
@@ -40,7 +40,7 @@ def check_started(project: Project) -> Iterator[Ailment]:
             if name not in running:
                 found = "`osteo up` started it, and it has ended"
                 forget = None if running else lambda folder=folder: _forget(folder)
-                yield Ailment(f"{name} server", found, "`osteo up` starts it again, `osteo down` forgets it", forget)
+                yield Problem(f"{name} server", found, "`osteo up` starts it again, `osteo down` forgets it", forget)
                 continue
             server = running[name]
             if name.startswith(WORKER):  # it has no address of its own, and ends when a part of it does
@@ -49,10 +49,10 @@ def check_started(project: Project) -> Iterator[Ailment]:
             if status != HEALTHY:
                 found = "it does not answer" if status == SILENT else f"it answers {status}, not 200, at {HEALTH[name]}"
                 remedy = f"see {server.log}; `osteo down`, then `osteo up`"
-                yield Ailment(f"{name} server at {server.url}", found, remedy)
+                yield Problem(f"{name} server at {server.url}", found, remedy)
 
 
-def check_named(_: Project) -> Iterator[Ailment]:
+def check_named(_: Project) -> Iterator[Problem]:
     """Ray and Prefect where the environment names them; MLflow's server was asked when the store was opened."""
     ray = read_variable("RAY_ADDRESS")
     if ray not in ("", "auto", "local") and ask(ray) == SILENT:
@@ -62,7 +62,7 @@ def check_named(_: Project) -> Iterator[Ailment]:
         yield fault
 
 
-def check_stores(project: Project) -> Iterator[Ailment]:
+def check_stores(project: Project) -> Iterator[Problem]:
     """The S3 store that the environment names, by the way that trials take."""
     if project.settings.jobs_store is not None:
         from osteo_models.training.result_store import open_result_store
@@ -77,7 +77,7 @@ def check_stores(project: Project) -> Iterator[Ailment]:
             yield _silent("AWS_ENDPOINT_URL", endpoint)
 
 
-def judge_prefect(url: str) -> Ailment | None:
+def judge_prefect(url: str) -> Problem | None:
     """What is wrong with the Prefect server at an address; None where it takes our calls."""
     name, url = "PREFECT_API_URL", url.rstrip("/")
     status = ask(f"{url}/health")
@@ -85,12 +85,12 @@ def judge_prefect(url: str) -> Ailment | None:
         return _silent(name, url)
     where = f"{name}={_hide_account(url)}"
     if status not in (HEALTHY, *REFUSED):
-        return Ailment(where, f"it answers {status}, not 200, at /health", f"see that server's log, or unset {name}")
+        return Problem(where, f"it answers {status}, not 200, at /health", f"see that server's log, or unset {name}")
     account, key = read_variable("PREFECT_API_AUTH_STRING"), read_variable("PREFECT_API_KEY")
     authorization = _basic(account) if account else f"Bearer {key}" if key else ""
     if ask(f"{url}/admin/version", authorization) in REFUSED:
         found = "it refuses these credentials" if authorization else "it asks for credentials, and none are set"
-        return Ailment(where, found, "set PREFECT_API_AUTH_STRING to that server's USER:PASSWORD")
+        return Problem(where, found, "set PREFECT_API_AUTH_STRING to that server's USER:PASSWORD")
     return None
 
 
@@ -122,8 +122,8 @@ def read_variable(name: str) -> str:
     return os.environ.get(name, "")
 
 
-def _silent(name: str, address: str) -> Ailment:
-    return Ailment(f"{name}={_hide_account(address)}", "nothing answers there", f"start that server, or unset {name}")
+def _silent(name: str, address: str) -> Problem:
+    return Problem(f"{name}={_hide_account(address)}", "nothing answers there", f"start that server, or unset {name}")
 
 
 def _hide_account(address: str) -> str:
@@ -144,20 +144,20 @@ def _forget(folder: Path) -> str:
     return "forgotten; `osteo up` starts it again"
 
 
-def check_key(project: Project) -> Iterator[Ailment]:
+def check_key(project: Project) -> Iterator[Problem]:
     """The key of pseudonyms: there where data was imported under it, and closed to others."""
     path, data = project.settings.key_file.expanduser(), project.data
     if not path.exists():
         if (data / "intake.csv").is_file():
             found = f"the key that {data.name} was imported under is missing"
-            yield Ailment(str(path), found, "get it back, or name it by OSTEO_KEY_FILE; a new key gives new pseudonyms")
+            yield Problem(str(path), found, "get it back, or name it by OSTEO_KEY_FILE; a new key gives new pseudonyms")
         return
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        yield Ailment(str(path), f"others can read the key (mode {mode:o})", f"chmod 600 {path}", lambda: _close(path))
+        yield Problem(str(path), f"others can read the key (mode {mode:o})", f"chmod 600 {path}", lambda: _close(path))
 
 
-def check_secrets(project: Project) -> Iterator[Ailment]:
+def check_secrets(project: Project) -> Iterator[Problem]:
     """Passwords and tokens that others can read."""
     for path in _list_secrets(project.settings):
         try:
@@ -167,7 +167,7 @@ def check_secrets(project: Project) -> Iterator[Ailment]:
             continue
         if is_open:
             found = f"others can read this secret (mode {stat.S_IMODE(mode):o})"
-            yield Ailment(str(path), found, f"chmod 600 {path}", lambda path=path: _close(path))
+            yield Problem(str(path), found, f"chmod 600 {path}", lambda path=path: _close(path))
 
 
 def _list_secrets(settings: Settings) -> list[Path]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from osteo_models.core.errors import StoreError
-from osteo_models.ops.doctor.problem import Ailment, Check, Project
+from osteo_models.ops.doctor.problem import Check, Problem, Project
 from osteo_models.ops.doctor.server_checks import judge_prefect
 from osteo_models.ops.servers import find_prefect
 from osteo_models.registry.journal import REMEDY, Journal
@@ -24,16 +24,16 @@ FLOWS_SECONDS: Final = 60.0
 FIX: Final = "`osteo doctor --fix` marks it, and the same command goes on with it"
 
 
-def check_journal(project: Project) -> Iterator[Ailment]:
+def check_journal(project: Project) -> Iterator[Problem]:
     """Events of the journal that were altered, removed or inserted."""
     if project.journal is None:
         return
     for name in project.journal.names():
         for fault in project.journal.verify(name):
-            yield Ailment(f"journal of {name}", fault, REMEDY)
+            yield Problem(f"journal of {name}", fault, REMEDY)
 
 
-def check_champions(project: Project) -> Iterator[Ailment]:
+def check_champions(project: Project) -> Iterator[Problem]:
     """Aliases moved by hand, promotions killed before their alias was set, and evidence that changed."""
     if project.journal is None or project.tracking is None:
         return
@@ -47,33 +47,33 @@ def check_champions(project: Project) -> Iterator[Ailment]:
         found = f"alias {CHAMPION} is {_version(alias)}, the journal says {_version(champion)}"
         back = f"`osteo promote {name} {champion}` puts the alias back"
         judged = f"`osteo promote {name} {alias}` has version {alias} judged"
-        yield Ailment(
+        yield Problem(
             name, found, ", ".join(step for step, of in ((back, champion), (judged, alias)) if of is not None)
         )
 
 
-def _check_champion(tracking: Tracking, journal: Journal, reference: str) -> Iterator[Ailment]:
+def _check_champion(tracking: Tracking, journal: Journal, reference: str) -> Iterator[Problem]:
     """A champion's evidence: to the byte that which the journal says it was promoted on."""
     version = get_version(tracking, reference)
     for finding in (*check_judged(journal, version), *check_evidence(tracking, version)):
-        yield Ailment(finding.where, finding.found, finding.remedy)
+        yield Problem(finding.where, finding.found, finding.remedy)
 
 
-def check_versions(project: Project) -> Iterator[Ailment]:
+def check_versions(project: Project) -> Iterator[Problem]:
     """Runs and models of MLflow that somebody deleted and a version needs; every byte is left to `osteo verify`."""
     if project.tracking is None or not (versions := list_versions(project.tracking)):
         return
     runs = read_runs(project.tracking)
     for version in versions:
         for finding in check_version(project.tracking, version, runs, every_byte=False):
-            yield Ailment(finding.where, finding.found, finding.remedy)
+            yield Problem(finding.where, finding.found, finding.remedy)
 
 
 def _version(number: int | None) -> str:
     return "nowhere" if number is None else f"version {number}"
 
 
-def check_runs(project: Project) -> Iterator[Ailment]:
+def check_runs(project: Project) -> Iterator[Problem]:
     """MLflow's running runs without a process."""
     if project.tracking is None:
         return
@@ -81,10 +81,10 @@ def check_runs(project: Project) -> Iterator[Ailment]:
     for orphan in find_orphans(tracking):
         whose = f"process {orphan.process} is gone" if orphan.process else "it names no process"
         found = f"MLflow says RUNNING, and {whose}"
-        yield Ailment(f"run {orphan.run_id} ({orphan.name})", found, FIX, lambda orphan=orphan: _end(tracking, orphan))
+        yield Problem(f"run {orphan.run_id} ({orphan.name})", found, FIX, lambda orphan=orphan: _end(tracking, orphan))
 
 
-def check_flows(project: Project) -> Iterator[Ailment]:
+def check_flows(project: Project) -> Iterator[Problem]:
     """Prefect's states against processes, and against MLflow; asked where a Prefect server takes calls."""
     url = find_prefect(project.settings.state, dict(os.environ))
     if not url or judge_prefect(url):
@@ -92,13 +92,13 @@ def check_flows(project: Project) -> Iterator[Ailment]:
     found = _ask_flows(project, "--dry-run")
     for lost in found["lost"]:
         told = f"Prefect says {lost['state']}, and process {lost['process']} is gone"
-        yield Ailment(f"flow run {lost['flow']}", told, FIX, lambda: _mark(project))
+        yield Problem(f"flow run {lost['flow']}", told, FIX, lambda: _mark(project))
     if project.tracking is None:
         return
     lost = {each.process for each in find_orphans(project.tracking)}
     for process in {run.process for run in find_running(project.tracking)} - lost - set(found["living"]):
         told = f"process {process} works on runs of MLflow, and Prefect knows no running flow of it"
-        yield Ailment("Prefect", told, f"end it with `kill -INT {process.split(':')[-2]}` if nobody waits for it")
+        yield Problem("Prefect", told, f"end it with `kill -INT {process.split(':')[-2]}` if nobody waits for it")
 
 
 def _end(tracking: Tracking, orphan: Orphan) -> str:

@@ -62,7 +62,7 @@ def _lay_out(folder: Path, password: str) -> None:
         secret.unlink()
     if done.returncode:
         found = (done.stderr.strip().splitlines() or ["initdb failed"])[-1]
-        raise StoreError(found, where=str(folder), remedy="mend it and run the command again")
+        raise StoreError(found, where=str(folder), remedy="fix it and run the command again")
     fresh.rename(folder)
 
 

@@ -19,7 +19,7 @@ with warnings.catch_warnings():  # MLflow uses what its own dependencies depreca
 
 from osteo_models.core.params import parse_params
 from osteo_models.core.settings import load_settings
-from osteo_models.ops.doctor import Ailment, Project
+from osteo_models.ops.doctor import Problem, Project
 from osteo_models.ops.doctor.problem import Check
 from tests.conftest import ROOT
 
@@ -37,7 +37,7 @@ NAMED = (
 )
 
 
-def ask(check: Check, project: Project) -> list[Ailment]:
+def ask(check: Check, project: Project) -> list[Problem]:
     return list(check(project))
 
 

@@ -66,13 +66,13 @@ def test_key(project) -> None:
     (project.settings.root / "data" / "intake.csv").write_text("")
     (found,) = ask(server_checks.check_key, project)
     assert str(found).startswith(f"{path}: the key that data was imported under is missing; get it back")
-    assert found.mend is None
+    assert found.fix is None
     path.parent.mkdir()
     path.write_text("00" * 32)
     path.chmod(0o640)
     (found,) = ask(server_checks.check_key, project)
     assert str(found) == f"{path}: others can read the key (mode 640); chmod 600 {path}"
-    assert found.mend() == "closed to others (mode 600)"
+    assert found.fix() == "closed to others (mode 600)"
     assert ask(server_checks.check_key, project) == []
 
 
@@ -104,7 +104,7 @@ def test_secrets_that_others_can_read(project, monkeypatch, mode) -> None:
         folder.chmod(0o700)
         assert ask(server_checks.check_secrets, project) == []  # nobody else comes that far
         folder.chmod(0o755)
-        assert {each.mend() for each in found} == {"closed to others (mode 600)"}
+        assert {each.fix() for each in found} == {"closed to others (mode 600)"}
         assert ask(server_checks.check_secrets, project) == []
 
 
@@ -123,9 +123,9 @@ def test_what_a_killed_import_left(project) -> None:
         "give that command again: it continues; or `osteo doctor --fix` removes what is left"
     )
     with staging.lock(), pytest.raises(OsteoError, match="another command is changing the data set"):
-        found.mend()
+        found.fix()
     assert left.exists()
-    assert found.mend() == "removed" and not left.exists()
+    assert found.fix() == "removed" and not left.exists()
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -141,7 +141,7 @@ def test_a_data_set_that_was_moved_aside_is_put_back_and_not_removed(project, wh
     data.rename(aside)
     found, *_ = ask(leftover_checks.check_half_made, project)
     assert found.where == str(aside)
-    assert found.mend() == "removed" and (data / "clinical.csv").read_text() == ("new" if whole else "old")
+    assert found.fix() == "removed" and (data / "clinical.csv").read_text() == ("new" if whole else "old")
     assert sorted(path.name for path in data.parent.glob(".data*")) == [".data.lock"]
 
 
@@ -157,7 +157,7 @@ def test_logs_of_old_sessions(project, place, monkeypatch) -> None:
     local, shared = ask(leftover_checks.check_ray_logs, project)
     assert str(local) == f"{place}: logs of 1 old sessions take 0.0 GB; rm -r {place}, while nothing runs"
     assert shared.where == str(cluster.parent)
-    assert (local.mend(), shared.mend()) == ("removed", "removed")
+    assert (local.fix(), shared.fix()) == ("removed", "removed")
     left = [path.name for path in place.iterdir() if path.is_dir()]
     assert left == [session(os.getpid())] and list(cluster.iterdir()) == []
     assert (stranger / session(gone)).is_dir()
@@ -181,9 +181,9 @@ def test_processes_of_ray_that_lost_their_driver(project, place, name) -> None:
     with named(name, log, root) as process:
         (found,) = ask(leftover_checks.check_ray, project)
         assert str(found) == f"Ray ({name}): process {process.pid} has lost its driver; kill {process.pid}"
-        assert found.mend() == f"process {process.pid} ended"
+        assert found.fix() == f"process {process.pid} ended"
         process.wait(10)
-        assert found.mend() == f"process {process.pid} has ended by itself"
+        assert found.fix() == f"process {process.pid} has ended by itself"
     assert ask(leftover_checks.check_ray, project) == []
 
 

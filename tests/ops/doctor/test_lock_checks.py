@@ -69,7 +69,7 @@ def test_the_lock_of_a_killed_git(project, lock) -> None:
     with git_at_work(root.parent, root):  # somebody's git elsewhere is no reason
         (found,) = ask(lock_checks.check_git, project)
         assert str(found) == f"{lock}: a killed command left git's lock, and no commit can be made; rm {lock}"
-        assert found.mend() == "removed" and ask(lock_checks.check_git, project) == []
+        assert found.fix() == "removed" and ask(lock_checks.check_git, project) == []
     assert run("git", "add", "pyproject.toml", folder=root).returncode == 0
 
 
@@ -79,17 +79,17 @@ def test_the_lock_of_a_git_that_may_be_at_work_is_left(project, lock) -> None:
     (root / "below").mkdir()
     with git_at_work(root / "below", root) as number:
         (found,) = ask(lock_checks.check_git, project)
-        assert f"git (process {number}) is at work, or a killed command left it" in found.found and found.mend is None
+        assert f"git (process {number}) is at work, or a killed command left it" in found.found and found.fix is None
         assert found.remedy == f"wait for git; should it stay, rm {lock}"
         with pytest.raises(OsteoError, match=f"git \\(process {number}\\) is at work"):
-            old.mend()
+            old.fix()
     lock.unlink()
     lock.touch()
     with pytest.raises(OsteoError, match="another command has it by now"):
-        old.mend()
+        old.fix()
     assert lock.exists()
     lock.unlink()
-    assert old.mend() == "removed"  # by whoever held it
+    assert old.fix() == "removed"  # by whoever held it
 
 
 def test_a_git_of_somebody_else_is_respected(project, lock, monkeypatch) -> None:
@@ -99,7 +99,7 @@ def test_a_git_of_somebody_else_is_respected(project, lock, monkeypatch) -> None
     monkeypatch.setattr(psutil.Process, "cwd", refuse)
     with git_at_work(project.settings.root.parent, project.settings.root):
         (found,) = ask(lock_checks.check_git, project)
-        assert found.mend is None
+        assert found.fix is None
 
 
 def test_a_list_of_dvc_that_was_cut_off(project) -> None:
@@ -119,8 +119,8 @@ def test_a_list_of_dvc_that_was_cut_off(project) -> None:
         with path.with_name(name).open("r+") as held:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DVC does
             with pytest.raises(OsteoError, match="a DVC command is at work"):
-                found.mend()
-    assert found.mend() == "removed"
+                found.fix()
+    assert found.fix() == "removed"
     done = dvc("status", folder=root)
     assert done.returncode == 0 and "one" in done.stdout
     assert ask(lock_checks.check_dvc, project) == []
@@ -149,9 +149,9 @@ def test_a_list_of_dvc_that_names_another_process(project, rwlock, monkeypatch) 
     (found,) = ask(lock_checks.check_dvc, project)
     told = f"it names process {os.getpid()}, which began after that, and DVC's commands fail"
     assert str(found) == f"{rwlock}: {told}; rm {rwlock}"
-    assert found.mend() == "what named nobody was taken out"
+    assert found.fix() == "what named nobody was taken out"
     assert SCHEMA(json.loads(rwlock.read_text(encoding="utf-8"))) == {"write": {"/b": gone}, "read": {"/d": [gone]}}
-    assert found.mend() == "in order by now"
+    assert found.fix() == "in order by now"
 
 
 def test_locks_of_dvc_of_its_other_kind_are_not_made_nor_broken(project, rwlock) -> None:
@@ -160,10 +160,10 @@ def test_locks_of_dvc_of_its_other_kind_are_not_made_nor_broken(project, rwlock)
     (found,) = ask(lock_checks.check_dvc, project)
     (rwlock.with_name("claim")).hardlink_to(rwlock.with_name("rwlock.lock"))
     with pytest.raises(OsteoError, match="with a hard link as its lock"):
-        found.mend()
+        found.fix()
     rwlock.with_name("rwlock.lock").unlink()
     with pytest.raises(OsteoError, match=r"DVC's rwlock.lock is not there to be held"):
-        found.mend()
+        found.fix()
     assert not rwlock.with_name("rwlock.lock").exists() and rwlock.exists()
 
 
@@ -181,7 +181,7 @@ def test_a_lock_whose_holder_was_stopped(project, name) -> None:
         (found,) = ask(lock_checks.check_stopped, project)
         told = f"process {holder.pid} holds it and was stopped, as by Ctrl-Z, and other commands wait for it"
         assert str(found) == f"{path}: {told}; `fg` in its terminal, or `kill -CONT {holder.pid}`, lets it go on"
-        assert found.mend is None  # who stopped it had a reason
+        assert found.fix is None  # who stopped it had a reason
         holder.send_signal(signal.SIGCONT)
         holder.kill()
     assert ask(lock_checks.check_stopped, project) == []

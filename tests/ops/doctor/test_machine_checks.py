@@ -13,7 +13,7 @@ import yaml
 
 from osteo_models.core.errors import InputError, StoreError
 from osteo_models.core.params import parse_params
-from osteo_models.ops.doctor import Ailment, Project, all_checks, machine_checks, mend
+from osteo_models.ops.doctor import Problem, Project, all_checks, fix_problems, machine_checks
 from osteo_models.registry.run_context import RunContext
 from tests.conftest import ROOT
 from tests.ops.doctor.conftest import ask
@@ -103,21 +103,21 @@ def test_a_damaged_project_file(project) -> None:
         ask(machine_checks.check_python, project)
 
 
-def check_broken_things(_: Project) -> Iterator[Ailment]:
-    yield Ailment("here", "one", "mend it")
+def check_broken_things(_: Project) -> Iterator[Problem]:
+    yield Problem("here", "one", "fix it")
     raise FileNotFoundError(2, "No such file or directory", "gone.log")
 
 
-def check_process(_: Project) -> Iterator[Ailment]:
+def check_process(_: Project) -> Iterator[Problem]:
     raise psutil.AccessDenied(7)
     yield
 
 
-def check_lines(_: Project) -> Iterator[Ailment]:
-    yield Ailment("here", str(int("x")), "")
+def check_lines(_: Project) -> Iterator[Problem]:
+    yield Problem("here", str(int("x")), "")
 
 
-def check_store(_: Project) -> Iterator[Ailment]:
+def check_store(_: Project) -> Iterator[Problem]:
     raise StoreError("no", where="store", allowed="yes", remedy="do it")
     yield
 
@@ -127,10 +127,10 @@ def test_a_check_that_cannot_look_is_a_finding(project, monkeypatch) -> None:
         all_checks, "CHECKS", (check_broken_things, check_process, check_lines, check_store, check_store)
     )
     monkeypatch.setattr(RunContext, "tracking", None)
-    said = [str(each) for each in all_checks.examine(RunContext(project.settings))]
+    said = [str(each) for each in all_checks.find_problems(RunContext(project.settings))]
     again = "run `osteo doctor` again; should it stay, look there by hand"
     assert said == [
-        "here: one; mend it",
+        "here: one; fix it",
         f"broken things: could not look ([Errno 2] No such file or directory: 'gone.log'); {again}",
         f"process: could not look ((pid=7)); {again}",
         f"lines: could not look (invalid literal for int() with base 10: 'x'); {again}",
@@ -141,20 +141,21 @@ def test_a_check_that_cannot_look_is_a_finding(project, monkeypatch) -> None:
         raise PermissionError(13, "no")
 
     monkeypatch.setattr(RunContext, "tracking", property(refuse))
-    assert "store: could not look ([Errno 13] no)" in str(all_checks.examine(RunContext(project.settings))[0])
+    assert "store: could not look ([Errno 13] no)" in str(all_checks.find_problems(RunContext(project.settings))[0])
 
 
-def test_what_cannot_be_mended_is_left() -> None:
+def test_what_cannot_be_fixed_is_left() -> None:
     def refuse(error: Exception):
         raise error
 
     errors = (psutil.AccessDenied(7), FileNotFoundError("gone"), StoreError("busy"))
-    sick = [Ailment("here", "one", "mend it", lambda error=error: refuse(error)) for error in errors]
-    done, left = mend([*sick, Ailment("there", "two", "by hand"), Ailment("it", "three", "", lambda: "removed")])
+    broken = [Problem("here", "one", "fix it", lambda error=error: refuse(error)) for error in errors]
+    by_hand, fixable = Problem("there", "two", "by hand"), Problem("it", "three", "", lambda: "removed")
+    done, left = fix_problems([*broken, by_hand, fixable])
     assert done == ["it: removed"]
     assert [each.found for each in left] == [
-        "one; it could not be mended ((pid=7))",
-        "one; it could not be mended (gone)",
-        "one; it could not be mended (busy)",
+        "one; it could not be fixed ((pid=7))",
+        "one; it could not be fixed (gone)",
+        "one; it could not be fixed (busy)",
         "two",
     ]

@@ -44,11 +44,11 @@ def test_servers_that_were_started(project, listener, silent, monkeypatch) -> No
     assert "`osteo up` started it, and it has ended; `osteo up` starts it again" in str(ended)
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as started:  # since the check
         note_server(project, listener.url, started.pid)
-        ended.mend()
+        ended.fix()
         assert started.poll() is None and ask(server_checks.check_started, project) == []
         started.kill()
     assert ask(server_checks.check_started, project) != []
-    ended.mend()
+    ended.fix()
     assert ask(server_checks.check_started, project) == []
 
 

@@ -1,4 +1,4 @@
-"""DVC stage `experiments`: one task per job, one Ray Tune job each, side by side as far as the cluster goes."""
+"""DVC stage `experiments`: one Prefect task and one Ray Tune job per job, in parallel while the cluster has room."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from osteo_models.training.trial import count_threads
 from pipelines.entry import main, say
 from pipelines.interrupt import farewell, leave_on_termination
 
-BEGIN_SECONDS: Final = 5.0  # for the store to refuse a job before it is trained; no longer for a server that is away
+BEGIN_SECONDS: Final = 5.0  # for the store to refuse a job before training; a server that is away is not waited for
 COSTS = ("parameters", "trainable_parameters", "macs", "seconds_per_epoch", "feature_seconds")  # metrics of a run
 
 
-class Bench:
-    """What all jobs of one run share; a plain object, so that Prefect passes it on untouched."""
+class ExperimentRun:
+    """What all jobs of one run share; a plain class: Prefect passes its objects to tasks unchanged."""
 
     def __init__(
         self,
@@ -82,35 +82,38 @@ class Bench:
             self._epochs[job.key, fold] = epochs
             self._progress(sum(self._epochs.values()), self._total)
 
-    def tell_times(self, job: Job) -> dict[str, float]:
-        """When a job's run began and ended, in seconds since 1970; known once all is written."""
+    def read_times(self, job: Job) -> dict[str, float]:
+        """Start and end of a job's run, in seconds since 1970; waits until the run is written."""
         started, ended = self.ends[job.key].result()
         return {"started": started, "ended": ended}
 
 
 @task(task_run_name="{job.stage} {job.name}", cache_policy=NO_CACHE)
-def run(job: Job, bench: Bench) -> dict:
-    """Train what has no result yet, and write its tables; returns its entry in jobs.json. Logging goes on beside it."""
-    tracking, settings, write = bench.context.tracking, bench.context.settings, bench.writer.submit
-    begun = write(tracking.begin_job, _describe(job, bench))
+def train_job(job: Job, run: ExperimentRun) -> dict:
+    """Train the folds without a result and write the job's tables; returns its entry in jobs.json.
+
+    Runs are logged in parallel to the training.
+    """
+    tracking, settings, write = run.context.tracking, run.context.settings, run.writer.submit
+    begun = write(tracking.begin_job, _describe(job, run))
     if wait([begun], BEGIN_SECONDS).done:
         begun.result()
 
     def log_fold(result: FoldResult) -> None:
         fold = FoldRun(result.fold, _fold_params(job, result), list(result.history), {})
         write(lambda: tracking.log_fold(begun.result(), fold))
-        bench.count(job, result.fold, job.recipe.epochs)
+        run.count(job, result.fold, job.recipe.epochs)
 
     try:
-        inputs = bench.backbones.prepare(job)
+        inputs = run.backbones.prepare(job)
         results = run_job(
             job,
-            {fold: select_rows(job, fold, bench.tables) for fold in range(job.folds)},
-            bench.cluster,
+            {fold: select_rows(job, fold, run.tables) for fold in range(job.folds)},
+            run.cluster,
             folder=settings.jobs,
-            at_once=share_slots(bench.cluster, job.folds, bench.folds),
+            at_once=share_slots(run.cluster, job.folds, run.folds),
             inputs=inputs,
-            on_epoch=bench.on_epoch,
+            on_epoch=run.on_epoch,
             on_fold=log_fold,
         )
     except OsteoError as error:
@@ -118,23 +121,23 @@ def run(job: Job, bench: Bench) -> dict:
         write(lambda: tracking.fail_job(begun.result(), reason))
         raise
     seconds = inputs.seconds if inputs else 0.0
-    entry = write_outputs(settings.artifacts, job, results, bench.tables, feature_seconds=seconds)
-    if job.stage == bench.context.params.stage_table.find_holdout(job.architecture, job.images):
+    entry = write_outputs(settings.artifacts, job, results, run.tables, feature_seconds=seconds)
+    if job.stage == run.context.params.stage_table.find_holdout(job.architecture, job.images):
         write_model(
             settings.artifacts,
             job,
             results[0],
-            prepare=bench.context.params.prepare,
-            threshold=bench.context.params.evaluate.threshold,
+            prepare=run.context.params.prepare,
+            threshold=run.context.params.evaluate.threshold,
             weights_dir=settings.weights_dir,
         )
     predictions = settings.artifacts / predictions_file(job)
     costs = {name: entry[name] for name in COSTS}
-    bench.ends[job.key] = write(lambda: tracking.finish_job(begun.result(), costs, [predictions]))
-    return entry | {"profile": bench.context.params.profile}
+    run.ends[job.key] = write(lambda: tracking.finish_job(begun.result(), costs, [predictions]))
+    return entry | {"profile": run.context.params.profile}
 
 
-def _describe(job: Job, bench: Bench) -> JobRun:
+def _describe(job: Job, run: ExperimentRun) -> JobRun:
     recipe = asdict(job.recipe)
     spec = {f"spec.{name}": value for name, value in job.spec.items()}
     return JobRun(
@@ -143,11 +146,11 @@ def _describe(job: Job, bench: Bench) -> JobRun:
         name=job.name,
         params={"architecture": job.architecture, "images": job.images, "protocol": job.protocol, **recipe, **spec}
         | {"seed": job.seed, "folds": job.folds, **describe_weights(job)},
-        tags=bench.tags,
+        tags=run.tags,
         dataset_name="lumbar-cohort",
-        dataset_digest=bench.tags["dvc.data"] or job.inputs["images"],
-        dataset_source=f"{bench.context.params.data.path}.dvc",
-        images=len(bench.tables.splits),
+        dataset_digest=run.tags["dvc.data"] or job.inputs["images"],
+        dataset_source=f"{run.context.params.data.path}.dvc",
+        images=len(run.tables.splits),
     )
 
 
@@ -161,18 +164,18 @@ def _fold_params(job: Job, result: FoldResult) -> dict:
 
 
 @flow(name="experiments", validate_parameters=False)
-def train(jobs: Sequence[Job], bench: Bench) -> None:
+def train(jobs: Sequence[Job], run: ExperimentRun) -> None:
     """Run every job; one that fails does not stop the others."""
     with leave_on_termination():
-        futures = [run.submit(job, bench) for job in jobs]
+        futures = [train_job.submit(job, run) for job in jobs]
         entries = [future.result(raise_on_failure=False) for future in futures]
     failed = [entry for entry in entries if isinstance(entry, Exception)]
     if failed:
         reasons = "; ".join(sorted({str(error) for error in failed}))
         raise OsteoError(f"{len(failed)} of {len(jobs)} jobs failed: {reasons}", remedy="run the same command again")
-    bench.writer.finish()
-    done = [entry | bench.tell_times(job) for job, entry in zip(jobs, entries, strict=True) if isinstance(entry, dict)]
-    write_jobs(bench.context.settings.artifacts, done)
+    run.writer.finish()
+    done = [entry | run.read_times(job) for job, entry in zip(jobs, entries, strict=True) if isinstance(entry, dict)]
+    write_jobs(run.context.settings.artifacts, done)
 
 
 def experiments(context: RunContext) -> None:
@@ -205,11 +208,11 @@ def experiments(context: RunContext) -> None:
             weights_dir=settings.weights_dir,
         )
         jobs = apply_winner(jobs, read_winner(settings.artifacts))
-        bench = Bench(context, tables, cluster, jobs, arrays, writer)
-        say(f"  {len(jobs)} jobs, {bench.folds} folds, {cluster.slots} at a time, {cluster.precision}")
+        run = ExperimentRun(context, tables, cluster, jobs, arrays, writer)
+        say(f"  {len(jobs)} jobs, {run.folds} folds, {cluster.slots} at a time, {cluster.precision}")
         runner: Any = ThreadPoolTaskRunner(max_workers=cluster.slots)  # more would only queue for the same workers
-        train.with_options(task_runner=runner)(jobs, bench)
-        say(f"  {len(bench.trained)} folds trained, {bench.folds - len(bench.trained)} reused")
+        train.with_options(task_runner=runner)(jobs, run)
+        say(f"  {len(run.trained)} folds trained, {run.folds - len(run.trained)} reused")
 
 
 def _end_runs(tracking: Tracking) -> None:

@@ -1,15 +1,18 @@
-"""The search's space: how a candidate is drawn, where the paper's network lies in it, and what is refused untrained."""
+"""The search's space: how a candidate is drawn, the paper's network in it, and what is refused without training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from osteo_models.core.errors import InputError
 from osteo_models.core.params import Params
 from osteo_models.core.search_params import SearchBudget, SearchSpace
 from osteo_models.models.traditional import count_cost
+
+if TYPE_CHECKING:
+    import optuna
 
 MILLION: Final = 1e6
 FIRST: Final = "(the paper's network is the first candidate)"
@@ -32,18 +35,6 @@ PAPER: Final[Mapping[str, int | str]] = {
 }
 
 
-class Draws(Protocol):
-    """What draws: an Optuna trial."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """One of `choices`."""
-        ...
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
-        """A number from `low` to `high`."""
-        ...
-
-
 @dataclass(frozen=True)
 class Proposal:
     """A network to try.
@@ -57,7 +48,7 @@ class Proposal:
     learning_rate: float | None
 
 
-def draw(trial: Draws, space: SearchSpace, learning_rate: tuple[float, float] | None) -> Proposal:
+def draw(trial: optuna.Trial, space: SearchSpace, learning_rate: tuple[float, float] | None) -> Proposal:
     """Draw a network; names that were drawn before keep their value."""
     drawn: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""Scores of images: the one path from stored images to probabilities, for fits, evaluation and serving alike."""
+"""Scores of images: the path from stored images to probabilities that fits, evaluation and serving share."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def score_images(
     Shapes: images: (m, 80, 60), grey.
 
     Args:
-        network: Moved to `device`; its training mode is given back as it was.
+        network: Moved to `device`; its training mode is restored.
         images: 8-bit images as `cohort` prepares them.
-        modality: Of all these images; needed by the multimodal network, which has a tower for each.
-        precision: Of the arithmetic, see `resolve_precision`.
-        device: Where to compute.
-        batch_size: Images at a time; a matter of memory, not of the result.
+        modality: Of all images; required by a multimodal network, which has a tower for each.
+        precision: See `resolve_precision`.
+        device: Device of the computation.
+        batch_size: Images at a time; changes the memory, not the result.
 
     Returns:
         (m,) in [0, 1].
@@ -55,33 +55,6 @@ def score_images(
     if next(network.parameters()).device != place:
         network.to(place)
     return score_rows(scorer, [pixels.to(place)], arithmetic, batch_size)
-
-
-def score_pairs(
-    network: nn.Module,
-    mri: Images,
-    ct: Images,
-    *,
-    precision: Precision = "auto",
-    device: str | torch.device = "cpu",
-    batch_size: int = 32,
-) -> Scores:
-    """Probability of osteoporosis for each pair of an MRI and a CT image, by each output of a multimodal network.
-
-    Shapes: mri, ct: (m, 80, 60), grey.
-
-    Returns:
-        (m, 2) in [0, 1]: of the MRI output, of the CT output; equal with `fusion="feature"`.
-
-    Raises:
-        InputError: the images are no 8-bit images of 80 x 60, or not equally many.
-    """
-    if len(mri) != len(ct):
-        raise InputError(f"{len(mri)} MRI images for {len(ct)} CT images", allowed="one CT image for each MRI image")
-    place = torch.device(device)
-    arithmetic = resolve_precision(precision, place)
-    network.to(place)
-    return score_rows(network, [as_tensor(mri).to(place), as_tensor(ct).to(place)], arithmetic, batch_size)
 
 
 def as_tensor(images: Images | Features) -> Tensor:

@@ -1,4 +1,4 @@
-"""Jobs: what is trained, on which rows, and the key under which a finished one is found again."""
+"""Jobs of cross-validation, and the key by which the result of a finished one is reused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from typing import Protocol as Interface
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from osteo_models.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from osteo_models.core.params import Params
+    from osteo_models.training.job_data import Tables
 
 KEY_LENGTH = 16
 
@@ -75,28 +75,16 @@ class Job:
         return int(np.random.SeedSequence((self.seed, fold)).generate_state(1)[0])
 
 
-class InputTables(Interface):
-    """The content of what jobs read; `Tables` has it."""
-
-    def digest_images(self) -> str:
-        """A hash of all images."""
-        ...
-
-    def digest_inputs(self, job: Job) -> dict[str, str]:
-        """Hashes of what the folds of a job read."""
-        ...
-
-
 def plan_jobs(
     params: Params,
-    tables: InputTables,
+    tables: Tables,
     recipe: Recipe,
     *,
     threads: int = 1,
     device: str = "cpu",
     weights_dir: Path | None = None,
 ) -> list[Job]:
-    """Every job of the profile in force, the longest first so that the workers end together.
+    """All jobs of the profile in force, the longest first so that the workers finish together.
 
     Args:
         params: params.yaml.
@@ -114,26 +102,26 @@ def plan_jobs(
     pretrained = plan_pretrained(params, weights_dir, tables.digest_images(), **settings)
     jobs = [
         Job(
-            stage=item.name,
+            stage=stage.name,
             architecture=architecture,
             images=images,
             protocol=protocol,
-            validation=item.validation,
+            validation=stage.validation,
             spec=dict(params.architectures[architecture]),
             recipe=recipe,
             seed=params.experiments.seed,
-            folds=item.folds,
+            folds=stage.folds,
             threads=threads,
             device=device,
             inputs={},
             versions=list_versions(architecture, params.architectures[architecture]),
             pretrained=pretrained.get(architecture),
         )
-        for item in params.stage_table
-        for architecture in params.list_run(item.name)
-        for images in item.images
+        for stage in params.stage_table
+        for architecture in params.list_run(stage.name)
+        for images in stage.images
         if images in find_entry(architecture, params.architectures[architecture]).image_sets
-        for protocol in params.protocols(item.name, architecture)
+        for protocol in params.protocols(stage.name, architecture)
     ]
     jobs = [replace(job, inputs=tables.digest_inputs(job)) for job in jobs]
     return sorted(jobs, key=lambda job: (-job.folds * len(modalities_of(job.images)), job.stage, job.name))

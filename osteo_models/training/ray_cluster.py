@@ -97,10 +97,10 @@ def open_cluster(
 
 
 def share_slots(cluster: Cluster, folds: int, left: int) -> int:
-    """How many trials of a job to run at the same time, so that the jobs side by side keep the cluster busy.
+    """How many trials of a job to run at the same time, so that parallel jobs keep the cluster busy.
 
-    A trial's worker process takes seconds to start and is passed on to the job's next fold, so as few as will do. Of a
-    shared cluster all are asked for: what finds no room waits, for a machine that joins or any job's trial that ends.
+    A trial's worker process takes seconds to start and is reused for the job's next fold, so few are started. On a
+    shared cluster all folds are requested: those without room wait for a machine that joins or a trial that ends.
 
     Args:
         folds: Of the job.
@@ -112,7 +112,7 @@ def share_slots(cluster: Cluster, folds: int, left: int) -> int:
 def count_slots(cpus: float, gpus: float) -> int:
     """How many trials fit at once on the machines that are there now."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    # A trial lies on one machine, and a fraction of a GPU on one GPU: what is left over on two holds none.
+    # A trial runs on one machine, and a fraction of a GPU is on one GPU: the rests of two machines hold no trial.
     return sum(
         min(_fit(node.get("CPU", 0), cpus), _fit(node.get("GPU", 0), gpus) if gpus else sys.maxsize) for node in nodes
     )
@@ -135,28 +135,25 @@ def _connect(address: str | None) -> Iterator[None]:
         remedy = "run the command on a machine of the cluster and set RAY_ADDRESS to host:6379 of its head"
         raise InputError(f"`{address}` is an address of Ray Client", where="RAY_ADDRESS", remedy=remedy)
     # Ray puts sockets below its folder, and their paths must stay under 108 characters.
-    place = Path(tempfile.gettempdir()) / f"osteo-ray-{os.getuid()}"
-    with nullcontext() if address else reap(place):
+    folder = Path(tempfile.gettempdir()) / f"osteo-ray-{os.getuid()}"
+    with nullcontext() if address else reap(folder):
         try:
-            _init(address, place)
+            _init(address, folder)
             yield
         finally:
             ray.shutdown()
 
 
-def _init(address: str | None, place: Path) -> None:
+def _init(address: str | None, folder: Path) -> None:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
-            # A worker that waits for its next work costs memory alone; a new one costs seconds of a core. Of those that
-            # Ray starts beforehand trials take none: Tune asks for an environment of their own.
-            keep: Any = {"kill_idle_workers_interval_ms": 0, "prestart_worker_first_driver": False}
-            settings |= {"include_dashboard": False, "_temp_dir": str(place), "_system_config": keep}
+            settings |= {"include_dashboard": False, "_temp_dir": str(folder)}
             ray.init("local", runtime_env=dict(HOOK), **settings)
             with suppress(OSError):  # Ray makes it readable to all
                 (Path.home() / ".ray" / "auth_token").chmod(0o600)
             return
-        # Ray's agents log what a worker is sent; machines have their own keys to the shared store.
+        # Ray's agents log what is sent to a worker; machines have their own keys to the shared store.
         ENV_VARS_TO_PROPAGATE.clear()
         with tempfile.TemporaryDirectory(prefix="osteo-code-") as code:
             shutil.copytree(PACKAGE, Path(code) / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -176,26 +173,22 @@ def _explain(error: Exception, address: str | None) -> OsteoError:
         return OsteoError("the cluster refuses the token of this process", where=where, remedy=remedy)
     if "Version mismatch" in text:
         versions = re.findall(r"Ray: (\S+) Python: (\S+)", text)
-        theirs, ours = (f"Ray {ray_version} and Python {python}" for ray_version, python in versions)
-        return OsteoError(
-            f"the cluster runs {theirs}",
-            where=where,
-            allowed=f"{ours}, as here",
-            remedy="install the same on its machines",
-        )
+        remote, local = (f"Ray {ray_version} and Python {python}" for ray_version, python in versions)
+        allowed, remedy = f"{local}, as here", "install the same on its machines"
+        return OsteoError(f"the cluster runs {remote}", where=where, allowed=allowed, remedy=remedy)
     if isinstance(error, RuntimeEnvSetupError):
         return OsteoError(f"the code could not be sent to the cluster ({text})", where=where)
     return OsteoError(f"no Ray cluster ({text})", where=where, remedy="unset RAY_ADDRESS to use this machine")
 
 
 def _too_small(cpus: float, gpus: float) -> OsteoError:
-    have = ray.cluster_resources()
-    return OsteoError(
-        f"the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs",
-        where="experiments.resources",
-        allowed=f"at least {cpus:g} CPUs and {gpus:g} GPUs for one trial",
-        remedy="lower the resources of a trial in params.yaml",
+    resources = ray.cluster_resources()
+    found = f"the cluster has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
+    allowed, remedy = (
+        f"at least {cpus:g} CPUs and {gpus:g} GPUs for one trial",
+        "lower the resources of a trial in params.yaml",
     )
+    return OsteoError(found, where="experiments.resources", allowed=allowed, remedy=remedy)
 
 
 def _resolve(
@@ -203,9 +196,9 @@ def _resolve(
 ) -> tuple[Arithmetic, str]:
     if address is None and not gpus:
         return _resolve_here(precision, gpus, device)  # a worker would be of this machine, and takes seconds to start
-    asked = ray.remote(num_cpus=cpus, num_gpus=gpus)(_resolve_here).remote(precision, gpus, device)
+    answer = ray.remote(num_cpus=cpus, num_gpus=gpus)(_resolve_here).remote(precision, gpus, device)
     try:
-        return ray.get(asked)
+        return ray.get(answer)
     except RayTaskError as error:
         raise error.cause from None
     except RuntimeEnvSetupError as error:

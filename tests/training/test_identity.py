@@ -35,13 +35,13 @@ from osteo_models.search.development import select_development
 from osteo_models.training.jobs import plan_jobs
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.job_data import load_tables
-from pipelines.search import _design
+from pipelines.search import _specify
 artifacts = Path(sys.argv[1])
 tables, params = load_tables(artifacts), load_params(artifacts / "params.yaml")
 jobs = plan_jobs(params, tables, Recipe(epochs=2, precision="float32"))
 keys = {f"{job.stage} {job.name}": job.key for job in jobs}
 cluster = SimpleNamespace(precision="float32", device="cpu")
-keys["study"] = _design(params, select_development(tables.splits, tables.images, "mri"), cluster).key
+keys["study"] = _specify(params, select_development(tables.splits, tables.images, "mri"), cluster).key
 print(json.dumps(keys))
 """
 

@@ -7,7 +7,7 @@ from small_fits import make_small_network
 
 from osteo_models.core.errors import InputError
 from osteo_models.models import build
-from osteo_models.training.inference import as_batch, as_tensor, score_images, score_pairs
+from osteo_models.training.inference import as_batch, as_tensor, score_images, score_rows
 
 
 @pytest.fixture
@@ -77,13 +77,12 @@ def test_bfloat16_stays_near_float32(images: np.ndarray) -> None:
 def test_no_images_give_no_scores(images: np.ndarray) -> None:
     small_network = make_small_network()
     assert score_images(small_network, images[:0]).shape == (0,)
-    assert score_pairs(build("multimodal"), images[:0], images[:0]).shape == (0, 2)
 
 
 def test_each_modality_is_scored_by_its_tower(images: np.ndarray) -> None:
     network: Any = build("multimodal")
     mri, ct = images[:4], images[4:8]
-    pairs = score_pairs(network, mri, ct, precision="float32")
+    pairs = score_rows(network, [as_tensor(mri), as_tensor(ct)], "float32", batch_size=3)
     assert pairs.shape == (4, 2)
     np.testing.assert_allclose(pairs[:, 0], score_images(network, mri, modality="mri", precision="float32"), atol=1e-6)
     np.testing.assert_allclose(pairs[:, 1], score_images(network, ct, modality="ct", precision="float32"), atol=1e-6)
@@ -95,5 +94,3 @@ def test_a_multimodal_network_needs_to_know_the_modality(images: np.ndarray) -> 
         score_images(build("multimodal"), images)
     with pytest.raises(InputError, match="`mri` images cannot be scored by themselves"):
         score_images(build("multimodal", fusion="feature"), images, modality="mri")
-    with pytest.raises(InputError, match="2 MRI images for 1 CT images; allowed: one CT image for each MRI image"):
-        score_pairs(build("multimodal", fusion="feature"), images[:2], images[:1])

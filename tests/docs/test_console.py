@@ -106,7 +106,7 @@ def test_the_recipes_are_valid_params(raw_params):
 
 def test_the_recipe_of_an_architecture_builds_a_network():
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    (recipe,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    recipe = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0]
     check = "import torch; from osteo_models.models import build\n"
     check += "print(build('tiny_cnn', width=16)(torch.rand(2, 3, 80, 60)).shape)"
     done = subprocess.run([sys.executable, "-c", recipe + check], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from osteo_models.core.terms import MODALITIES
 from osteo_models.registry.run_context import RunContext
 
 FOLDER: Final = click.Path(path_type=Path)
@@ -16,7 +17,7 @@ FOLDER: Final = click.Path(path_type=Path)
 pass_context = click.make_pass_decorator(RunContext, ensure=True)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 modality = click.option(
-    "--modality", type=click.Choice(["mri", "ct"]), help="Of PNG and JPEG files, which do not say it."
+    "--modality", type=click.Choice(list(MODALITIES)), help="Of PNG and JPEG files, which do not say it."
 )
 model = click.option("--model", required=True, help="NAME@alias or NAME/version, such as osteo-multimodal@champion.")
 

@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from osteo_models.core.errors import SplitError
-from osteo_models.core.terms import CLASS_NAMES, Modality
+from osteo_models.core.terms import CLASS_NAMES, MODALITIES, Modality
 from osteo_models.training.fold import Arrays, FoldRows
 from osteo_models.training.identity import DIGEST_LENGTH, digest_inputs, hash_images
 
@@ -85,5 +85,5 @@ def select_development(splits: pd.DataFrame, images: npt.NDArray[np.uint8], moda
     rows = table.index.to_numpy()
     _, patient = np.unique(table["patient_id"].to_numpy(str), return_inverse=True)
     target = np.array(table["target"], np.int64)
-    is_ct = np.full(len(rows), modality == "ct")
-    return Development(Arrays(np.ascontiguousarray(images[rows]), target, is_ct), patient.astype(np.int64))
+    modalities = np.full(len(rows), list(MODALITIES).index(modality), np.int64)
+    return Development(Arrays(np.ascontiguousarray(images[rows]), target, modalities), patient.astype(np.int64))

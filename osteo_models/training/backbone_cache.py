@@ -97,7 +97,7 @@ class BackboneCache:
         if not weights.frozen:
             return BackboneInputs(tensors=ray.put(load_pretrained(weights, self._weights_dir)))
         features = self._find(weights.features) or self._extract(weights)
-        arrays = Arrays(features.values, self._arrays.target, self._arrays.is_ct)
+        arrays = Arrays(features.values, self._arrays.target, self._arrays.modality)
         return BackboneInputs(features=ray.put(arrays), seconds=features.seconds)
 
     def _find(self, key: str) -> Features | None:

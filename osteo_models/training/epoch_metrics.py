@@ -39,7 +39,7 @@ class EpochResult:
 def judge_scores(scores: Scores, target: npt.NDArray[np.integer]) -> tuple[float, float]:
     """Loss and balanced accuracy of the test set's scores, of pairs by the MRI output.
 
-    Shapes: scores: (m,) or (m, 2); target: (m,).
+    Shapes: scores: (m,) or (m, K); target: (m,).
     """
     score = (scores[:, 0] if scores.ndim == 2 else scores).astype(np.float64)
     score = score.clip(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)

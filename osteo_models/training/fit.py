@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from osteo_models.core.errors import InputError, StaleDataError
+from osteo_models.core.terms import MODALITIES
 from osteo_models.training.epoch_metrics import EpochResult, judge_scores, mean_loss, non_finite_loss_error
 from osteo_models.training.fold import FoldData
 from osteo_models.training.inference import Scores, arithmetic_of, as_batch, as_tensor, repeatable_kernels, score_rows
@@ -101,7 +102,7 @@ class Fit:
         return result
 
     def scores(self) -> Scores:
-        """Scores of the test set by the network as it is now: (m,), or (m, 2) for pairs; float32 in [0, 1]."""
+        """Scores of the test set by the network as it is now: (m,), or (m, K) for pairs; float32 in [0, 1]."""
         if self._scores is None:
             test = torch.from_numpy(self.data.test.astype(np.int64)).to(self.device)
             self._scores = self._score_towers(test) if self._fusion == "loss" else self._score(self.network, test)
@@ -148,14 +149,14 @@ class Fit:
         self._scores = None
 
     def _step(self, rows: Tensor) -> Tensor:
-        """One step on rows (b,) or pairs (b, 2); gives the loss per score."""
+        """One step on rows (b,) or pairs (b, K), an image of each of K modalities; gives the loss per score."""
         target = self._target[rows[:, 0] if self._fusion else rows]
         with arithmetic_of(self.arithmetic, self.device):
             if self._fusion:
-                outputs = self.network(self._batch(rows[:, 0]), self._batch(rows[:, 1]))
+                outputs = self.network(*(self._batch(column) for column in rows.unbind(1)))
             else:
                 outputs = (self.network(self._batch(rows)),)
-        # With one classifier for both features there is one output, given twice.
+        # With one classifier for all features there is one output, given several times.
         outputs = outputs[:1] if self._fusion == "feature" else outputs
         losses = [binary_cross_entropy_with_logits(each.float(), target) for each in outputs]
         loss = sum(losses[1:], losses[0])
@@ -176,9 +177,10 @@ class Fit:
     def _score_towers(self, rows: Tensor) -> Scores:
         """Each row by the tower of its modality."""
         scores = np.empty(len(rows), np.float32)
-        is_ct = self.data.is_ct[self.data.test]
-        for modality, chosen in (("mri", ~is_ct), ("ct", is_ct)):
-            tower: nn.Module = self.network.tower(modality)  # pyright: ignore[reportCallIssue]
+        tested = self.data.modality[self.data.test]
+        for number in np.unique(tested).tolist():
+            chosen = tested == number
+            tower: nn.Module = self.network.tower(list(MODALITIES)[number])  # pyright: ignore[reportCallIssue]
             scores[chosen] = self._score(tower, rows[torch.from_numpy(chosen).to(rows.device)])
         return scores
 

@@ -15,11 +15,12 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Arrays:
-    """What every trial reads: images uint8 (N, 80, 60) or features float32 (N, F), target (N,), is_ct (N,)."""
+    """What every trial reads: images uint8 (N, 80, 60) or features float32 (N, F), target (N,), modality (N,):
+    numbers in the order of `MODALITIES`."""
 
     images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
     target: npt.NDArray[np.int64]
-    is_ct: npt.NDArray[np.bool_]
+    modality: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class FoldRows:
     """The rows of one fold.
 
     Shapes:
-        train: (n,) rows, or (n, 2) pairs of MRI row and CT row for the multimodal network.
-        test: (m,) rows, or (m, 2) pairs where the network needs both modalities at once.
+        train: (n,) rows, or (n, K) pairs, a row of each of K modalities, for the multimodal network.
+        test: (m,) rows, or (m, K) pairs where the network needs all its modalities at once.
     """
 
     train: Rows
@@ -37,26 +38,26 @@ class FoldRows:
 
 @dataclass(frozen=True, eq=False)
 class FoldData:
-    """What one fit trains and is tested on; rows index `images`, `target` and `is_ct` alike.
+    """What one fit trains and is tested on; rows index `images`, `target` and `modality` alike.
 
-    Shapes: images: (N, 80, 60), or features of them (N, F); target, is_ct: (N,); train: (n,), or (n, 2) pairs [MRI row,
-    CT row] for a multimodal network; test: (m,), or (m, 2) pairs for `fusion="feature"`.
+    Shapes: images: (N, 80, 60), or features of them (N, F); target, modality: (N,); train: (n,), or (n, K) pairs, a row
+    of each of K modalities, for a multimodal network; test: (m,), or (m, K) pairs for `fusion="feature"`.
 
     Args:
         images: 8-bit, grey; features: float32. A writable array is shared, a read-only one copied.
         target: 0 (control) or 1 (osteoporosis).
-        is_ct: Whether an image is CT, not MRI.
+        modality: Number of each image's modality in the order of `MODALITIES`.
         train: Rows or pairs to train on, at least one.
         test: Rows or pairs to score, at least one.
 
     Raises:
-        SplitError: Rows are missing, an image is in both `train` and `test`, or a pair is not an MRI and a CT image of
-            one class.
+        SplitError: Rows are missing, an image is in both `train` and `test`, or a pair is not one image of each
+            modality, all of one class.
     """
 
     images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
     target: npt.NDArray[np.integer]
-    is_ct: npt.NDArray[np.bool_]
+    modality: npt.NDArray[np.integer]
     train: npt.NDArray[np.integer]
     test: npt.NDArray[np.integer]
 
@@ -74,7 +75,7 @@ class FoldData:
         """A hash of what is trained and tested on, in its order, in hexadecimal; other images do not count."""
         content = hashlib.sha256()
         for rows in (self.train, self.test):
-            for array in (self.images[rows], self.target[rows].astype(np.int64), self.is_ct[rows]):
+            for array in (self.images[rows], self.target[rows].astype(np.int64), self.modality[rows].astype(np.int64)):
                 content.update(repr(array.shape).encode())
                 content.update(np.ascontiguousarray(array).data)
         return content.hexdigest()
@@ -82,8 +83,12 @@ class FoldData:
     def _check_pairs(self, name: str, rows: npt.NDArray[np.integer]) -> None:
         if rows.ndim == 1:
             return
-        mri, ct = rows.T
-        wrong = self.is_ct[mri] | ~self.is_ct[ct] | (self.target[mri] != self.target[ct])
+        modality, target = self.modality[rows], self.target[rows]
+        wrong = (modality != modality[0]).any(axis=1) | (target != target[:, :1]).any(axis=1)
+        wrong |= len(np.unique(modality[0])) < rows.shape[1]
         if wrong.any():
-            found = f"pair {int(np.argmax(wrong))} of `{name}` is not an MRI and a CT image of one class"
-            raise SplitError(found, where="fold data", allowed="[MRI row, CT row] with equal targets")
+            pair = int(np.argmax(wrong))
+            found = f"pair {pair} of `{name}` is not one image of each modality, all of one class"
+            raise SplitError(
+                found, where="fold data", allowed="a row of each modality, in one order, with equal targets"
+            )

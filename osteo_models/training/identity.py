@@ -40,7 +40,7 @@ def hash_images(arrays: Arrays) -> npt.NDArray[np.uint8]:
     Returns:
         (N, 32).
     """
-    labels = np.stack([arrays.target, arrays.is_ct], axis=1).astype(np.int64)
+    labels = np.stack([arrays.target, arrays.modality], axis=1).astype(np.int64)
     both = zip(arrays.images, labels, strict=True)
     hashes = [hashlib.sha256(pixels.tobytes() + label.tobytes()).digest() for pixels, label in both]
     return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, hashlib.sha256().digest_size)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from osteo_models.core.errors import InputError
-from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality, Precision
+from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS, MODALITIES, Modality, Precision
 from osteo_models.training.recipe import Arithmetic, resolve_precision
 
 Images = npt.NDArray[np.uint8]
@@ -102,7 +102,7 @@ def repeatable_kernels() -> Iterator[None]:
 
 
 def score_rows(network: nn.Module, inputs: list[Tensor], arithmetic: Arithmetic, batch_size: int) -> Scores:
-    """Scores of image tensors that lie where the network lies: (m,), or (m, 2) for a network with two outputs."""
+    """Scores of image tensors that lie where the network lies: (m,), or (m, K) for a network with K outputs."""
     training = network.training
     if training:  # going through all modules takes as long as a third of one image
         network.eval()
@@ -129,5 +129,5 @@ def find_tower(network: nn.Module, modality: Modality | None) -> nn.Module:
     if tower is None:
         return network
     if modality is None:
-        raise InputError("no `modality` given for a multimodal network", allowed="mri, ct")
+        raise InputError("no `modality` given for a multimodal network", allowed=", ".join(MODALITIES))
     return tower(modality)

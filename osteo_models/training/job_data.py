@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from osteo_models.core.errors import StaleDataError
-from osteo_models.core.terms import modalities_of
+from osteo_models.core.terms import MODALITIES
 from osteo_models.data.pairs import pair_images
 from osteo_models.data.splits import check_splits
 from osteo_models.data.tables import read_frame
@@ -72,7 +72,7 @@ def select_rows(job: Job, fold: int, tables: Tables) -> FoldRows:
     test = _test_mask(job, fold, tables.splits)
     if job.images == "multimodal":
         return _select_pairs(job, fold, tables, test)
-    of_set = tables.splits["modality"].isin(modalities_of(job.images))
+    of_set = tables.splits["modality"].isin(job.modalities)
     train = (tables.splits["holdout"] == 0) & ~test
     return FoldRows(np.flatnonzero(train & of_set), np.flatnonzero(test & of_set))
 
@@ -89,7 +89,7 @@ def _select_pairs(job: Job, fold: int, tables: Tables, test: pd.Series) -> FoldR
     rows = pd.Series(np.arange(len(tables.splits)), index=tables.splits["image_id"])
 
     def as_rows(table: pd.DataFrame) -> Rows:
-        return np.stack([rows.loc[table[f"{name}_image_id"]].to_numpy() for name in ("mri", "ct")], axis=1)
+        return np.stack([rows.loc[table[f"{name}_image_id"]].to_numpy() for name in job.modalities], axis=1)
 
     if job.validation == "folds":
         train, tested = as_rows(pairs[pairs["fold"] != fold]), as_rows(pairs[pairs["fold"] == fold])
@@ -98,7 +98,9 @@ def _select_pairs(job: Job, fold: int, tables: Tables, test: pd.Series) -> FoldR
     if job.spec.get("fusion", "loss") == "feature":
         return FoldRows(train, tested)
     # Each tower scores by itself: cross-validation tests the paired images (as in the paper), the test sets all.
-    return FoldRows(train, np.sort(tested.ravel()) if job.validation == "folds" else np.flatnonzero(test))
+    if job.validation == "folds":
+        return FoldRows(train, np.sort(tested.ravel()))
+    return FoldRows(train, np.flatnonzero(test & tables.splits["modality"].isin(job.modalities)))
 
 
 def make_predictions(
@@ -131,4 +133,8 @@ def make_predictions(
 def as_arrays(tables: Tables) -> Arrays:
     """What the workers need of the tables."""
     target = tables.splits["target"].to_numpy(np.int64)
-    return Arrays(np.ascontiguousarray(tables.images), target, (tables.splits["modality"] == "ct").to_numpy())
+    return Arrays(
+        np.ascontiguousarray(tables.images),
+        target,
+        tables.splits["modality"].map(list(MODALITIES).index).to_numpy(np.int64),
+    )

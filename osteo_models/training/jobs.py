@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from osteo_models.core.stage_table import PAPER_TABLES
-from osteo_models.core.terms import PRETRAINED, ImageSet, Protocol, Stage, Validation, job_name, modalities_of
+from osteo_models.core.terms import PRETRAINED, ImageSet, Modality, Protocol, Stage, Validation, job_name, modalities_of
 from osteo_models.models import complete_spec, find_entry
 from osteo_models.training.identity import list_versions
 from osteo_models.training.pretrained_plan import PretrainedWeights, plan_pretrained
@@ -59,6 +59,11 @@ class Job:
     def name(self) -> str:
         """Run name and file stem, such as `unimodal-mri-patient`."""
         return job_name(self.architecture, self.images, self.protocol)
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities of its images; for the multimodal network one tower each, in this order."""
+        return tuple(self.spec.get("modalities") or modalities_of(self.images))
 
     @property
     def key(self) -> str:
@@ -124,7 +129,7 @@ def plan_jobs(
         for protocol in params.protocols(stage.name, architecture)
     ]
     jobs = [replace(job, inputs=tables.digest_inputs(job)) for job in jobs]
-    return sorted(jobs, key=lambda job: (-job.folds * len(modalities_of(job.images)), job.stage, job.name))
+    return sorted(jobs, key=lambda job: (-job.folds * len(job.modalities), job.stage, job.name))
 
 
 def describe_left_out(params: Params) -> list[str]:

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from osteo_models.core.errors import StaleDataError
 from osteo_models.core.params import Prepare
 from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS
-from osteo_models.models import build_unfilled, count_parameters, find_entry
+from osteo_models.models import build_unfilled, count_parameters
 from osteo_models.models.pretrained import PretrainedNetwork
 from osteo_models.training.checkpoint import load_weights, save_weights
 from osteo_models.training.job_data import Tables, make_predictions, select_rows
@@ -35,7 +35,7 @@ class Cost:
 
     Attributes:
         macs: Multiply-accumulates of convolutions and dense layers for one image, of the network's own input size; for
-            one pair of images with two inputs.
+            one image of each modality with several inputs.
     """
 
     parameters: int
@@ -57,9 +57,9 @@ def _measure(architecture: str, spec: str) -> Cost:
     settings = json.loads(spec)
     network = build_unfilled(architecture, settings).eval()
     image = torch.zeros(1, 3, IMAGE_ROWS, IMAGE_COLUMNS)
-    paired = "multimodal" in find_entry(architecture, settings).image_sets
+    inputs = len(getattr(network, "modalities", ("one",)))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(*[image] * (2 if paired else 1))
+        network(*[image] * inputs)
     return Cost(*count_parameters(network), counter.get_total_flops() // 2)
 
 

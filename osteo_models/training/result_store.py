@@ -40,7 +40,7 @@ class FoldResult:
     """A finished fold.
 
     Shapes:
-        scores: (m,) in the order of the fold's test rows, or (m, 2) for pairs.
+        scores: (m,) in the order of the fold's test rows, or (m, K) for pairs of K modalities.
 
     Attributes:
         history: One mapping per epoch: epoch, train_loss, test_loss, test_balanced_accuracy, seconds.

@@ -204,7 +204,7 @@ class _Fold:
             recipe = replace(recipe, precision="float32")  # a head computes in float32; saves autocast's overhead
         else:
             network = build(config.architecture, seed=seed, start=tensors, **config.spec)
-        data = FoldData(arrays.images, arrays.target, arrays.is_ct, rows.train, rows.test)
+        data = FoldData(arrays.images, arrays.target, arrays.modality, rows.train, rows.test)
         self._fit = Fit(network, recipe, data, seed=seed, device=check_device(config.device))
         load_checkpoint(self._folder.path, self._fit)
 

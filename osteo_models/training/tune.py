@@ -74,7 +74,7 @@ class TrialRunner(tune.Trainable):
         arrays, *tensors = ray.get(inputs)
         self._settings, self._tensors = settings, tensors[0] if tensors else None
         # Arrays of the object store are read-only, and each fit would make a copy of its own.
-        self._arrays = Arrays(np.array(arrays.images), arrays.target, arrays.is_ct)
+        self._arrays = Arrays(np.array(arrays.images), arrays.target, arrays.modality)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

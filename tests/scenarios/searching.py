@@ -33,7 +33,7 @@ def make_development() -> Development:
     target = patient % 2
     pixels = np.random.default_rng(3).integers(0, 150, (len(patient), 80, 60))
     pixels[target == 1, 40:] += 40
-    return Development(Arrays(pixels.astype(np.uint8), target, np.zeros(len(patient), bool)), patient)
+    return Development(Arrays(pixels.astype(np.uint8), target, np.zeros(len(patient), np.int64)), patient)
 
 
 def make_spec(development: Development, candidates: int) -> StudySpec:

@@ -37,7 +37,7 @@ def test_the_hold_out_is_not_read_and_decides_nothing(tables):
     assert holdout.any() and (holdout & ~ct).any()
     expected = select_development(tables.splits, tables.images, "mri")
     found = select_development(tables.splits, Guard(tables.images, holdout | ct), "mri")
-    assert len(found.patient) == (~holdout & ~ct).sum() and not found.arrays.is_ct.any()
+    assert len(found.patient) == (~holdout & ~ct).sum() and not found.arrays.modality.any()
 
     other = tables.images.copy()
     other[holdout] = 255 - other[holdout]
@@ -103,5 +103,5 @@ def test_the_pipeline_hands_on_the_development_set_and_nothing_else(tables, smal
     expected = select_development(tables.splits, tables.images, "mri").arrays
     ((arrays, left),) = found
     assert left is None
-    for name in ("images", "target", "is_ct"):
+    for name in ("images", "target", "modality"):
         assert np.array_equal(getattr(arrays, name), getattr(expected, name))

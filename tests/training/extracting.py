@@ -23,7 +23,7 @@ CHUNKS = 6
 def make_images() -> Arrays:
     """Noise."""
     images = np.random.default_rng(5).integers(0, 256, (CHUNKS * CHUNK, 80, 60)).astype(np.uint8)
-    return Arrays(images, np.zeros(len(images), np.int64), np.zeros(len(images), bool))
+    return Arrays(images, np.zeros(len(images), np.int64), np.zeros(len(images), np.int64))
 
 
 def extract(cluster: Cluster, arrays: Arrays, folder: Path, on_chunk: OnChunk = lambda *_: None) -> float:

@@ -35,7 +35,7 @@ def make_fold(kind: str = "rows", images: int = 48) -> FoldData:
         "towers": (pairs[5:], np.random.default_rng(1).permutation(pairs[:5].ravel())),
         "pairs": (pairs[5:], pairs[:5]),
     }[kind]
-    return FoldData(pixels.astype(np.uint8), target, np.arange(images) >= half, train, test)
+    return FoldData(pixels.astype(np.uint8), target, (np.arange(images) >= half).astype(np.int64), train, test)
 
 
 def make_small_network(units: int = 8) -> nn.Module:

@@ -100,9 +100,9 @@ def test_towers_are_trained_on_pairs_and_tested_on_single_rows() -> None:
     result = fit.run_epoch()
     moved = [name for name, value in fit.network.named_parameters() if not torch.equal(value, before[name])]
     assert len(moved) == len(before)
-    is_ct = fit.data.is_ct[fit.data.test]
+    tested = fit.data.modality[fit.data.test]
     expected = np.empty(10, np.float32)
-    for modality, rows in (("mri", ~is_ct), ("ct", is_ct)):
+    for modality, rows in (("mri", tested == 0), ("ct", tested == 1)):
         images = fit.data.images[fit.data.test[rows]]
         expected[rows] = score_images(fit.network, images, modality=modality, precision="float32")  # type: ignore[arg-type]
     np.testing.assert_array_equal(fit.scores(), expected)

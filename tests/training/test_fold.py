@@ -24,8 +24,8 @@ def test_a_pair_is_an_mri_and_a_ct_image_of_one_class(pair: list[int]) -> None:
     with pytest.raises(SplitError) as caught:
         replace(fold, train=np.array([[10, 34], pair]), test=np.array([[20, 44]]))
     assert str(caught.value) == (
-        "fold data: pair 1 of `train` is not an MRI and a CT image of one class; "
-        "allowed: [MRI row, CT row] with equal targets"
+        "fold data: pair 1 of `train` is not one image of each modality, all of one class; "
+        "allowed: a row of each modality, in one order, with equal targets"
     )
 
 
@@ -34,7 +34,7 @@ def test_the_digest_is_moved_by_everything_and_by_nothing_else() -> None:
     changed = {
         "images": fold.images ^ 1,
         "target": 1 - fold.target,
-        "is_ct": ~fold.is_ct,
+        "modality": 1 - fold.modality,
         "train": fold.train[::-1],
         "test": fold.test[1:],
     }

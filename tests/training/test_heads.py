@@ -252,7 +252,7 @@ def test_a_whole_cross_validation_costs_a_fifth_of_one_pass_of_features(params, 
     extraction *= 2157 / len(sample)
 
     features = np.abs(rng.normal(values.mean(), values.std(), (2157, values.shape[1]))).astype(np.float32)
-    arrays = Arrays(features, rng.integers(0, 2, 2157), np.zeros(2157, bool))
+    arrays = Arrays(features, rng.integers(0, 2, 2157), np.zeros(2157, np.int64))
     folds = np.array_split(rng.permutation(2041), 5)
     rows = {0: FoldRows(np.concatenate(folds[1:]), folds[0])}
 

@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 ONE = {"cpus": 1.0, "gpus": 0.0, "precision": "float32"}
-NOWHERE = Arrays(np.zeros((1, 80, 60), np.uint8), np.zeros(1, np.int64), np.zeros(1, bool))
+NOWHERE = Arrays(np.zeros((1, 80, 60), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def measure_store(node) -> int:
 
 def test_code_is_sent_and_data_lies_once_on_each_node(machines):
     images = np.random.default_rng(0).integers(0, 255, (4000, 80, 60), dtype=np.uint8)
-    arrays = Arrays(images, np.zeros(4000, np.int64), np.zeros(4000, bool))
+    arrays = Arrays(images, np.zeros(4000, np.int64), np.zeros(4000, np.int64))
     settings = {"cpus": 0.25, "gpus": 0.0, "precision": "float32"}
 
     before = {node: measure_store(node) for node in (machines.head_node, *machines.worker_nodes)}

@@ -130,7 +130,7 @@ def test_thirty_two_gpus_are_busy_until_the_last_wave(small_params, tmp_path, mo
     told.mkdir()
     jobs = plan(small_params)
     put_stubs_in_place(monkeypatch, told, folder, jobs)
-    nothing = Arrays(np.zeros((1, 80, 60), np.uint8), np.zeros(1, np.int64), np.zeros(1, bool))
+    nothing = Arrays(np.zeros((1, 80, 60), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64))
     settings = {"cpus": 1.0, "gpus": 1.0, "precision": "float32", "device": "cpu"}
     with start_machines(token) as machines:
         for _ in range(NODES):

@@ -38,7 +38,8 @@ NEUTRAL_BY_STAGE = dict.fromkeys(STAGES.keys() - {"register", "report"}, (*STORE
 def graph():
     graph = grimp.build_graph("osteo_models", "pipelines", exclude_type_checking_imports=True)
     context = "osteo_models.registry.run_context"
-    for name in ("registry.tracking", "registry.journal", "registry.journal_events", "data.code_tree", "data.revisions"):
+    opened = ("registry.tracking", "registry.journal", "registry.journal_events", "data.code_tree", "data.revisions")
+    for name in opened:
         # A stage that uses the store or the journal imports them too; the tags of the code go to MLflow alone.
         graph.remove_import(importer=context, imported=f"osteo_models.{name}")
     return graph

@@ -17,11 +17,9 @@ NEUTRAL = (
     "osteo_models/ops/servers/",
     "osteo_models/data/data_folder.py",
     "osteo_models/registry/run_context.py",
-    *(
-        f"osteo_models/core/{name}.py"
-        for name in ("errors", "files", "params_faults", "processes", "progress", "search_params", "settings")
-    ),
-    *(f"pipelines/{name}.py" for name in ("entry", "interrupt", "reconcile", "server")),
+    *(f"osteo_models/core/{name}.py" for name in ("errors", "files", "http_guard", "params_faults", "processes")),
+    *(f"osteo_models/core/{name}.py" for name in ("progress", "search_params", "settings")),
+    *(f"pipelines/{name}.py" for name in ("entry", "reconcile", "server")),
 )
 STORE = tuple(
     f"osteo_models/registry/{name}.py"

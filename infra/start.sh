@@ -110,7 +110,7 @@ case $name in
         export PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://prefect@postgres:5432/prefect
         export OSTEO_ALLOWED_HOSTS=prefect,127.0.0.1,localhost PREFECT_UI_API_URL=/api
         export PREFECT_UI_STATIC_DIRECTORY=/tmp/prefect-ui   # the package's own folder is root's
-        exec python -m uvicorn --factory pipelines.guard:create_app --host 0.0.0.0 --port 4200 --no-proxy-headers
+        exec python -m uvicorn --factory pipelines.server:create_app --host 0.0.0.0 --port 4200 --no-proxy-headers
         ;;
     flow-worker)
         client_keys

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from osteo_models.core.params import Params
 from osteo_models.core.progress import Progress
 from osteo_models.data.clinical import read_clinical
-from osteo_models.data.data_folder import check_origin
+from osteo_models.data.data_folder import check_not_imported
 from osteo_models.data.image_file import read_headers
 from osteo_models.data.prepare import prepare_files
 from osteo_models.data.selection import list_images, select_people, write_cohort
@@ -43,7 +43,7 @@ def cohort() -> None:
     """Select people and prepare their images."""
     context = RunContext()
     params, data = context.params, context.data
-    check_origin(context.settings.root, params.data)
+    check_not_imported(context.settings.root, params.data)
     images, steps = select(params, data)
     prepare(params, data, images, steps, context.settings.artifacts / "cohort")
 

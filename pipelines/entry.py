@@ -1,14 +1,22 @@
-"""How a flow is run from the command line: settings in, one line and an exit code out."""
+"""Runs a flow from the command line: exit codes, one line per error, and an orderly end on Ctrl-C and SIGTERM.
+
+A stopped process runs its shutdown callbacks and exits at once: nothing finished is lost, no training thread is waited
+for, and Ray's processes end with this one.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 import httpx
@@ -17,11 +25,15 @@ from osteo_models.core.errors import OsteoError, StoreError
 from osteo_models.core.processes import is_full, name_process
 from osteo_models.core.settings import ERROR_FILE, die_with_parent
 from osteo_models.registry.run_context import RunContext
-from pipelines.interrupt import farewell, stop_on_signals
-from pipelines.reconcile import find_lost, mark_crashed, reconcile, signed
+from pipelines.reconcile import find_lost, mark_crashed, reconcile, tag_owner
 from pipelines.server import use_server
 
 Flow = Callable[[RunContext], object]
+
+SHUTDOWN_SECONDS: Final = 8.0
+STDERR: Final = 2
+
+_callbacks: list[Callable[[], object]] = []
 
 
 def main(flow: Flow) -> None:
@@ -37,34 +49,34 @@ def main(flow: Flow) -> None:
     try:
         _run(flow, context)
     except OsteoError as error:
-        _tell(error)
+        _fail(error)
     except httpx.TransportError as error:
         remedy = "start it with `osteo up`, or unset PREFECT_API_URL; then run the same command again"
-        _tell(StoreError(f"Prefect's server does not answer ({error})", where="PREFECT_API_URL", remedy=remedy))
+        _fail(StoreError(f"Prefect's server does not answer ({error})", where="PREFECT_API_URL", remedy=remedy))
     except Exception as error:
         if not is_full(settings.state):
             raise
         remedy = "free some space, then run the same command again: what is finished is kept"
-        _tell(OsteoError(f"no space is left ({type(error).__name__})", where=str(settings.state), remedy=remedy))
+        _fail(OsteoError(f"no space is left ({type(error).__name__})", where=str(settings.state), remedy=remedy))
 
 
 def _run(flow: Flow, context: RunContext) -> None:
     _ = context.params  # a fault in params.yaml is reported before a server starts
-    with use_server(context.settings), farewell(_crash), signed():
+    with use_server(context.settings), on_shutdown(_mark_own_runs), tag_owner():
         for lost in reconcile():
             say(f"  flow run {lost.flow} had lost its process: marked as crashed")
         flow(context)
 
 
-def _tell(error: OsteoError) -> NoReturn:
-    if told := os.environ.get(ERROR_FILE):  # whoever runs the stages tells it, once, in the end
-        Path(told).write_text(json.dumps({"text": str(error), "exit_code": error.exit_code}), encoding="utf-8")
+def _fail(error: OsteoError) -> NoReturn:
+    if file := os.environ.get(ERROR_FILE):  # the command that runs the stages reports it
+        Path(file).write_text(json.dumps({"text": str(error), "exit_code": error.exit_code}), encoding="utf-8")
     else:
         click.echo(f"error: {error}", err=True)
     sys.exit(error.exit_code)
 
 
-def _crash() -> None:
+def _mark_own_runs() -> None:
     own = name_process()
     for lost in find_lost(ended={own}):
         if lost.process == own:
@@ -74,3 +86,58 @@ def _crash() -> None:
 def say(text: str) -> None:
     """Print one plain line."""
     click.echo(text)
+
+
+@contextlib.contextmanager
+def on_shutdown(callback: Callable[[], object]) -> Iterator[None]:
+    """Call a function in a thread of its own, with a time limit, if the process is stopped inside this context."""
+    _callbacks.append(callback)
+    try:
+        yield
+    finally:
+        _callbacks.remove(callback)
+
+
+def stop_on_signals() -> None:
+    """Shut this process down on SIGINT and SIGTERM.
+
+    Prefect handles SIGTERM itself while a flow runs, and raises it as an exception: see `exit_on_termination`.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: shut_down(number))
+
+
+@contextlib.contextmanager
+def exit_on_termination() -> Iterator[None]:
+    """Exit at once, instead of waiting for threads, when Prefect raises SIGTERM as an exception."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:  # noqa: BLE001
+        shut_down(signal.SIGTERM)
+
+
+def shut_down(number: int) -> None:
+    """Run the shutdown callbacks, report how to continue, and exit; never returns."""
+    try:
+        # In a copy of the main thread's context, which has the address of Prefect's server.
+        context = contextvars.copy_context
+        threads = [threading.Thread(target=context().run, args=[callback], daemon=True) for callback in _callbacks]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + SHUTDOWN_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if not os.environ.get(ERROR_FILE):  # otherwise the command that runs the stages reports it
+            text = f"stopped; what is finished is kept, and `{_own_command()}` goes on from there\n"
+            os.write(STDERR, text.encode())  # not by sys.stderr, whose lock may be held
+    finally:  # even if the terminal is gone, or the signal came during a write
+        os._exit(128 + number)
+
+
+def _own_command() -> str:
+    if os.environ.get("DVC_STAGE"):
+        return "dvc repro"
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    return " ".join([f"python -m {module.name}" if module else sys.argv[0], *sys.argv[1:]])

@@ -24,7 +24,7 @@ def compute(context: RunContext) -> Evaluation:
 
 @task(cache_policy=NO_CACHE)
 def log(metrics: dict[str, dict[str, float]], context: RunContext) -> None:
-    """Log each job's metrics to its run; a better statistic needs no new training."""
+    """Log each job's metrics to its MLflow run."""
     for job in json.loads((context.settings.artifacts / "jobs.json").read_text(encoding="utf-8")):
         name = f"{job['stage']}/{job['architecture']}-{job['images']}-{job['protocol']}"
         prefix = metric_prefix(job["stage"], job["protocol"])

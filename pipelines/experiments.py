@@ -32,8 +32,7 @@ from osteo_models.training.ray_cluster import Cluster, open_cluster, share_slots
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.result_store import FoldResult, open_result_store
 from osteo_models.training.trial import count_threads
-from pipelines.entry import main, say
-from pipelines.interrupt import farewell, leave_on_termination
+from pipelines.entry import exit_on_termination, main, on_shutdown, say
 
 BEGIN_SECONDS: Final = 5.0  # for the store to refuse a job before training; a server that is away is not waited for
 COSTS = ("parameters", "trainable_parameters", "macs", "seconds_per_epoch", "feature_seconds")  # metrics of a run
@@ -166,7 +165,7 @@ def _fold_params(job: Job, result: FoldResult) -> dict:
 @flow(name="experiments", validate_parameters=False)
 def train(jobs: Sequence[Job], run: ExperimentRun) -> None:
     """Run every job; one that fails does not stop the others."""
-    with leave_on_termination():
+    with exit_on_termination():
         futures = [train_job.submit(job, run) for job in jobs]
         entries = [future.result(raise_on_failure=False) for future in futures]
     failed = [entry for entry in entries if isinstance(entry, Exception)]
@@ -187,7 +186,7 @@ def experiments(context: RunContext) -> None:
     resources = {"cpus": item.resources.cpu, "gpus": item.resources.gpu, "precision": item.precision}
     arrays, store = as_arrays(tables), open_result_store(settings.jobs_store)
     with (
-        farewell(partial(_end_runs, tracking)),
+        on_shutdown(partial(_end_runs, tracking)),
         open_writer(tracking) as writer,
         open_cluster(settings.ray_address, arrays, store=store, **resources) as cluster,
     ):

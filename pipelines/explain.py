@@ -1,4 +1,4 @@
-"""DVC stage `explain`: fixed cases of every network of a hold-out stage, with a check of what the maps are worth."""
+"""DVC stage `explain`: fixed cases of every network of a hold-out stage, with a check of the maps."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def explain() -> None:
     context = RunContext()
     settings, params = context.settings, context.params
     out = settings.artifacts / "explain"
-    set_threads(os.cpu_count() or 1)  # nothing runs beside this stage
+    set_threads(os.cpu_count() or 1)  # no other stage runs at the same time
     known = {
-        model_name(each.architecture, each.images): each
-        for each in read_predictions(settings.artifacts)
-        if each.stage == params.stage_table.find_holdout(each.architecture, each.images)
+        model_name(job.architecture, job.images): job
+        for job in read_predictions(settings.artifacts)
+        if job.stage == params.stage_table.find_holdout(job.architecture, job.images)
     }
     scenery = read_scenery(settings.artifacts, context.data)
     galleries: dict[str, Gallery] = {}
@@ -73,7 +73,7 @@ def explain() -> None:
         record = read_record(folder / RECORD)
         name = model_name(record.architecture, record.images)
         if record.spec.get("fusion") == "feature":
-            say(f"  {name}: left out: it scores pairs of images, and none by itself")
+            say(f"  {name}: left out: it scores pairs of images, not single images")
             continue
         galleries[name] = explain_model(folder, record, known, scenery, params, out)
     write_tables(galleries, out)

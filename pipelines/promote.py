@@ -15,7 +15,7 @@ from osteo_models.registry.gate import promote as promote_version
 from osteo_models.registry.lookup import CHALLENGER, list_aliases
 from osteo_models.registry.run_context import RunContext
 from pipelines.entry import main, say
-from pipelines.reconcile import sign
+from pipelines.reconcile import tag_flow_run
 
 
 @task(task_run_name="promote {name}", cache_policy=NO_CACHE)
@@ -41,7 +41,7 @@ def promote_model(name: str, dry_run: bool, context: RunContext) -> str:
     return ""
 
 
-@flow(name="promote", on_running=[sign])
+@flow(name="promote", on_running=[tag_flow_run])
 def promote(names: list[str], dry_run: bool = False) -> None:
     """Judge the challengers, one after another.
 

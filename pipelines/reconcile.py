@@ -1,7 +1,7 @@
-"""What Prefect still calls running though its process is gone: found, and marked as crashed.
+"""Marks flow runs as crashed whose process is gone while Prefect still lists them as running.
 
-A killed flow cannot say that it ended. Every flow run of ours carries the name of its process as a tag; each command
-that runs a flow asks before, and so does `osteo doctor`: `python -m pipelines.reconcile [--dry-run]`.
+A killed flow cannot report its end. Each flow run is tagged with the name of its process; every command that runs a
+flow checks these tags first, and so does `osteo doctor`: `python -m pipelines.reconcile [--dry-run]`.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class Lost:
 
 
 @contextmanager
-def signed() -> Iterator[None]:
-    """Flow runs that begin in this context carry the name of this process."""
+def tag_owner() -> Iterator[None]:
+    """Tag the flow runs that begin in this context with the name of this process."""
     with tags(f"{PREFIX}{name_process()}"):
         yield
 
 
-def sign(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
-    """Have a flow run that begins carry the name of this process, as the hook of a flow that has deployments.
+def tag_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
+    """Tag a flow run with the name of this process: the hook of a flow that has deployments.
 
-    The server made their runs before there was a process; another one may have had the run before.
+    The server makes the runs of deployments before they have a process, and another process may have had the run.
     """
     own = f"{PREFIX}{name_process()}"
     if own not in flow_run.tags:

@@ -12,7 +12,7 @@ from osteo_models.registry.reproduce import Reproduction, reproduce_version
 from osteo_models.registry.run_context import RunContext
 from osteo_models.registry.versions import get_version
 from pipelines.entry import main, say
-from pipelines.reconcile import sign
+from pipelines.reconcile import tag_flow_run
 
 
 @task(task_run_name="reproduce {reference}", cache_policy=NO_CACHE)
@@ -24,7 +24,7 @@ def build_again(reference: str, anyway: bool, context: RunContext) -> Reproducti
     return reproduce_version(context.tracking, context.settings, version, anyway=anyway, gpus=gpus, on_epoch=progress)
 
 
-@flow(name="reproduce", on_running=[sign])
+@flow(name="reproduce", on_running=[tag_flow_run])
 def reproduce(reference: str, anyway: bool = False) -> None:
     """Build a version again; one that is not equal to the bit is an error.
 

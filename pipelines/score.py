@@ -14,7 +14,7 @@ from osteo_models.ops.scoring.batch import patients_path, score_folder
 from osteo_models.ops.scoring.predict import Prediction
 from osteo_models.registry.run_context import RunContext
 from pipelines.entry import main, say
-from pipelines.reconcile import sign
+from pipelines.reconcile import tag_flow_run
 
 
 @task(cache_policy=NO_CACHE)
@@ -25,7 +25,7 @@ def score_images(
     return score_folder(context.tracking, folder, model, out, modality=modality, accept_unlike=accept_unlike)
 
 
-@flow(name="score", on_running=[sign])
+@flow(name="score", on_running=[tag_flow_run])
 def score(
     folder: Path,
     model: str,

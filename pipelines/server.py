@@ -1,7 +1,8 @@
-"""Prefect's server for a flow: the one that runs, else a temporary one over the same database.
+"""Prefect's server for a flow: the running one, or a temporary one over the same database; and the guarded server.
 
-Prefect starts a temporary server itself, which outlives a killed flow, and which Ctrl-C ends before the flow has said
-how it ended. This one ends with its process, however that ends, and hears no Ctrl-C.
+The temporary server that Prefect itself starts outlives a killed flow, and Ctrl-C ends it before the flow has reported
+its state. This one ends with the process that started it, and ignores Ctrl-C. The guarded server is run by
+`python -m uvicorn --factory pipelines.server:create_app`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,17 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_API_AUTH_STRING,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
+from starlette.types import ASGIApp
 
-from osteo_models.core.errors import StoreError
-from osteo_models.core.settings import Settings, die_with_parent
+from osteo_models.core.errors import InputError, StoreError
+from osteo_models.core.http_guard import guard
+from osteo_models.core.settings import Settings, die_with_parent, load_settings
 from osteo_models.ops.servers import find_prefect
 
 HOST: Final = "127.0.0.1"
@@ -59,7 +67,7 @@ def _start_temporary(logs: Path) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=_live_apart,
+            preexec_fn=_detach,
         )
     try:
         _await_health(process, f"http://{HOST}:{port}/api", log)
@@ -74,7 +82,7 @@ def _start_temporary(logs: Path) -> Iterator[str]:
         log.unlink(missing_ok=True)
 
 
-def _live_apart() -> None:
+def _detach() -> None:
     """In a process group of its own, and no longer than the flow's process."""
     os.setpgrp()
     die_with_parent(signal.SIGKILL)
@@ -93,3 +101,18 @@ def _await_health(process: subprocess.Popen[bytes], url: str, log: Path) -> None
                 lines = log.read_text(encoding="utf-8", errors="replace").splitlines() or ["no message"]
                 raise StoreError(f"{found}: {lines[-1]}", where="Prefect's temporary server", remedy="run it again")
             time.sleep(0.1)
+
+
+def create_app() -> ASGIApp:
+    """Prefect's application behind the guard, with the credentials that its own API asks for.
+
+    Raises:
+        InputError: There are no credentials to ask for.
+    """
+    from prefect.server.api.server import create_app as create_prefect  # takes seconds, and flows do not need it
+
+    credentials = PREFECT_SERVER_API_AUTH_STRING.value()
+    if not credentials:
+        where = "PREFECT_SERVER_API_AUTH_STRING"
+        raise InputError("not set", where=where, allowed="USER:PASSWORD", remedy="set it in the server's environment")
+    return guard(create_prefect(final=True), load_settings().allowed_hosts, credentials)

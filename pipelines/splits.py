@@ -8,7 +8,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from osteo_models.data.pairs import make_pairs
-from osteo_models.data.splits import KEPT_SPLITS, check_splits, count_splits, extend_splits, make_splits
+from osteo_models.data.splits import PREVIOUS_SPLITS, check_splits, count_splits, extend_splits, make_splits
 from osteo_models.data.tables import read_frame
 from osteo_models.registry.run_context import RunContext
 from pipelines.entry import main, say
@@ -16,13 +16,13 @@ from pipelines.entry import main, say
 
 @task(cache_policy=NO_CACHE)
 def split(context: RunContext) -> dict[str, int]:
-    """Deal the images, prove that no patient is on two sides, and write the tables."""
+    """Split the images, check that no patient is on two sides, and write the tables."""
     params, artifacts = context.params, context.settings.artifacts
     images = read_frame(artifacts / "cohort" / "images.csv")
-    kept = context.data / KEPT_SPLITS
-    if kept.exists():
-        say(f"  {kept.name} of the data set keeps everybody's place")
-        table = extend_splits(images, params.splits, read_frame(kept))
+    previous = context.data / PREVIOUS_SPLITS
+    if previous.exists():
+        say(f"  {previous.name} of the data set keeps every patient's side")
+        table = extend_splits(images, params.splits, read_frame(previous))
     else:
         table = make_splits(images, params.splits)
     check_splits(table)

@@ -10,12 +10,12 @@ from osteo_models.ops.demo import ensure_data, only_one, reproduce
 from osteo_models.ops.parameter_checks import check_params
 from osteo_models.registry.run_context import RunContext
 from pipelines.entry import say
-from pipelines.reconcile import sign
+from pipelines.reconcile import tag_flow_run
 
 Stage = Literal["cohort", "splits", "search", "experiments", "evaluate", "explain", "register", "report"]
 
 
-@flow(name="stages", on_running=[sign])
+@flow(name="stages", on_running=[tag_flow_run])
 def run_stages(last: Stage = "report") -> None:
     """Run the stages of dvc.yaml up to one of them; DVC knows which are up to date.
 

@@ -72,7 +72,7 @@ def import_(
     from osteo_models.data.intake.importer import import_source
     from osteo_models.data.intake.pseudonyms import load_key
     from osteo_models.data.intake.sources import REASONS
-    from osteo_models.data.splits import KEPT_SPLITS
+    from osteo_models.data.splits import PREVIOUS_SPLITS
 
     settings = context.settings
     require_splits(settings.root, out)  # an import may take hours: what is missing is reported first
@@ -87,7 +87,7 @@ def import_(
         pictures=pictures,
         names=key.expanduser().with_suffix(".names.csv"),
         workers=workers,
-        on_built=lambda built: _keep_places(settings, out, built),
+        on_built=lambda built: _save_splits(settings, out, built),
         **shown,
     )
     if as_json:
@@ -99,8 +99,8 @@ def import_(
     click.echo(
         f"{found.images:,} images, {found.added:,} of them new; {found.look_alikes:,} look like another patient's"
     )
-    if (out / KEPT_SPLITS).is_file():
-        click.echo("everybody who has a place in the splits keeps it (splits.csv of the data set)")
+    if (out / PREVIOUS_SPLITS).is_file():
+        click.echo("patients keep their side in the splits (splits.csv of the data set)")
     if found.accepted:
         click.echo(f"next: `dvc add {out}`, commit {out}.dvc, `dvc repro`")
     else:
@@ -109,13 +109,13 @@ def import_(
         click.echo(f"patient_id of {clinical} must be what the files have as Patient ID (0010,0020)")
 
 
-def _keep_places(settings: Settings, data: Path, built: Path) -> None:
+def _save_splits(settings: Settings, data: Path, built: Path) -> None:
     """Copy the splits into the successor of a data set, so that each patient keeps the place in them."""
     from osteo_models.data.earlier_revisions import require_splits
-    from osteo_models.data.splits import keep_places
+    from osteo_models.data.splits import save_splits
 
     require_splits(settings.root, data)
-    keep_places(settings.artifacts / "splits" / "splits.csv", built)
+    save_splits(settings.artifacts / "splits" / "splits.csv", built)
 
 
 def _silent(done: int, total: int) -> None:
@@ -187,7 +187,7 @@ def withdraw(context: RunContext, patient: str, as_json: bool) -> None:
         digests.append(read_data_digest(settings.root, params.data.path))
 
     taken = withdraw_patient(
-        folder, patient, on_built=lambda built: _keep_places(settings, folder, built), record=record
+        folder, patient, on_built=lambda built: _save_splits(settings, folder, built), record=record
     )
     digest = digests[0] or ""
     seen = _versions_that_saw(context, patient)

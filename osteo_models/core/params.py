@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from osteo_models.core.errors import ParamsError
 from osteo_models.core.params_faults import as_list, explain_fault, find_reference_faults
-from osteo_models.core.search_params import Search
+from osteo_models.core.search_params import FrozenModel, Search, check_order
 from osteo_models.core.stage_table import PAPER_TABLES, StageRow, StageTable
 from osteo_models.core.terms import (
     IMAGE_SETS,
@@ -29,39 +29,29 @@ from osteo_models.core.terms import (
 PARAMS_FILE = "params.yaml"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-def _check_order(low_high: tuple[float, float]) -> tuple[float, float]:
-    if low_high[0] >= low_high[1]:
-        raise ValueError(f"the first number must be below the second, got {list(low_high)}")
-    return low_high
-
-
 Percent = Annotated[float, Field(ge=0, le=100)]
 Millimetres = Annotated[float, Field(gt=0)]
 Years = Annotated[int, Field(ge=0, le=120)]
-Range = Annotated[tuple[float, float], AfterValidator(_check_order)]
-Percentiles = Annotated[tuple[Percent, Percent], AfterValidator(_check_order)]
-Ages = Annotated[tuple[Years, Years], AfterValidator(_check_order)]
+Range = Annotated[tuple[float, float], AfterValidator(check_order)]
+Percentiles = Annotated[tuple[Percent, Percent], AfterValidator(check_order)]
+Ages = Annotated[tuple[Years, Years], AfterValidator(check_order)]
 
 
-class Synthetic(_Section):
+class Synthetic(FrozenModel):
     """The synthetic cohort that stands in for hospital data."""
 
     seed: int = Field(ge=0)
     scale: Literal["paper", "small"]
 
 
-class Data(_Section):
+class Data(FrozenModel):
     """Where the image data set lies, and how to make it when it is synthetic."""
 
     path: str
     synthetic: Synthetic | None = None
 
 
-class Cohort(_Section):
+class Cohort(FrozenModel):
     """Inclusion and exclusion (figures 1 and 2 of the paper)."""
 
     t_score_below: float
@@ -71,14 +61,14 @@ class Cohort(_Section):
     control_excluded_findings: tuple[Finding, ...]
 
 
-class Intensity(_Section):
+class Intensity(FrozenModel):
     """What becomes black and white in the images of one modality; which of the two, `terms.MODALITIES` says."""
 
     window_hu: Range | None = None
     percentiles: Percentiles | None = None
 
 
-Section = TypeVar("Section", bound=_Section)
+Section = TypeVar("Section", bound=FrozenModel)
 
 
 def _check_each(by_modality: Mapping[Modality, Section]) -> Mapping[Modality, Section]:
@@ -97,14 +87,14 @@ def _check_each(by_modality: Mapping[Modality, Section]) -> Mapping[Modality, Se
 EachModality = Annotated[Mapping[Modality, Section], AfterValidator(_check_each)]
 
 
-class Prepare(_Section):
+class Prepare(FrozenModel):
     """From a slice to 80 x 60 grey values of 8 bits."""
 
     crop_mm: tuple[Millimetres, Millimetres]
     intensity: EachModality[Intensity]
 
 
-class Holdout(_Section):
+class Holdout(FrozenModel):
     """The hold-out of one modality: whole patients of close ages."""
 
     images_per_class: int = Field(ge=1)
@@ -112,7 +102,7 @@ class Holdout(_Section):
     osteoporosis_age_years: Ages
 
 
-class PatientTest(_Section):
+class PatientTest(FrozenModel):
     """The patient-based test set of one modality: whole patients of varied ages."""
 
     images_per_class: int = Field(ge=1)
@@ -120,7 +110,7 @@ class PatientTest(_Section):
     osteoporosis_patients: int = Field(ge=1)
 
 
-class Splits(_Section):
+class Splits(FrozenModel):
     """Hold-out, patient-based test set and folds."""
 
     seed: int = Field(ge=0)
@@ -144,7 +134,7 @@ def _check_images(images: ImageSet) -> ImageSet:
     return images
 
 
-class StageParams(_Section):
+class StageParams(FrozenModel):
     """One stage: networks on image sets under one validation.
 
     Attributes:
@@ -159,14 +149,14 @@ class StageParams(_Section):
     paper_table: Annotated[int, AfterValidator(_check_paper_table)] | None = None
 
 
-class Resources(_Section):
+class Resources(FrozenModel):
     """What one trial takes of the cluster."""
 
     cpu: float = Field(gt=0)
     gpu: float = Field(ge=0)
 
 
-class Experiments(_Section):
+class Experiments(FrozenModel):
     """The training recipe (the paper's is Adam 1e-3, batches of 16)."""
 
     seed: int = Field(ge=0)
@@ -176,7 +166,7 @@ class Experiments(_Section):
     resources: Resources
 
 
-class Profile(_Section):
+class Profile(FrozenModel):
     """How much of the paper's protocol is run, and with which momentum of batch norm (0.99 is the paper's)."""
 
     epochs: int = Field(ge=1)
@@ -185,14 +175,14 @@ class Profile(_Section):
     leave_out: tuple[str, ...] = ()
 
 
-class Evaluate(_Section):
+class Evaluate(FrozenModel):
     """Statistics computed from the predictions."""
 
     threshold: float = Field(ge=0, le=1)
     seed: int = Field(ge=0)
 
 
-class GateRule(_Section):
+class GateRule(FrozenModel):
     """One promotion rule; `registry/rules` holds the functions by name.
 
     Attributes:
@@ -214,7 +204,7 @@ class GateRule(_Section):
     profiles: tuple[str, ...] = ()
 
 
-class Params(_Section):
+class Params(FrozenModel):
     """The whole of params.yaml."""
 
     profile: str

@@ -9,18 +9,21 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
-class _Section(BaseModel):
+class FrozenModel(BaseModel):
+    """A section of params.yaml: unknown keys are faults."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _check_order(low_high: tuple[float, float]) -> tuple[float, float]:
+def check_order(low_high: tuple[float, float]) -> tuple[float, float]:
+    """Refuse a range that is empty or reversed."""
     if low_high[0] >= low_high[1]:
         raise ValueError(f"the first number must be below the second, got {list(low_high)}")
     return low_high
 
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Rates = Annotated[tuple[Rate, Rate], AfterValidator(_check_order)]
+Rates = Annotated[tuple[Rate, Rate], AfterValidator(check_order)]
 Choice = TypeVar("Choice", int, str)
 
 
@@ -37,7 +40,7 @@ CountsFromZero = Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidat
 Poolings = Annotated[tuple[Literal["max", "average"], ...], AfterValidator(_check_distinct)]
 
 
-class SearchSpace(_Section):
+class SearchSpace(FrozenModel):
     """What the search may choose from; filters, kernels, strides and pools are chosen for each convolution."""
 
     layers: Counts
@@ -50,7 +53,7 @@ class SearchSpace(_Section):
     dense: Counts
 
 
-class SearchBudget(_Section):
+class SearchBudget(FrozenModel):
     """How much is searched in a profile, and the costliest network that is tried."""
 
     candidates: int = Field(ge=1)
@@ -68,7 +71,7 @@ def _check_storage(url: str) -> str:
     return url
 
 
-class Search(_Section):
+class Search(FrozenModel):
     """The architecture search for the traditional CNN."""
 
     seed: int = Field(ge=0)

@@ -1,6 +1,6 @@
-"""How a data set changes: one process at a time builds its successor beside it, then exchanges the two.
+"""Changing a data set: one process at a time builds the successor next to it, then exchanges the two.
 
-Killed anywhere, the data set is the old one or the new one. What decides the successor is read while the lock is held.
+Killed anywhere, the data set is the old or the new one. Whatever decides the successor is read while the lock is held.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ INTAKE = "intake.csv"  # in every data set that was imported
 
 
 class Staging:
-    """The folders beside a data set, on the same disk, so that each step of the exchange is one rename.
+    """The folders next to a data set, on the same disk, so that each step of the exchange is one rename.
 
-    The lock file is beside the data set too, and stays there: a lock on a file that the holder deletes guards nothing.
+    The lock file is next to the data set too and is never deleted: a lock on a deleted file protects nothing.
 
     Attributes:
         out: The data set; a link to it names the same data set.
@@ -45,7 +45,7 @@ class Staging:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from changing the data set; an exchange that was cut short is completed first.
+        """Keep other processes from changing the data set; an interrupted exchange is completed first.
 
         Raises:
             InputError: The data set cannot be made here.
@@ -78,9 +78,9 @@ class Staging:
 
     @contextlib.contextmanager
     def build(self) -> Iterator[Path]:
-        """Build the successor in a folder that is to be made, and exchange; after an error everything is removed.
+        """Build the successor in a folder that the caller makes, then exchange; after an error everything is removed.
 
-        An import that was killed then begins from the start.
+        A killed import then starts again.
         """
         self.clear()
         self.prepare()
@@ -92,7 +92,7 @@ class Staging:
         self.exchange()
 
     def copy(self, *, without: str = "") -> None:
-        """Begin the successor as a copy of the data set; its files are further names of the old ones.
+        """Start the successor as a copy of the data set, with hard links to its files.
 
         Args:
             without: Leave out the images and label maps of this patient.
@@ -111,7 +111,7 @@ class Staging:
         (self.building / IMAGES).mkdir(parents=True, exist_ok=True)
 
     def exchange(self) -> None:
-        """Put the successor in the place of the data set, and remove what is left beside it."""
+        """Replace the data set by the successor, and remove what is left next to it."""
         self.building.rename(self._ready)
         if self.out.exists():
             self.out.rename(self._before)
@@ -119,12 +119,12 @@ class Staging:
         self.clear()
 
     def clear(self) -> None:
-        """Remove what is left beside the data set."""
+        """Remove what is left next to the data set."""
         for folder in self._leftovers():
             _remove(folder)
 
     def find_leftovers(self) -> list[Path]:
-        """What a killed command left beside the data set; empty while a command is changing it."""
+        """What a killed command left next to the data set; empty while a command is changing it."""
         if not self._leftovers():
             return []
         try:
@@ -137,14 +137,14 @@ class Staging:
         return [folder for folder in (self._before, self._folder) if folder.exists()]
 
     def _recover(self) -> None:
-        """Complete an exchange that was cut short: forwards where the successor is whole, else back."""
+        """Complete an interrupted exchange: forwards where the successor is complete, else back."""
         if self._before.exists() and not self.out.exists():
             (self._ready if self._ready.exists() else self._before).rename(self.out)
         _remove(self._before)
 
 
 def link_file(source: str, target: str) -> str:
-    """Give a file a second name; copy it where the file system has none."""
+    """Hard-link a file; copy it where the file system has no links."""
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:
@@ -161,7 +161,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a table of a successor as a new file: the old one has other names, in the data set or in DVC's cache."""
+    """Write a table of a successor as a new file: the old one may be linked from the data set or DVC's cache."""
     path.unlink(missing_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -174,11 +174,11 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def check_origin(root: Path, data: Data) -> None:
-    """See that an imported data set is not called synthetic: every page would say so, and no stage could explain it.
+def check_not_imported(root: Path, data: Data) -> None:
+    """Check that params.yaml does not call an imported data set synthetic.
 
     Raises:
-        ParamsError: It is.
+        ParamsError: It does.
     """
     if data.synthetic is not None and (root / data.path / INTAKE).is_file():
         found = f"`data.synthetic` is set, but {data.path} was imported: it has {INTAKE}"

@@ -15,7 +15,7 @@ from osteo_models.core.terms import CLASS_NAMES, CONTROL, MODALITIES, OSTEOPOROS
 from osteo_models.data.data_folder import IMAGES
 from osteo_models.data.tables import read_frame
 
-KEPT_SPLITS = "splits.csv"  # in the data set: the splits of the revision before, written when it grows or shrinks
+PREVIOUS_SPLITS = "splits.csv"  # in the data set: the splits of the revision before, written when it grows or shrinks
 SPLIT_COLUMNS = (
     *("image_id", "patient_id", "modality", "target", "age_years", "sex"),
     *("holdout", "patient_test", "fold_image", "fold_patient"),
@@ -23,7 +23,7 @@ SPLIT_COLUMNS = (
 
 
 def check_splits(table: pd.DataFrame) -> None:
-    """Prove that no patient stands on two sides where the protocol forbids it.
+    """Check that no patient is on two sides of a split where the protocol forbids it.
 
     Raises:
         SplitError: Naming the patients, for every split that leaks.
@@ -46,7 +46,7 @@ def check_splits(table: pd.DataFrame) -> None:
 def find_subset(sizes: Sequence[int], wanted: int) -> list[int]:
     """Indexes whose sizes add up to `wanted`, or to the largest sum below it; empty when none fits.
 
-    Earlier indexes are preferred, so that a shuffled list gives a random, reproducible answer.
+    Earlier indexes are preferred, so that a shuffled list gives a random, reproducible choice.
     """
     reached: dict[int, tuple[int, ...]] = {0: ()}
     for index, size in enumerate(sizes):
@@ -76,7 +76,7 @@ def find_subset_of_bins(bins: Sequence[Sequence[int]], wanted: int) -> list[int]
 
 
 def make_splits(images: pd.DataFrame, splits: Splits) -> pd.DataFrame:
-    """Deal every image to its side of every split.
+    """Assign every image to its side of every split.
 
     Args:
         images: image_id, patient_id, modality, target, age_years, sex; one row per image.
@@ -170,16 +170,16 @@ def _deal_folds(table: pd.DataFrame, splits: Splits) -> None:
             table.loc[development.index[test], column] = fold
 
 
-def extend_splits(images: pd.DataFrame, splits: Splits, kept: pd.DataFrame) -> pd.DataFrame:
-    """Splits of a data set that has grown or shrunk: who had a place keeps it, new patients go to the folds.
+def extend_splits(images: pd.DataFrame, splits: Splits, previous: pd.DataFrame) -> pd.DataFrame:
+    """Splits of a data set that has grown or shrunk: known patients keep their side, new ones go to the folds.
 
-    The test sets stay as they were but for those who left. New patients go, in the order of identifiers, to the fold
+    Test sets lose only withdrawn patients. New patients go, in the order of identifiers, to the fold
     that has the fewest images of their modality and class; new images of the image protocol likewise, one by one.
 
     Args:
         images: As for `make_splits`.
         splits: The section of params.yaml.
-        kept: The splits of the revision before, as `make_splits` gave them.
+        previous: The splits of the revision before, as `make_splits` gave them.
 
     Returns:
         As `make_splits`.
@@ -187,20 +187,20 @@ def extend_splits(images: pd.DataFrame, splits: Splits, kept: pd.DataFrame) -> p
     Raises:
         SplitError: The kept splits have other folds than params.yaml asks for.
     """
-    found = sorted(int(fold) for fold in kept["fold_patient"].dropna().unique())
-    if found != list(range(splits.folds)):
+    folds = sorted(int(fold) for fold in previous["fold_patient"].dropna().unique())
+    if folds != list(range(splits.folds)):
         raise SplitError(
-            f"the kept splits have the folds {found}",
+            f"the kept splits have the folds {folds}",
             where="splits.csv of the data set",
             allowed=f"0 to {splits.folds - 1}",
             remedy="set splits.folds back, or delete the file to deal everybody anew",
         )
     table = images[["image_id", "patient_id", "modality", "target", "age_years", "sex"]].copy()
-    people = kept.drop_duplicates("patient_id").set_index("patient_id")
+    people = previous.drop_duplicates("patient_id").set_index("patient_id")
     for column in ("holdout", "patient_test"):
         table[column] = table["patient_id"].map(people[column]).fillna(0).astype(int)
     table["fold_patient"] = table["patient_id"].map(people["fold_patient"]).astype("Int64")
-    table["fold_image"] = table["image_id"].map(kept.set_index("image_id")["fold_image"]).astype("Int64")
+    table["fold_image"] = table["image_id"].map(previous.set_index("image_id")["fold_image"]).astype("Int64")
     development = table["holdout"] == 0
     for (_, _), group in table[development].groupby(["modality", "target"], sort=True):
         _fill_folds(table, group, "fold_patient", "patient_id", splits.folds)
@@ -208,8 +208,8 @@ def extend_splits(images: pd.DataFrame, splits: Splits, kept: pd.DataFrame) -> p
     return table[list(SPLIT_COLUMNS)]
 
 
-def keep_places(table: Path, data: Path) -> None:
-    """Write the splits made last into a data set that has grown or shrunk, so that nobody moves.
+def save_splits(table: Path, data: Path) -> None:
+    """Write the latest splits into a data set that has grown or shrunk, so that no patient changes sides.
 
     Args:
         table: splits.csv as the `splits` stage wrote it; it may not exist, or be of another data set.
@@ -218,11 +218,11 @@ def keep_places(table: Path, data: Path) -> None:
     if not table.exists():
         return
     splits = read_frame(table)
-    here = {path.name for path in (data / IMAGES).iterdir()} if (data / IMAGES).is_dir() else set()
-    splits = splits[splits["patient_id"].isin(here)]
+    patients = {path.name for path in (data / IMAGES).iterdir()} if (data / IMAGES).is_dir() else set()
+    splits = splits[splits["patient_id"].isin(patients)]
     if not splits.empty:
-        (data / KEPT_SPLITS).unlink(missing_ok=True)  # it may be a link to the file of the data set
-        splits.to_csv(data / KEPT_SPLITS, index=False)
+        (data / PREVIOUS_SPLITS).unlink(missing_ok=True)  # it may be a link to the file of the data set
+        splits.to_csv(data / PREVIOUS_SPLITS, index=False)
 
 
 def _fill_folds(table: pd.DataFrame, group: pd.DataFrame, column: str, unit: str, folds: int) -> None:

@@ -1,4 +1,4 @@
-"""Tables that people write: read as text and checked as a whole with pandera, so that every fault is told at once."""
+"""Tables that people write, read as text and checked with pandera, so that all faults are reported at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from osteo_models.core.errors import TableError
 
-MOST_FAULTS_SHOWN: Final = 20
+MAX_FAULTS_SHOWN: Final = 20
 IDENTIFIERS = ("image_id", "patient_id", "mri_image_id", "ct_image_id", "sex", "modality", "path", "split")
 FOLDS = ("fold_image", "fold_patient")
 
@@ -23,8 +23,8 @@ class Rule:
 
     Attributes:
         valid: Whether a text is a value.
-        allowed: The same in words.
-        unique: Whether a value may stand in one row only.
+        allowed: Description of the values.
+        unique: Whether a value may occur once only.
     """
 
     valid: Callable[[str], bool]
@@ -37,7 +37,7 @@ def read_table(path: Path, rules: Mapping[str, Rule], *, remedy: str = "") -> pd
 
     Args:
         path: The table.
-        rules: By column; further columns are let pass.
+        rules: By column; other columns are not checked.
         remedy: What to do when there is no file.
 
     Raises:
@@ -56,10 +56,10 @@ def read_table(path: Path, rules: Mapping[str, Rule], *, remedy: str = "") -> pd
     faults = [f"missing columns {missing}"] if missing else [] if len(table) else ["no rows below the names"]
     faults += _find_faults(table, {name: rule for name, rule in rules.items() if name not in missing})
     if faults:
-        more = f"; and {len(faults) - MOST_FAULTS_SHOWN} more" if len(faults) > MOST_FAULTS_SHOWN else ""
+        more = f"; and {len(faults) - MAX_FAULTS_SHOWN} more" if len(faults) > MAX_FAULTS_SHOWN else ""
         count = f"{len(faults)} faults: " if len(faults) > 1 else ""
         raise TableError(
-            count + "; ".join(faults[:MOST_FAULTS_SHOWN]) + more,
+            count + "; ".join(faults[:MAX_FAULTS_SHOWN]) + more,
             where=str(path),
             allowed=f"columns {', '.join(rules)}, with commas between them" if missing else "",
             remedy="mend the table; row 2 is the first below the names",

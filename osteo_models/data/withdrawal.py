@@ -1,4 +1,4 @@
-"""Taking a person out of the data set, whose consent is withdrawn: images, rows, and no way back in."""
+"""Withdrawal: a person's images and rows are removed, and later imports refuse the person."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TABLES = ("clinical.csv", "intake.csv", "images.csv", "splits.csv")
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """What was taken out."""
+    """Number of images and table rows that were removed."""
 
     patient_id: str
     images: int
@@ -67,7 +67,7 @@ def withdraw_patient(
 
 
 def read_withdrawn(data: Path) -> set[str]:
-    """Pseudonyms of the people who were taken out."""
+    """Pseudonyms of the people who were withdrawn."""
     return {row["patient_id"] for row in read_rows(data / WITHDRAWN)}
 
 
@@ -76,7 +76,7 @@ def _count(data: Path, patient_id: str) -> tuple[int, int | None]:
     if not patient_id or patient_id in (".", "..") or Path(patient_id).name != patient_id:
         return 0, None
     folders = [folder for name in (IMAGES, VERTEBRAE) if (folder := data / name / patient_id).is_dir()]
-    rows = sum(_is_of(row, patient_id) for name in TABLES for row in read_rows(data / name))
+    rows = sum(_belongs_to(row, patient_id) for name in TABLES for row in read_rows(data / name))
     images = sum(path.is_file() for path in (data / IMAGES / patient_id).rglob("*"))
     return rows, images if folders else None
 
@@ -84,10 +84,10 @@ def _count(data: Path, patient_id: str) -> tuple[int, int | None]:
 def _remove_rows(data: Path, patient_id: str) -> None:
     for path in (data / name for name in TABLES):
         rows = read_rows(path)
-        kept = [row for row in rows if not _is_of(row, patient_id)]
+        kept = [row for row in rows if not _belongs_to(row, patient_id)]
         if len(kept) < len(rows):
             write_rows(path, list(rows[0]), kept)
 
 
-def _is_of(row: dict[str, str], patient_id: str) -> bool:
+def _belongs_to(row: dict[str, str], patient_id: str) -> bool:
     return row.get("patient_id") == patient_id or row.get("path", "").split("/")[0] == patient_id

@@ -3,19 +3,17 @@
 from osteo_models.evaluation.delong import (
     AucInterval,
     DelongResult,
-    UnpairedResult,
     auc_interval,
     delong_test,
     delong_unpaired,
 )
 from osteo_models.evaluation.evaluate import Evaluation, evaluate_predictions
 from osteo_models.evaluation.intervals import proportion_interval
+from osteo_models.evaluation.job_tables import fold_values
 from osteo_models.evaluation.metrics import Estimate, Summary, summarize
 from osteo_models.evaluation.patient_level import PatientResult, find_extremes, score_patients
 from osteo_models.evaluation.predictions import Predictions, read_predictions
-from osteo_models.evaluation.roc import RocCurve, trace_roc
-from osteo_models.evaluation.rows import fold_values
-from osteo_models.evaluation.thresholds import choose_threshold
+from osteo_models.evaluation.roc import RocCurve, choose_threshold, trace_roc
 
 __all__ = [
     "AucInterval",
@@ -26,7 +24,6 @@ __all__ = [
     "Predictions",
     "RocCurve",
     "Summary",
-    "UnpairedResult",
     "auc_interval",
     "choose_threshold",
     "delong_test",

@@ -1,8 +1,8 @@
 """Calibration: how far scores can be read as probabilities.
 
 Logistic recalibration fits logit P(osteoporosis) = intercept + slope * logit(score). Slope 1 and intercept 0 are ideal;
-a slope below 1 says that scores are too extreme. Both are fitted together (Cox); the prevalence of a case-control
-cohort is set by its design, so that the intercept says little about anybody else.
+a slope below 1 means that scores are too extreme. Both are fitted together (Cox); the prevalence of a case-control
+cohort is set by its design, so that the intercept does not transfer to other populations.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from scipy import special  # pyright: ignore[reportMissingTypeStubs]
 from osteo_models.evaluation.intervals import CONFIDENCE, FEWEST_PATIENTS, Interval, mean_interval
 from osteo_models.evaluation.scored_cases import BoolArray, Cases, FloatArray, IntArray
 
-RESOLUTION: Final = 2.0**-24  # of a float32 near 1: a score of exactly 0 or 1 stands for one that near
-STEPS: Final = 200  # four are enough, except where leaving out a patient almost separates the classes
-EXACT: Final = 1e-9  # Newton's method ends at a step this small beside the coefficients; its error is the square of it
-LONGEST_STEP: Final = 2.0  # keeps a fit that is nearly separated from leaping away
-CELLS_AT_ONCE: Final = 130_000  # fits x images of one block: they stay in the processor's cache
-GROUPS: Final = 200  # left out in turn, of each class: patients, or groups of patients where there are more
+RESOLUTION: Final = 2.0**-24  # of a float32 near 1, in place of scores of exactly 0 and 1
+STEPS: Final = 200  # four suffice unless leaving out a patient almost separates the classes
+EXACT: Final = 1e-9  # relative step at which Newton's method ends; its error is the square of it
+LONGEST_STEP: Final = 2.0  # keeps a nearly separated fit from diverging
+CELLS_AT_ONCE: Final = 130_000  # fits x images of one block, to fit in the processor's cache
+GROUPS: Final = 200  # per class, left out in turn: patients, or groups of patients when there are more
 BINS: Final = 10
 
 
@@ -32,7 +32,7 @@ class Recalibration:
     """One fit per row of weights.
 
     Infinite where the classes are separated (the likelihood then rises without end), NaN where a class is missing, all
-    scores are one value or the fit does not settle.
+    scores are one value or the fit does not converge.
 
     Shapes:
         slope, intercept: (B,).
@@ -43,7 +43,7 @@ class Recalibration:
 
 
 def take_logit(score: FloatArray) -> FloatArray:
-    """Log odds of scores; 0 and 1 are taken as the nearest that a float32 can tell from them."""
+    """Log odds of scores; 0 and 1 are replaced by the nearest float32 values."""
     inside = np.clip(score, RESOLUTION, 1 - RESOLUTION)
     return np.log(inside) - np.log1p(-inside)
 
@@ -102,15 +102,15 @@ def jackknife(
     ends = np.cumsum([len(rows) for rows in kept])
     smaller = min(len(rows) for rows in kept[1:]) - 1
     quantile = float(cast(Any, special).stdtrit(smaller, 0.5 + CONFIDENCE / 2))
-    found: list[Interval | None] = []
+    intervals: list[Interval | None] = []
     for values in (fit.slope, fit.intercept):
         if not np.isfinite(values).all():
-            found.append(None)
+            intervals.append(None)
             continue
         parts = [values[start:end] for start, end in pairwise(ends)]
         half = quantile * float(np.sqrt(sum(part.var() * (part.size - 1) for part in parts)))
-        found.append((float(values[0]) - half, float(values[0]) + half))
-    return found[0], found[1]
+        intervals.append((float(values[0]) - half, float(values[0]) + half))
+    return intervals[0], intervals[1]
 
 
 def _solve(
@@ -135,7 +135,7 @@ def _reach(
 
 
 def _fit(target: IntArray, scaled: FloatArray, weights: FloatArray, start: FloatArray) -> FloatArray:
-    """Newton's method for all rows of weights (R, N) at once: (R, 2); NaN where it does not settle."""
+    """Newton's method for all rows of weights (R, N) at once: (R, 2); NaN where it does not converge."""
     fitted = start.copy()
     active = np.arange(len(weights))
     squared = scaled**2
@@ -168,14 +168,14 @@ class Bin:
 
 
 def bin_scores(cases: Cases) -> Iterator[Bin]:
-    """The calibration curve: ten bins of equally many images; equal scores are never parted.
+    """The calibration curve: ten bins of equally many images; equal scores stay in one bin.
 
     The interval is that of a share of images, with patients as in `mean_interval`.
     """
     edges = np.unique(np.quantile(cases.score, np.linspace(0, 1, BINS + 1)[1:-1]))
-    place = np.searchsorted(edges, cases.score, side="right")
-    for number in np.unique(place):
-        rows = place == number
+    bins = np.searchsorted(edges, cases.score, side="right")
+    for number in np.unique(bins):
+        rows = bins == number
         target = cases.target[rows]
         _, owner, images = np.unique(cases.patient[rows], return_inverse=True, return_counts=True)
         low, high = None, None

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 
 from osteo_models.core.errors import InputError
 from osteo_models.core.terms import MODALITIES, Modality
-from osteo_models.evaluation.delong import delong_test, delong_unpaired
+from osteo_models.evaluation.delong import DelongResult, delong_test, delong_unpaired
 from osteo_models.evaluation.metrics import Measure
 from osteo_models.evaluation.paired import compare_scores
-from osteo_models.evaluation.patient_sums import MetricName
+from osteo_models.evaluation.patient_level import MetricName
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.roc import Level
-from osteo_models.evaluation.rows import Row
+from osteo_models.evaluation.rows import INTERVAL, PROPORTIONS, Row
 
-OPTIMISM_METRICS: Final[tuple[MetricName, ...]] = (
-    "accuracy",
-    "sensitivity",
-    "specificity",
-    "balanced_accuracy",
-    "roc_auc",
-    "brier",
-)
+SOURCES: Final = ("source_first", "source_second")
+COMPARISON_TABLES: Final[dict[str, tuple[str, ...]]] = {
+    "delong": (
+        *("stage", "protocol", "subset", "level", "first", "second", "auc_first", "auc_second", "difference"),
+        *(*INTERVAL, "z", "p_value", "n", "n_patients", "note", *SOURCES),
+    ),
+    "delong_unpaired": (
+        *("stage_first", "stage_second", "protocol", "level", "first", "second", "auc_first", "auc_second"),
+        *("difference", *INTERVAL, "z", "df", "p_value", "n_first", "n_second"),
+        *("n_patients_first", "n_patients_second", "note", *SOURCES),
+    ),
+    "image_vs_patient": (
+        *("stage", "architecture", "images", "metric", "image", "patient", "difference", *INTERVAL),
+        *("n_image", "n_patient", "n_patients", "source_image", "source_patient"),
+    ),
+}
+OPTIMISM_METRICS: Final[tuple[MetricName, ...]] = (*PROPORTIONS, "balanced_accuracy", "roc_auc", "brier")
 
 
 def optimism_rows(jobs: Sequence[Predictions], measure: Measure) -> Iterator[Row]:
@@ -38,14 +47,13 @@ def optimism_rows(jobs: Sequence[Predictions], measure: Measure) -> Iterator[Row
         patient = patient_jobs.get((image.stage, image.architecture, image.images))
         if image.protocol != "image" or patient is None:
             continue
-        found = compare_scores(image.cases, patient.cases, OPTIMISM_METRICS, measure)
-        n_patients = int(np.union1d(image.patient_id, patient.patient_id).size)
-        for name, one in found.items():
-            row: Row = {"stage": image.stage, "architecture": image.architecture, "images": image.images}
-            row |= {"metric": name, "image": one.first, "patient": one.second, "difference": one.value}
-            row |= {"ci_low": one.ci_low, "ci_high": one.ci_high}
-            row |= {"n_image": image.target.size, "n_patient": patient.target.size, "n_patients": n_patients}
-            yield row | {"source_image": image.source, "source_patient": patient.source}
+        row: Row = {"stage": image.stage, "architecture": image.architecture, "images": image.images}
+        row |= {"n_image": image.target.size, "n_patient": patient.target.size}
+        row |= {"n_patients": int(np.union1d(image.patient_id, patient.patient_id).size)}
+        row |= {"source_image": image.source, "source_patient": patient.source}
+        for name, one in compare_scores(image.cases, patient.cases, OPTIMISM_METRICS, measure).items():
+            cells: Row = {"metric": name, "image": one.first, "patient": one.second, "difference": one.value}
+            yield row | cells | {"ci_low": one.ci_low, "ci_high": one.ci_high}
 
 
 def delong_rows(jobs: Sequence[Predictions]) -> Iterator[Row]:
@@ -57,9 +65,17 @@ def delong_rows(jobs: Sequence[Predictions]) -> Iterator[Row]:
     for first, second, subset in _pair_jobs(jobs):
         part = first if subset == first.images else first.select(first.modality == subset)
         _, rows_a, rows_b = np.intersect1d(part.image_id, second.image_id, return_indices=True)
-        if rows_a.size:
-            for level in get_args(Level):
-                yield _delong_row(part.select(rows_a), second.select(rows_b), subset, level)
+        if not rows_a.size:
+            continue
+        a, b = part.select(rows_a), second.select(rows_b)
+        patients = int(np.unique(a.patient_id).size)
+        for level in get_args(Level):
+            row: Row = {"stage": a.stage, "protocol": a.protocol, "subset": subset, "level": level}
+            row |= {"first": f"{a.architecture}-{a.images}", "second": f"{b.architecture}-{b.images}"}
+            row |= {"n": a.target.size if level == "image" else patients, "n_patients": patients}
+            row |= {"source_first": a.source, "source_second": b.source}
+            columns = (a.target, a.score, b.score)
+            yield row | _test_cells(delong_test, *columns, patient_id=a.patient_id, level=level)
 
 
 def _pair_jobs(jobs: Sequence[Predictions]) -> Iterator[tuple[Predictions, Predictions, str]]:
@@ -73,56 +89,45 @@ def _pair_jobs(jobs: Sequence[Predictions]) -> Iterator[tuple[Predictions, Predi
                 yield first, second, second.images
 
 
-def _delong_row(a: Predictions, b: Predictions, subset: str, level: Level) -> Row:
-    row: Row = {"stage": a.stage, "protocol": a.protocol, "subset": subset, "level": level}
-    row |= {"first": f"{a.architecture}-{a.images}", "second": f"{b.architecture}-{b.images}"}
-    patients = int(np.unique(a.patient_id).size)
-    row |= {"n": a.target.size if level == "image" else patients, "n_patients": patients}
-    row |= {"source_first": a.source, "source_second": b.source}
+def _test_cells(test: Callable[..., DelongResult], *columns: np.ndarray, **options: Any) -> Row:
+    """The result of a test, or why it is undefined."""
     try:
-        found = delong_test(a.target, a.score, b.score, patient_id=a.patient_id, level=level)
+        result = test(*columns, **options)
     except InputError as error:
-        return row | {"note": f"undefined: {error.found}"}
-    row |= {"auc_first": found.auc_a, "auc_second": found.auc_b, "difference": found.auc_a - found.auc_b}
-    row |= {"ci_low": found.ci_low, "ci_high": found.ci_high, "z": found.z, "p_value": found.p_value}
-    return row | {"note": found.warning}
+        return {"note": f"undefined: {error.found}"}
+    cells: Row = {"auc_first": result.auc_a, "auc_second": result.auc_b, "difference": result.auc_a - result.auc_b}
+    cells |= {"ci_low": result.ci_low, "ci_high": result.ci_high, "z": result.z, "p_value": result.p_value}
+    return cells | {"note": result.warning} | ({} if result.df is None else {"df": result.df})
 
 
 def unpaired_rows(jobs: Sequence[Predictions]) -> Iterator[Row]:
     """One modality against another, which are of different patients: the same network on either, at both levels.
 
-    Of a network with several outputs the one against the other; of the others the jobs of the two image sets in the
-    same stage, or both in cross-validation.
+    The outputs of a multimodal network; for the other networks the jobs of the two image sets in the same stage, or
+    both in cross-validation.
     """
     for first in jobs:
         if np.unique(first.modality).size > 1 and first.images == "multimodal":
             for a, b in combinations(MODALITIES, 2):
                 yield from _unpaired(first.select(first.modality == a), first.select(first.modality == b), a, b)
         for second in jobs:
-            alike = (first.architecture, first.protocol) == (second.architecture, second.protocol)
+            same = (first.architecture, first.protocol) == (second.architecture, second.protocol)
             together = first.stage == second.stage or first.validation == second.validation == "folds"
-            if alike and together and (first.images, second.images) in combinations(MODALITIES, 2):
+            if same and together and (first.images, second.images) in combinations(MODALITIES, 2):
                 yield from _unpaired(first, second, first.images, second.images)
 
 
 def _unpaired(a: Predictions, b: Predictions, modality_a: Modality, modality_b: Modality) -> Iterator[Row]:
     if not (a.target.size and b.target.size):
         return
+    columns = (a.target, a.score, b.target, b.score)
     for level in get_args(Level):
         row: Row = {"stage_first": a.stage, "stage_second": b.stage, "protocol": a.protocol, "level": level}
         row |= {"first": f"{a.architecture}-{a.images} on {modality_a}"}
         row |= {"second": f"{b.architecture}-{b.images} on {modality_b}"}
         for side, job in (("first", a), ("second", b)):
-            patients = int(np.unique(job.patient_id).size)
-            row |= {f"n_{side}": job.target.size if level == "image" else patients, f"n_patients_{side}": patients}
+            count = int(np.unique(job.patient_id).size)
+            row |= {f"n_{side}": job.target.size if level == "image" else count, f"n_patients_{side}": count}
             row |= {f"source_{side}": job.source}
-        try:
-            found = delong_unpaired(
-                *(a.target, a.score, b.target, b.score), patient_a=a.patient_id, patient_b=b.patient_id, level=level
-            )
-        except InputError as error:
-            yield row | {"note": f"undefined: {error.found}"}
-            continue
-        row |= {"auc_first": found.auc_a, "auc_second": found.auc_b, "difference": found.auc_a - found.auc_b}
-        row |= {"ci_low": found.ci_low, "ci_high": found.ci_high, "z": found.t, "df": found.df}
-        yield row | {"p_value": found.p_value, "note": found.warning}
+        patients = {"patient_a": a.patient_id, "patient_b": b.patient_id}
+        yield row | _test_cells(delong_unpaired, *columns, **patients, level=level)

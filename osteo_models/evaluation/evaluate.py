@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
@@ -19,15 +20,15 @@ from osteo_models.core.errors import StaleDataError, TableError
 from osteo_models.core.files import write_atomically
 from osteo_models.core.stage_table import StageTable
 from osteo_models.core.terms import PROTOCOLS, ImageSet, Stage, job_name, metric_prefix
-from osteo_models.evaluation.audits import audit, flatten_audits, flatten_job
-from osteo_models.evaluation.columns import COLUMNS
-from osteo_models.evaluation.comparisons import delong_rows, optimism_rows, unpaired_rows
+from osteo_models.evaluation.audits import AUDIT_TABLES, audit, flatten_audits, flatten_interval, flatten_job
+from osteo_models.evaluation.comparisons import COMPARISON_TABLES, delong_rows, optimism_rows, unpaired_rows
 from osteo_models.evaluation.dvc_plots import write_plots
 from osteo_models.evaluation.image_facts import Facts, read_facts
-from osteo_models.evaluation.job_tables import JobResult, evaluate_job
+from osteo_models.evaluation.job_tables import JOB_TABLES, evaluate_job
 from osteo_models.evaluation.metrics import SEED, Measure, Summary
-from osteo_models.evaluation.paper.paper_ledger import ledger_rows, size_rows
+from osteo_models.evaluation.paper.paper_ledger import LEDGER_TABLES, ledger_rows, size_rows
 from osteo_models.evaluation.paper.reproduced_tables import (
+    PAPER_TABLES,
     add_printed_extremes,
     add_printed_scores,
     delong_table_rows,
@@ -39,18 +40,19 @@ from osteo_models.evaluation.paper.reproduced_tables import (
 from osteo_models.evaluation.predictions import Predictions, read_predictions
 from osteo_models.evaluation.rows import Row, Tables
 
-__all__ = ["COLUMNS", "Evaluation", "evaluate_predictions", "write_table"]
+# The columns of each table of artifacts/evaluation.
+COLUMNS: Final = JOB_TABLES | COMPARISON_TABLES | PAPER_TABLES | LEDGER_TABLES | AUDIT_TABLES
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was computed, by job (`<stage>/<architecture>-<images>-<protocol>`).
+    """The results by job (`<stage>/<architecture>-<images>-<protocol>`).
 
     Args:
         summaries: The pooled summary of each job.
         metrics: Flat metrics of each job: its summary, the second threshold, optimism, audits.
         audits: Flat metrics of the whole study.
-        seconds: What each section took.
+        seconds: Time of each section.
     """
 
     summaries: dict[str, Summary]
@@ -84,28 +86,40 @@ def evaluate_predictions(
 
 
 def _evaluate(artifacts: Path, stages: StageTable, measure: Measure) -> Evaluation:
-    watch = _Watch()
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+
+    def finish(section: str) -> None:
+        nonlocal started
+        now = time.perf_counter()
+        seconds[section], started = now - started, now
+
     jobs, facts = read_predictions(artifacts), read_facts(artifacts)
     _check_stages(jobs, stages)
-    watch.end("reading")
+    finish("reading")
     results = {job.name: evaluate_job(job, jobs, stages, measure) for job in jobs}
     tables: Tables = {name: [] for name in COLUMNS}
     for result in results.values():
         for name, rows in result.tables.items():
             tables[name] += rows
-    watch.end("metrics")
+    finish("metrics")
     tables["delong"] += delong_rows(jobs)
     tables["delong_unpaired"] += unpaired_rows(jobs)
     tables["image_vs_patient"] += optimism_rows(jobs, measure)
-    watch.end("comparisons")
+    finish("comparisons")
     tables |= audit(jobs, {name: result.summaries for name, result in results.items()}, facts, measure)
-    watch.end("audits")
+    finish("audits")
     _add_paper_tables(tables, jobs, facts, stages)
-    watch.end("paper tables")
-    evaluation = _gather(jobs, results, tables, watch.seconds)
+    finish("paper tables")
+    metrics = {job.name: results[job.name].metrics | flatten_job(tables, job) for job in jobs}
+    for row in tables["image_vs_patient"]:
+        name = f"{row['stage']}/{row['architecture']}-{row['images']}-patient"
+        metrics[name] |= flatten_interval(row, f"optimism.{row['metric']}", "difference")
+    summaries = {name: result.summaries["all"] for name, result in results.items()}
+    evaluation = Evaluation(summaries, metrics, flatten_audits(tables), seconds)
     _write(artifacts, stages, evaluation, tables)
     write_plots(artifacts, jobs, evaluation.summaries)
-    watch.end("writing")
+    finish("writing")
     return evaluation
 
 
@@ -134,30 +148,19 @@ def _add_paper_tables(tables: Tables, jobs: Sequence[Predictions], facts: Facts 
     tables["ledger_sizes"] += size_rows()
 
 
-def _gather(
-    jobs: Sequence[Predictions], results: Mapping[str, JobResult], tables: Tables, seconds: dict[str, float]
-) -> Evaluation:
-    metrics = {job.name: results[job.name].metrics | flatten_job(tables, job) for job in jobs}
-    for row in tables["image_vs_patient"]:
-        name = f"{row['stage']}/{row['architecture']}-{row['images']}-patient"
-        ends = {"": row["difference"], ".ci_low": row["ci_low"], ".ci_high": row["ci_high"]}
-        metrics[name] |= {f"optimism.{row['metric']}{end}": float(x) for end, x in ends.items() if x is not None}
-    summaries = {name: result.summaries["all"] for name, result in results.items()}
-    return Evaluation(summaries, metrics, flatten_audits(tables), seconds)
-
-
 def _write(artifacts: Path, stages: StageTable, evaluation: Evaluation, tables: Mapping[str, Sequence[Row]]) -> None:
-    """Write a metrics file per stage, without jobs too: `{}` says that it is missing, an old file would not."""
+    """Write a metrics file per stage; for a stage without jobs `{}` replaces an outdated file."""
     for path in (artifacts / "metrics").glob("*.json"):
         if path.stem not in stages.names:
             path.unlink()
     for stage in stages.names:
-        found: dict[str, float] = {}
-        for name, metrics in evaluation.metrics.items():
-            of_stage, job = name.split("/", 1)
-            if of_stage == stage:
-                found |= {f"{job}.{metric}": value for metric, value in metrics.items()}
-        _write_numbers(artifacts / "metrics" / f"{stage}.json", found)
+        metrics = {
+            f"{name.split('/', 1)[1]}.{metric}": value
+            for name, values in evaluation.metrics.items()
+            if name.split("/", 1)[0] == stage
+            for metric, value in values.items()
+        }
+        _write_numbers(artifacts / "metrics" / f"{stage}.json", metrics)
     _write_numbers(artifacts / "metrics" / "audits.json", evaluation.audits)
     for name, rows in tables.items():
         write_table(artifacts / "evaluation" / f"{name}.csv", COLUMNS[name], rows)
@@ -174,19 +177,6 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None
 
 def _write_numbers(path: Path, numbers: Mapping[str, float]) -> None:
     write_atomically(path, json.dumps(numbers, indent=2, allow_nan=False) + "\n")
-
-
-class _Watch:
-    """Seconds since the last section ended."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def end(self, section: str) -> None:
-        now = time.perf_counter()
-        self.seconds[section] = now - self._last
-        self._last = now
 
 
 def collect_metrics(artifacts: Path, stages: Iterable[Stage], architecture: str, images: ImageSet) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""What is known of the images beside their scores: splits, ages, headers, pixels.
+"""Facts about the images other than their scores: splits, ages, headers, pixels.
 
-Audits start from these. A file that is missing leaves its part empty; tables that contradict each other are an error.
+Audits start from these. A missing file leaves its part empty; tables that contradict each other are an error.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ SPLIT_COLUMNS: Final = (
     *("image_id", "patient_id", "modality", "target", "age_years", "sex"),
     *("holdout", "patient_test", "fold_image", "fold_patient"),
 )
+Table = dict[str, list[str]]  # cells by column
 REMEDY: Final = "make the tables again with `dvc repro splits`"
 
 
@@ -47,10 +48,10 @@ class Facts:
     """One row per image of the cohort.
 
     Args:
-        sides: For each split the side an image stands on, -1 where it takes no part: 1 tested and 0 trained on for
-            `holdout` and `patient_test`, the fold for `fold_image` and `fold_patient`.
-        study, series, scanner: Empty text where the header does not say.
-        numbers: Of the headers, by name; NaN where a header does not say.
+        sides: For each split the side of an image, -1 where it takes no part: 1 tested and 0 trained on for `holdout`
+            and `patient_test`, the fold for `fold_image` and `fold_patient`.
+        study, series, scanner: Empty text where the header has none.
+        numbers: Numbers of the headers by name; NaN where the header has none.
         pixels: (N, 80, 60) of uint8, memory-mapped; None where the file is missing.
 
     Shapes:
@@ -83,17 +84,17 @@ class Facts:
             TableError: An image is not in the splits.
         """
         order = np.argsort(self.image_id)
-        place = np.minimum(np.searchsorted(self.image_id[order], image_id), order.size - 1)
-        rows = order[place]
-        strange = image_id[self.image_id[rows] != image_id]
-        if strange.size:
-            found = f"{strange.size} image(s) of the predictions are unknown, such as {strange[0]}"
+        index = np.minimum(np.searchsorted(self.image_id[order], image_id), order.size - 1)
+        rows = order[index]
+        unknown = image_id[self.image_id[rows] != image_id]
+        if unknown.size:
+            found = f"{unknown.size} image(s) of the predictions are unknown, such as {unknown[0]}"
             raise TableError(found, where=SPLITS, remedy="run the experiments on these splits")
         return rows.astype(np.int64)
 
 
 def read_facts(artifacts: Path) -> Facts | None:
-    """Read splits, pairs, headers and pixels; None where there are no splits.
+    """Read splits, pairs, headers and pixels; None when there are no splits.
 
     Raises:
         TableError: A column is missing, a value cannot be read, or the tables are not of the same images.
@@ -101,69 +102,62 @@ def read_facts(artifacts: Path) -> Facts | None:
     table = _read(artifacts / SPLITS, SPLIT_COLUMNS)
     if table is None:
         return None
-    image_id = _text(table["image_id"])
     headers = _read(artifacts / HEADERS, HEADER_TEXTS)
-    if headers is not None and headers["image_id"] != table["image_id"]:
+    if headers is None:
+        headers = {name: [""] * len(table["image_id"]) for name in HEADER_TEXTS}
+    elif headers["image_id"] != table["image_id"]:
         raise TableError("not the images of the splits", where=HEADERS, remedy=REMEDY)
     pixels: NDArray[np.uint8] | None = None
     if (artifacts / PIXELS).is_file():
-        loaded: NDArray[np.uint8] = np.load(artifacts / PIXELS, mmap_mode="r")
-        if len(loaded) != image_id.size:
-            found = f"{len(loaded)} images, {image_id.size} in the splits"
-            raise TableError(found, where=PIXELS, remedy=REMEDY)
-        pixels = loaded
-    columns = [f"{name}_image_id" for name in MODALITIES]
-    pairs = _read(artifacts / PAIRS, ("split", *columns)) or {}
-    nothing = [""] * image_id.size
-    texts = {name: _text(nothing if headers is None else headers[name]) for name in HEADER_TEXTS[1:]}
-    numbers = {name: cells for name, cells in (headers or {}).items() if name not in HEADER_TEXTS}
+        pixels = cast("NDArray[np.uint8]", np.load(artifacts / PIXELS, mmap_mode="r"))
+        if len(pixels) != len(table["image_id"]):
+            fault = f"{len(pixels)} images, {len(table['image_id'])} in the splits"
+            raise TableError(fault, where=PIXELS, remedy=REMEDY)
+    pair_columns = [f"{name}_image_id" for name in MODALITIES]
+    pairs = _read(artifacts / PAIRS, ("split", *pair_columns)) or {name: [] for name in ("split", *pair_columns)}
+    sides = {name: _whole(table, name, -1) for name in SPLIT_COLUMNS[6:]}
+    sides["patient_test"] = np.where(sides["holdout"] == 1, -1, sides["patient_test"])
+    numbers = [name for name in headers if name not in HEADER_TEXTS]
     return Facts(
-        image_id=image_id,
-        patient_id=_text(table["patient_id"]),
-        modality=_text(table["modality"]),
+        **{name: _text(table, name) for name in ("image_id", "patient_id", "modality", "sex")},
         target=_whole(table, "target", 0),
-        age_years=_floats(table["age_years"], "age_years", SPLITS),
-        sex=_text(table["sex"]),
-        sides=_sides(table),
-        **texts,
-        numbers={name: _floats(cells, name, HEADERS) for name, cells in numbers.items()},
+        age_years=_floats(table, "age_years", SPLITS),
+        sides=sides,
+        **{name: _text(headers, name) for name in HEADER_TEXTS[1:]},
+        numbers={name: _floats(headers, name, HEADERS) for name in numbers},
         pixels=pixels,
-        pairs=Pairs(_text(pairs.get("split", [])), _text([pairs.get(name, []) for name in columns])),
+        pairs=Pairs(_text(pairs, "split"), np.stack([_text(pairs, name) for name in pair_columns])),
     )
 
 
-def _sides(table: dict[str, list[str]]) -> dict[str, IntArray]:
-    sides = {name: _whole(table, name, -1) for name in ("holdout", "patient_test", "fold_image", "fold_patient")}
-    sides["patient_test"] = np.where(sides["holdout"] == 1, -1, sides["patient_test"])
-    return sides
-
-
-def _read(path: Path, columns: Sequence[str]) -> dict[str, list[str]] | None:
-    """The table by column, None where the file is missing."""
+def _read(path: Path, columns: Sequence[str]) -> Table | None:
+    """The table by column, None when the file is missing."""
     if not path.is_file():
         return None
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    names = rows[0] if rows else []
+        reader = csv.DictReader(file)
+        rows: list[dict[str | None, Any]] = list(reader)
+    names = [str(name) for name in reader.fieldnames or ()]
     missing = [name for name in columns if name not in names]
     if missing:
         raise TableError(f"missing column(s): {', '.join(missing)}", where=str(path), remedy=REMEDY)
-    if any(len(row) != len(names) for row in rows):
+    if any(None in row or None in row.values() for row in rows):  # what DictReader makes of longer and shorter rows
         raise TableError("rows of different lengths", where=str(path), remedy=REMEDY)
-    return {name: [row[place] for row in rows[1:]] for place, name in enumerate(names)}
+    return {name: [row[name] for row in rows] for name in names}
 
 
-def _text(cells: Sequence[str] | Sequence[Sequence[str]]) -> TextArray:
-    return np.asarray(cells, dtype=np.str_)
+def _text(table: Table, name: str) -> TextArray:
+    return np.asarray(table[name], dtype=np.str_)
 
 
-def _floats(cells: Sequence[str], name: str, where: str) -> FloatArray:
+def _floats(table: Table, name: str, where: str) -> FloatArray:
+    """Numbers; an empty cell is NaN."""
     try:
-        return np.asarray([float(cell) if cell else np.nan for cell in cells], dtype=np.float64)
+        return np.asarray([float(cell) if cell else np.nan for cell in table[name]], dtype=np.float64)
     except ValueError:
         raise TableError(f"{name} holds values that are not numbers", where=where, remedy=REMEDY) from None
 
 
-def _whole(table: dict[str, list[str]], name: str, empty: int) -> IntArray:
-    values = _floats(table[name], name, SPLITS)
+def _whole(table: Table, name: str, empty: int) -> IntArray:
+    values = _floats(table, name, SPLITS)
     return np.where(np.isnan(values), empty, values).astype(np.int64)

@@ -16,9 +16,9 @@ from osteo_models.evaluation.scored_cases import FloatArray
 Method = Literal["wald", "wilson"]
 CONFIDENCE: Final = 0.95
 Z_95: Final = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
-FEWEST_PATIENTS: Final = 5  # of each class that a figure needs: below, no method was found to cover
-ADDED: Final = 0.5  # of a patient, at each end of the scale
-ROUNDING: Final = 1e-9  # of a patient: what a sum of shares misses a whole number by
+FEWEST_PATIENTS: Final = 5  # of each class that a figure needs: with fewer, no method reaches its coverage
+ADDED: Final = 0.5  # patients added at each end of the scale
+ROUNDING: Final = 1e-9  # patients: rounding error of a sum of shares
 TAIL: Final = (1 - CONFIDENCE) / 2
 Interval = tuple[float, float]
 
@@ -40,12 +40,12 @@ def proportion_interval(successes: int, trials: int, method: Method = "wald") ->
     Source:
         Wilson, J Am Stat Assoc 1927;22:209. Wald: FACTS of the paper's tables 3-7.
     """
-    hits, total = _whole(successes, "successes"), _whole(trials, "trials")
+    count, total = _whole(successes, "successes"), _whole(trials, "trials")
     if total < 1:
         raise InputError(f"`trials` is {total}", allowed="at least 1: without a trial there is no proportion")
-    if not 0 <= hits <= total:
-        raise InputError(f"`successes` is {hits} of {total} trials", allowed=f"0 to {total}")
-    share = hits / total
+    if not 0 <= count <= total:
+        raise InputError(f"`successes` is {count} of {total} trials", allowed=f"0 to {total}")
+    share = count / total
     if method == "wald":
         half = Z_95 * math.sqrt(share * (1 - share) / total)
         return max(0.0, share - half), min(1.0, share + half)
@@ -54,8 +54,8 @@ def proportion_interval(successes: int, trials: int, method: Method = "wald") ->
         centre = (share + Z_95**2 / (2 * total)) / scale
         half = Z_95 / scale * math.sqrt(share * (1 - share) / total + Z_95**2 / (4 * total**2))
         # the ends at 0 and 1 are exact in algebra, not in floating point
-        low = 0.0 if hits == 0 else centre - half
-        high = 1.0 if hits == total else centre + half
+        low = 0.0 if count == 0 else centre - half
+        high = 1.0 if count == total else centre + half
         return low, high
     raise InputError(f"`method` is {method!r}", allowed=", ".join(get_args(Method)))
 
@@ -113,9 +113,9 @@ def interval_of(value: float, spread: Spread) -> Interval:
 def _clopper_pearson(share: float, trials: float) -> Interval:
     """Clopper-Pearson's interval, for numbers of trials that need not be whole."""
     beta = cast(Any, special).betaincinv
-    hits, misses = share * trials, (1 - share) * trials
-    low = float(beta(hits, misses + 1, TAIL)) if hits > ROUNDING else 0.0
-    high = float(beta(hits + 1, misses, 1 - TAIL)) if misses > ROUNDING else 1.0
+    successes, failures = share * trials, (1 - share) * trials
+    low = float(beta(successes, failures + 1, TAIL)) if successes > ROUNDING else 0.0
+    high = float(beta(successes + 1, failures, 1 - TAIL)) if failures > ROUNDING else 1.0
     return min(low, share), max(high, share)
 
 
@@ -157,10 +157,12 @@ def balanced_interval(
     return max(0.0, min(low, value - below)), min(1.0, max(high, value + above))
 
 
-def area_interval(above: FloatArray, positives: FloatArray, below: FloatArray, negatives: FloatArray) -> Interval:
-    """95 % interval of the area under the ROC curve.
+def clustered_auc_interval(
+    above: FloatArray, positives: FloatArray, below: FloatArray, negatives: FloatArray
+) -> Interval:
+    """95 % interval of the area under the ROC curve, counting patients.
 
-    The half patients that are added to each class score higher, or lower, than everybody else.
+    The half patients that are added to each class score higher, or lower, than all others.
 
     Args:
         above: Sum over a patient's positive images of the share of negative images below them, ties as a half.
@@ -179,11 +181,11 @@ def area_interval(above: FloatArray, positives: FloatArray, below: FloatArray, n
     return interval_of(value, Spread(sides[0].centre, sides[0].variance + sides[1].variance))
 
 
-def _spread_side(beaten: FloatArray, size: FloatArray, others: int) -> Spread:
+def _spread_side(concordance: FloatArray, size: FloatArray, others: int) -> Spread:
     """Spread of one class's shares of the other class, which has half a patient more at each end as well."""
     whole = others + 2 * ADDED
-    shares = (beaten * others + size * ADDED) / whole
-    # at the top all others are beaten, and of the half patient at the top, which is a tie, a half
+    shares = (concordance * others + size * ADDED) / whole
+    # at the top all others score lower, and the half patient at the top, a tie, counts half
     return find_spread(shares, size, ADDED / 2 / whole, (others + 1.5 * ADDED) / whole)
 
 

@@ -1,37 +1,68 @@
-"""Everything that is computed from the predictions of one job."""
+"""The tables that are computed from the predictions of one job, each with its columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from osteo_models.core.stage_table import StageTable
 from osteo_models.core.terms import decide
-from osteo_models.evaluation.metrics import Estimate, Measure, Summary, estimate_metrics, summarize
+from osteo_models.evaluation.calibration import bin_scores
+from osteo_models.evaluation.intervals import proportion_interval
+from osteo_models.evaluation.metrics import COUNTS, Estimate, Measure, Summary, estimate_metrics, summarize
 from osteo_models.evaluation.paper import HOLDOUT_TABLE, PATIENT_TEST_TABLE
-from osteo_models.evaluation.patient_level import score_patients
-from osteo_models.evaluation.patient_sums import DECISION_METRICS, MetricName, sum_patients
+from osteo_models.evaluation.patient_level import (
+    DECISION_METRICS,
+    METRIC_NAMES,
+    MetricName,
+    PatientSums,
+    compute_metrics,
+    find_extremes,
+    score_patients,
+    sum_patients,
+)
 from osteo_models.evaluation.predictions import Predictions
+from osteo_models.evaluation.roc import Chosen, choose_thresholds, trace_roc
 from osteo_models.evaluation.rows import (
+    ESTIMATE,
+    JOB_COLUMNS,
+    WALD,
+    WILSON,
     Row,
     Tables,
-    add_area,
-    calibration_rows,
-    confidence_row,
-    confusion_row,
+    count_successes,
     delong_cells,
-    extreme_rows,
-    fold_rows,
+    estimate_cells,
     identify,
-    interval_cells,
-    patient_rows,
-    roc_rows,
-    summary_rows,
+    proportion_cells,
 )
-from osteo_models.evaluation.scored_cases import Cases
-from osteo_models.evaluation.thresholds import Chosen, choose_thresholds
+from osteo_models.evaluation.scored_cases import Cases, FloatArray, average_patients
+
+JOB_TABLES: Final[dict[str, tuple[str, ...]]] = {
+    "summary": (
+        *(*JOB_COLUMNS, "subset", "level", "metric", *ESTIMATE, *WALD, *WILSON, "delong_low", "delong_high"),
+        *("fold_mean", "fold_sd", "threshold", *COUNTS, "source"),
+    ),
+    "chosen": (
+        *(*JOB_COLUMNS, "metric", *ESTIMATE, *WALD, *WILSON, "default_value"),
+        *("threshold_low", "threshold_high", *COUNTS, "note", "source", "source_threshold"),
+    ),
+    "confusion": (
+        *(*JOB_COLUMNS, "level", "kind", "threshold_low", "threshold_high"),
+        *("true_positives", "false_negatives", "true_negatives", "false_positives", "n", "n_patients", "source"),
+    ),
+    "folds": (*JOB_COLUMNS, "fold", "n", "n_patients", *METRIC_NAMES, "source"),
+    "roc": (*JOB_COLUMNS, "false_positive_rate", "true_positive_rate", "threshold", "source"),
+    "calibration": (*JOB_COLUMNS, "bin", "mean_score", "observed", "low", "high", "n", "n_patients", "source"),
+    "patients": (
+        *(*JOB_COLUMNS, "modality", "patient_id", "target", "score", "images_n", "correct", "accuracy"),
+        *(*WILSON, "source"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -52,89 +83,172 @@ def evaluate_job(job: Predictions, jobs: Sequence[Predictions], stages: StageTab
         stages: The table of stages.
         measure: The default threshold.
     """
-    sums = sum_patients(job.cases, measure.threshold)
-    summaries: dict[str, Summary] = {}
-    tables: Tables = {"summary": [], "confusion": []}
-    for part, subset in _subsets(job):
-        summary = summarize(
-            part.target,
-            part.score,
-            patient_id=part.patient_id.tolist(),
-            threshold=measure.threshold,
-        )
-        summaries[subset] = summary
-        area = delong_cells(part.target, part.score)
-        tables["summary"] += add_area(summary_rows(part, summary, subset, "image"), area)
-    default = np.full(1, measure.threshold)
-    tables["confusion"].append(confusion_row(job, sums, "image", "default", default))
-    _add_patient_level(job, tables, measure)
-    tables["folds"] = list(fold_rows(job, measure.threshold))
-    tables["roc"] = list(roc_rows(job))
-    tables["patients"] = list(patient_rows(job, measure.threshold))
+    threshold, default = measure.threshold, np.full(1, measure.threshold)
+    subsets = {"all": job, **_split_modalities(job)}
+    summaries = {subset: _summarize(part.cases, threshold) for subset, part in subsets.items()}
+    averaged = average_patients(job.target, [job.score], job.patient_id)
+    patients = Cases(averaged.target, averaged.scores[0], averaged.name, has_patients=True)
     chosen = choose_thresholds(job, jobs, stages)
+    tables: Tables = {
+        "summary": [
+            *(
+                row
+                for subset, part in subsets.items()
+                for row in _summary_rows(job, part.cases, summaries[subset], subset)
+            ),
+            *_summary_rows(job, patients, _summarize(patients, threshold), "all", "patient"),
+        ],
+        "confusion": [
+            _confusion_row(job, sum_patients(job.cases, threshold), "image", "default", default),
+            _confusion_row(job, sum_patients(patients, threshold), "patient", "default", default),
+        ],
+        "folds": list(_fold_rows(job, threshold)),
+        "roc": list(_roc_rows(job)),
+        "patients": list(_patient_rows(job, threshold)),
+        "calibration": list(_calibration_rows(job)) if job.protocol == "patient" else [],
+        "table8": [_confidence_row(job, threshold)] if job.stage in stages.find_paper_table(HOLDOUT_TABLE) else [],
+        "table10": list(_extreme_rows(job, threshold))
+        if job.stage in stages.find_paper_table(PATIENT_TEST_TABLE)
+        else [],
+    }
     estimates: dict[MetricName, Estimate] = {}
     if chosen.exists:
-        chosen_sums = sum_patients(job.cases, chosen.threshold)
-        estimates = estimate_metrics(chosen_sums, DECISION_METRICS)
-        tables["confusion"].append(confusion_row(job, chosen_sums, "image", "chosen", chosen.threshold))
+        sums = sum_patients(job.cases, chosen.threshold)
+        estimates = estimate_metrics(sums, DECISION_METRICS)
+        tables["confusion"].append(_confusion_row(job, sums, "image", "chosen", chosen.threshold))
     tables["chosen"] = list(_chosen_rows(job, chosen, estimates, summaries["all"]))
-    if job.protocol == "patient":
-        tables["calibration"] = list(calibration_rows(job))
-    if job.stage in stages.find_paper_table(HOLDOUT_TABLE):
-        tables["table8"] = [confidence_row(job, measure.threshold)]
-    if job.stage in stages.find_paper_table(PATIENT_TEST_TABLE):
-        tables["table10"] = list(extreme_rows(job, measure.threshold))
-    return JobResult(summaries, tables, summaries["all"].flatten() | _flatten_chosen(chosen, estimates))
+    metrics = summaries["all"].flatten()
+    if chosen.exists:
+        metrics["chosen.threshold"] = float(chosen.threshold.mean())
+        for name, estimate in estimates.items():
+            metrics |= estimate.flatten(f"chosen.{name}")
+    return JobResult(summaries, tables, metrics)
 
 
-def _subsets(job: Predictions) -> Iterator[tuple[Predictions, str]]:
-    """The whole job; and each modality of a job that has two."""
-    yield job, "all"
+def _split_modalities(job: Predictions) -> dict[str, Predictions]:
+    """Each modality of a job that has two."""
     modalities = np.unique(job.modality)
-    if modalities.size > 1:
-        for modality in modalities:
-            yield job.select(job.modality == modality), str(modality)
+    if modalities.size == 1:
+        return {}
+    return {str(modality): job.select(job.modality == modality) for modality in modalities}
 
 
-def _add_patient_level(job: Predictions, tables: Tables, measure: Measure) -> None:
-    """Each patient once, with the mean score."""
-    patients = score_patients(job.target, job.score, job.patient_id, threshold=measure.threshold)
-    target = np.asarray([one.target for one in patients], dtype=np.int64)
-    score = np.asarray([one.score for one in patients])
-    names = np.asarray([one.patient_id for one in patients], dtype=np.str_)
-    summary = summarize(target, score, patient_id=names.tolist(), threshold=measure.threshold)
-    tables["summary"] += add_area(summary_rows(job, summary, "all", "patient"), delong_cells(target, score))
-    sums = sum_patients(Cases(target, score, names, has_patients=True), measure.threshold)
-    default = np.full(1, measure.threshold)
-    tables["confusion"].append(confusion_row(job, sums, "patient", "default", default))
+def _summarize(cases: Cases, threshold: float) -> Summary:
+    return summarize(cases.target, cases.score, patient_id=cases.patient.tolist(), threshold=threshold)
+
+
+def _summary_rows(job: Predictions, cases: Cases, summary: Summary, subset: str, level: str = "image") -> Iterator[Row]:
+    """One row per metric: the value, its interval, and Wald's, Wilson's and DeLong's of images next to it.
+
+    Args:
+        subset: "all", or the modality of the cases.
+        level: "image", or "patient" where each patient counts once, with the mean score.
+    """
+    folds = fold_values(job, summary.threshold) if (subset, level) == ("all", "image") else {}
+    counts: Row = {column: getattr(summary, column) for column in COUNTS}
+    successes = count_successes(summary.true_positives, summary.n_positive, summary.true_negatives, summary.n_negative)
+    for name, estimate in summary.estimates().items():
+        row = identify(job) | {"subset": subset, "level": level, "threshold": summary.threshold, **counts}
+        row |= estimate_cells(name, estimate) | proportion_cells(*successes.get(name, (0, 0)))
+        row |= _fold_cells([values[name] for values in folds.values()])
+        yield row | (delong_cells(cases.target, cases.score) if name == "roc_auc" else {})
+
+
+def fold_values(job: Predictions, threshold: float) -> dict[int, dict[MetricName, float | None]]:
+    """The metrics of each fold by itself, without intervals; None where a fold lacks a class."""
+    folds: dict[int, dict[MetricName, float | None]] = {}
+    for fold in np.unique(job.fold):
+        values = compute_metrics(sum_patients(job.select(job.fold == fold).cases, threshold))
+        folds[int(fold)] = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return folds
+
+
+def _fold_cells(values: Iterable[float | None]) -> Row:
+    """Mean and SD over folds, where there are several and each has the metric."""
+    listed = list(values)
+    known = [value for value in listed if value is not None]
+    if len(listed) < 2 or len(known) < len(listed):
+        return {}
+    return {"fold_mean": float(np.mean(known)), "fold_sd": float(np.std(known, ddof=1))}
+
+
+def _fold_rows(job: Predictions, threshold: float) -> Iterator[Row]:
+    for fold, values in fold_values(job, threshold).items():
+        patients = job.patient_id[job.fold == fold]
+        yield identify(job) | {"fold": fold, "n": patients.size, "n_patients": np.unique(patients).size, **values}
+
+
+def _roc_rows(job: Predictions) -> Iterator[Row]:
+    """The corner points of the ROC curve; none where a class is missing or the scores are constant."""
+    if np.unique(job.target).size < 2 or float(np.ptp(job.score)) == 0:
+        return
+    curve = trace_roc(job.target, job.score)
+    columns = (curve.false_positive_rate, curve.true_positive_rate, curve.threshold)
+    for point in zip(*(column.tolist() for column in columns), strict=True):
+        yield identify(job) | dict(zip(("false_positive_rate", "true_positive_rate", "threshold"), point, strict=True))
+
+
+def _patient_rows(job: Predictions, threshold: float) -> Iterator[Row]:
+    """One row per patient and modality: mean score, and the share of images classified correctly."""
+    for modality in np.unique(job.modality):
+        part = job.select(job.modality == modality)
+        for one in score_patients(part.target, part.score, part.patient_id, threshold=threshold):
+            row = identify(job) | {"modality": str(modality), "patient_id": one.patient_id, "target": one.target}
+            row |= {"score": one.score, "images_n": one.images, "correct": one.correct, "accuracy": one.accuracy}
+            yield row | dict(zip(WILSON, proportion_interval(one.correct, one.images, "wilson"), strict=True))
+
+
+def _extreme_rows(job: Predictions, threshold: float) -> Iterator[Row]:
+    """Table 10: best and worst patient of each class."""
+    patients = score_patients(job.target, job.score, job.patient_id, threshold=threshold)
+    for group, which, one in find_extremes(patients):
+        row = identify(job) | {"group": group, "which": which, "patient_id": one.patient_id, "n": one.images}
+        yield row | {"accuracy": one.accuracy} | proportion_cells(one.correct, one.images)
+
+
+def _calibration_rows(job: Predictions) -> Iterator[Row]:
+    """The calibration curve by bins of scores, each with the interval of its observed share."""
+    for number, one in enumerate(bin_scores(job.cases), 1):
+        row = identify(job) | {"bin": number, "mean_score": one.mean_score, "observed": one.observed}
+        yield row | {"low": one.ci_low, "high": one.ci_high, "n": one.images, "n_patients": one.patients}
+
+
+def _confidence_row(job: Predictions, threshold: float) -> Row:
+    """Table 8: mean and SD of the scores of correctly classified images, each for the class that was decided on."""
+    decided = decide(job.score, threshold)
+    confidence = np.where(decided, job.score, 1 - job.score)[decided == (job.target == 1)]
+    mean = float(confidence.mean()) if confidence.size else None
+    sd = float(confidence.std(ddof=1)) if confidence.size > 1 else None
+    row: Row = identify(job) | {"mean": mean, "sd": sd, "n_correct": confidence.size, "n": job.target.size}
+    return row | {"n_patients": int(np.unique(job.patient_id).size)}
+
+
+def _confusion_row(job: Predictions, sums: PatientSums, level: str, kind: str, threshold: FloatArray) -> Row:
+    """The four counts at a threshold, or at the thresholds that each fold has."""
+    true_positives, true_negatives = int(sums.true_positives.sum()), int(sums.true_negatives.sum())
+    positives, negatives = int(sums.positives.sum()), int(sums.negatives.sum())
+    row: Row = identify(job) | {"level": level, "kind": kind, "n": positives + negatives}
+    row |= {"n_patients": sums.positives.size, **_threshold_cells(threshold)}
+    row |= {"true_positives": true_positives, "false_negatives": positives - true_positives}
+    return row | {"true_negatives": true_negatives, "false_positives": negatives - true_negatives}
+
+
+def _threshold_cells(threshold: FloatArray) -> Row:
+    return {"threshold_low": float(threshold.min()), "threshold_high": float(threshold.max())}
 
 
 def _chosen_rows(
     job: Predictions, chosen: Chosen, estimates: Mapping[MetricName, Estimate], default: Summary
 ) -> Iterator[Row]:
-    """One row per metric at the threshold that other patients' scores chose, beside the default one's figure."""
-    row: Row = identify(job) | {"source_threshold": chosen.source, "note": chosen.note}
-    row |= {"n": default.n, "n_patients": default.n_patients}
-    row |= {"n_positive": default.n_positive, "n_negative": default.n_negative}
-    decision = decide(job.score, chosen.threshold)
-    hits, rejections = int((decision & (job.target == 1)).sum()), int((~decision & (job.target == 0)).sum())
-    if chosen.exists:
-        row |= {"threshold_low": float(chosen.threshold.min()), "threshold_high": float(chosen.threshold.max())}
+    """One row per metric at the threshold that was chosen on other patients' scores, with the default one's figure."""
+    row: Row = identify(job) | {"source_threshold": chosen.source, "note": chosen.note, "interval": "undefined"}
+    row |= {column: getattr(default, column) for column in COUNTS}
+    row |= _threshold_cells(chosen.threshold) if chosen.exists else {}
+    right = decide(job.score, chosen.threshold) == (job.target == 1)
+    true_positives, true_negatives = (int(right[job.target == label].sum()) for label in (1, 0))
+    successes = count_successes(true_positives, default.n_positive, true_negatives, default.n_negative)
     for name in DECISION_METRICS:
-        cells: Row = {"metric": name, "default_value": default.estimates()[name].value, "interval": "undefined"}
+        cells: Row = {"metric": name, "default_value": default.estimates()[name].value}
         if name in estimates:
-            one = estimates[name]
-            cells |= {"value": one.value, "ci_low": one.ci_low, "ci_high": one.ci_high, "interval": one.interval}
-            cells |= interval_cells(name, hits, default.n_positive, rejections, default.n_negative)
+            cells |= estimate_cells(name, estimates[name]) | proportion_cells(*successes.get(name, (0, 0)))
         yield row | cells
-
-
-def _flatten_chosen(chosen: Chosen, estimates: Mapping[MetricName, Estimate]) -> dict[str, float]:
-    found: dict[str, float | None] = {"chosen.threshold": float(chosen.threshold.mean()) if chosen.exists else None}
-    for name, one in estimates.items():
-        found |= {
-            f"chosen.{name}": one.value,
-            f"chosen.{name}.ci_low": one.ci_low,
-            f"chosen.{name}.ci_high": one.ci_high,
-        }
-    return {name: value for name, value in found.items() if value is not None}

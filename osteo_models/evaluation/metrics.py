@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -13,20 +13,27 @@ from numpy.typing import ArrayLike
 from osteo_models.core.errors import InputError
 from osteo_models.core.terms import decide
 from osteo_models.evaluation.calibration import jackknife
-from osteo_models.evaluation.intervals import FEWEST_PATIENTS, Interval, area_interval, balanced_interval, mean_interval
-from osteo_models.evaluation.patient_sums import METRIC_NAMES, MetricName, PatientSums, compute_metrics, sum_patients
-from osteo_models.evaluation.scored_cases import Cases, FloatArray, check_cases
+from osteo_models.evaluation.intervals import (
+    FEWEST_PATIENTS,
+    Interval,
+    balanced_interval,
+    clustered_auc_interval,
+    mean_interval,
+)
+from osteo_models.evaluation.patient_level import METRIC_NAMES, MetricName, PatientSums, compute_metrics, sum_patients
+from osteo_models.evaluation.scored_cases import FloatArray, check_cases
 
 # How an interval was made. "effective patients": Clopper-Pearson's at the effective number of patients; "jackknife": of
 # patients, for the calibration; "too few patients": of a class that the figure needs, for an interval that covers;
 # "undefined": the figure, or the fit without one of the patients, does not exist.
 IntervalKind = Literal["effective patients", "jackknife", "too few patients", "undefined"]
 SEED: Final = 2023
+COUNTS: Final = ("n", "n_patients", "n_positive", "n_negative")
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How figures are made: decisions from `threshold` on; `seed` draws what is drawn."""
+    """Decision threshold of the metrics, and the seed of random draws."""
 
     threshold: float = 0.5
     seed: int = SEED
@@ -41,6 +48,11 @@ class Estimate:
     ci_high: float | None
     interval: IntervalKind
 
+    def flatten(self, name: str) -> dict[str, float]:
+        """`name`, `name.ci_low` and `name.ci_high`, without what is undefined."""
+        values = {name: self.value, f"{name}.ci_low": self.ci_low, f"{name}.ci_high": self.ci_high}
+        return {name: value for name, value in values.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -48,8 +60,9 @@ class Summary:
 
     Args:
         roc_auc: Area under the ROC curve of the scores.
-        roc_auc_hard: Area of the decisions alone, which is the balanced accuracy: the figure that the paper printed.
-        calibration_slope, calibration_intercept: Of the logistic recalibration; undefined where scores separate the
+        balanced_accuracy_as_auc: Area under the ROC curve of the decisions, which equals the balanced accuracy; the
+            paper printed this figure.
+        calibration_slope, calibration_intercept: Logistic recalibration; undefined where scores separate the
             classes, and with an undefined interval where they do so without one of the patients.
         n: Images.
         n_patients: Patients, None where they are not known (each image then counts as independent).
@@ -60,7 +73,7 @@ class Summary:
     specificity: Estimate
     balanced_accuracy: Estimate
     roc_auc: Estimate
-    roc_auc_hard: Estimate
+    balanced_accuracy_as_auc: Estimate
     brier: Estimate
     calibration_slope: Estimate
     calibration_intercept: Estimate
@@ -84,15 +97,10 @@ class Summary:
         Args:
             prefix: Put before each name with a dot, such as `<stage>.patient`.
         """
-        found: dict[str, float | None] = {}
-        for name, estimate in self.estimates().items():
-            found[name] = estimate.value
-            found[f"{name}.ci_low"] = estimate.ci_low
-            found[f"{name}.ci_high"] = estimate.ci_high
-        counts = {"n": self.n, "n_patients": self.n_patients}
-        counts |= {"n_positive": self.n_positive, "n_negative": self.n_negative}
-        head = f"{prefix}." if prefix else ""
-        return {f"{head}{name}": float(value) for name, value in (found | counts).items() if value is not None}
+        counts = {name: getattr(self, name) for name in COUNTS}
+        found = {key: x for name, one in self.estimates().items() for key, x in one.flatten(name).items()}
+        found |= {name: float(count) for name, count in counts.items() if count is not None}
+        return {f"{prefix}.{name}" if prefix else name: value for name, value in found.items()}
 
 
 def summarize(
@@ -122,7 +130,16 @@ def summarize(
         raise InputError(f"`threshold` is {threshold!r}", allowed="a number in [0, 1]")
     cases = check_cases(target, score, patient_id)
     sums = sum_patients(cases, threshold)
-    return _gather(cases, sums, estimate_metrics(sums, METRIC_NAMES), threshold)
+    return Summary(
+        **estimate_metrics(sums, METRIC_NAMES),
+        n=cases.target.size,
+        n_patients=sums.positives.size if cases.has_patients else None,
+        n_positive=cases.n_positive,
+        n_negative=cases.n_negative,
+        true_positives=int(sums.true_positives.sum()),
+        true_negatives=int(sums.true_negatives.sum()),
+        threshold=float(threshold),
+    )
 
 
 def estimate_metrics(sums: PatientSums, names: Sequence[MetricName]) -> dict[MetricName, Estimate]:
@@ -131,18 +148,18 @@ def estimate_metrics(sums: PatientSums, names: Sequence[MetricName]) -> dict[Met
     known: list[MetricName] = [name for name in names if math.isfinite(values[name])]
     enough: list[MetricName] = [name for name in known if _count_fewest(sums, name) >= FEWEST_PATIENTS]
     intervals = _find_intervals(sums, enough)
-    found: dict[MetricName, Estimate] = {}
+    estimates: dict[MetricName, Estimate] = {}
     for name in names:
         interval = intervals.get(name)
         if name not in known:
-            found[name] = Estimate(None, None, None, "undefined")
+            estimates[name] = Estimate(None, None, None, "undefined")
         elif interval is None:
             kind: IntervalKind = "undefined" if name in intervals else "too few patients"
-            found[name] = Estimate(values[name], None, None, kind)
+            estimates[name] = Estimate(values[name], None, None, kind)
         else:
             kind = "jackknife" if name.startswith("calibration") else "effective patients"
-            found[name] = Estimate(values[name], *interval, kind)
-    return found
+            estimates[name] = Estimate(values[name], *interval, kind)
+    return estimates
 
 
 def _count_fewest(sums: PatientSums, name: MetricName) -> int:
@@ -157,40 +174,28 @@ def _count_fewest(sums: PatientSums, name: MetricName) -> int:
 
 def _find_intervals(sums: PatientSums, names: Iterable[MetricName]) -> dict[MetricName, Interval | None]:
     """Intervals of metrics that exist and have enough patients; None where it is undefined."""
-    ill, well, shown = sums.positives > 0, sums.negatives > 0, sums.images > 0
-    hits = (sums.true_positives[ill], sums.positives[ill])
-    rejections = (sums.true_negatives[well], sums.negatives[well])
-    found: dict[MetricName, Interval | None] = {}
+    positive, negative, shown = sums.positives > 0, sums.negatives > 0, sums.images > 0
+    sensitivity = (sums.true_positives[positive], sums.positives[positive])
+    specificity = (sums.true_negatives[negative], sums.negatives[negative])
+    intervals: dict[MetricName, Interval | None] = {}
     for name in names:
         if name in ("accuracy", "brier"):
             totals = sums.right if name == "accuracy" else sums.squared_error
-            found[name] = mean_interval(totals[shown], sums.images[shown])
+            intervals[name] = mean_interval(totals[shown], sums.images[shown])
         elif name in ("sensitivity", "specificity"):
-            found[name] = mean_interval(*(hits if name == "sensitivity" else rejections))
-        elif bool((ill & well).any()):
-            found[name] = None  # the classes are not independent where a patient has images of both
-        elif name in ("balanced_accuracy", "roc_auc_hard"):
-            found[name] = balanced_interval(*hits, *rejections)
+            intervals[name] = mean_interval(*(sensitivity if name == "sensitivity" else specificity))
+        elif bool((positive & negative).any()):
+            intervals[name] = None  # the classes are not independent where a patient has images of both
+        elif name in ("balanced_accuracy", "balanced_accuracy_as_auc"):
+            intervals[name] = balanced_interval(*sensitivity, *specificity)
         elif name == "roc_auc":
-            found[name] = area_interval(sums.above[ill], sums.positives[ill], sums.below[well], sums.negatives[well])
-        elif name not in found:
-            classes = [np.flatnonzero(members) for members in (ill, well)]
+            above, below = sums.above[positive], sums.below[negative]
+            intervals[name] = clustered_auc_interval(above, sensitivity[1], below, specificity[1])
+        elif name not in intervals:
+            classes = [np.flatnonzero(members) for members in (positive, negative)]
             slope, intercept = jackknife(sums.target, sums.logit, sums.owner, classes)
-            found |= {"calibration_slope": slope, "calibration_intercept": intercept}
-    return found
-
-
-def _gather(cases: Cases, sums: PatientSums, found: Mapping[MetricName, Estimate], threshold: float) -> Summary:
-    return Summary(
-        **found,
-        n=cases.target.size,
-        n_patients=sums.positives.size if cases.has_patients else None,
-        n_positive=cases.n_positive,
-        n_negative=cases.n_negative,
-        true_positives=int(sums.true_positives.sum()),
-        true_negatives=int(sums.true_negatives.sum()),
-        threshold=float(threshold),
-    )
+            intervals |= {"calibration_slope": slope, "calibration_intercept": intercept}
+    return intervals
 
 
 def summarize_folds(target: ArrayLike, score: ArrayLike, fold: ArrayLike, *, threshold: float = 0.5) -> Estimate:
@@ -207,15 +212,15 @@ def summarize_folds(target: ArrayLike, score: ArrayLike, fold: ArrayLike, *, thr
         InputError: as `summarize`.
     """
     cases = check_cases(target, score)
-    names, place = np.unique(np.asarray(fold), return_inverse=True)
+    names, owner = np.unique(np.asarray(fold), return_inverse=True)
     right = decide(cases.score, threshold) == (cases.target == 1)
     parts: list[FloatArray] = []
     for label in (1, 0):
         members = cases.target == label
-        counts = np.bincount(place[members], minlength=names.size)
+        counts = np.bincount(owner[members], minlength=names.size)
         if not counts.all():
             return Estimate(None, None, None, "undefined")
-        weights = 1 / counts[place[members]]
+        weights = 1 / counts[owner[members]]
         parts += [weights * right[members], weights]
     value = (float(parts[0].sum()) + float(parts[2].sum())) / (2 * names.size)
     if min(parts[1].size, parts[3].size) < FEWEST_PATIENTS:

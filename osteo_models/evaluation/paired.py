@@ -11,14 +11,12 @@ import numpy as np
 
 from osteo_models.core.errors import InputError
 from osteo_models.evaluation.delong import delong_test
-from osteo_models.evaluation.intervals import Z_95, Figure, difference_interval
+from osteo_models.evaluation.intervals import FEWEST_PATIENTS, Z_95, Figure, difference_interval
 from osteo_models.evaluation.metrics import Estimate, Measure, estimate_metrics
-from osteo_models.evaluation.patient_level import score_patients
-from osteo_models.evaluation.patient_sums import MetricName, PatientSums, sum_patients
-from osteo_models.evaluation.scored_cases import Cases, FloatArray, IntArray, TextArray, check_cases
+from osteo_models.evaluation.patient_level import MetricName, PatientSums, sum_patients
+from osteo_models.evaluation.scored_cases import Cases, FloatArray, IntArray, TextArray, average_patients, check_cases
 
 POWER: Final = 0.80
-FEWEST_PATIENTS: Final = 5  # of each class; with fewer neither interval covers what it says
 Z_POWER: Final = NormalDist().inv_cdf(POWER)
 
 
@@ -41,8 +39,8 @@ def compare_scores(
 ) -> dict[MetricName, Difference]:
     """Differences of metrics with intervals from each side's own and the correlation over the patients of both.
 
-    The images need not be the same ones, and a patient may be on one side only. Equal scores of the same images differ
-    by nothing, for certain.
+    The images need not be the same ones, and a patient may be on one side only. Equal scores of the same images have
+    a difference of exactly 0.
     """
     everyone = np.union1d(first.patient, second.patient).tolist()
     sums = [sum_patients(cases, measure.threshold, everyone) for cases in (first, second)]
@@ -50,7 +48,7 @@ def compare_scores(
     equal = all(
         np.array_equal(getattr(first, column), getattr(second, column)) for column in ("target", "score", "patient")
     )
-    found: dict[MetricName, Difference] = {}
+    differences: dict[MetricName, Difference] = {}
     for name in names:
         figures = [_read_figure(side[name]) for side in sides]
         low, high = None, None
@@ -58,8 +56,8 @@ def compare_scores(
             low, high = 0.0, 0.0
         elif figures[0] is not None and figures[1] is not None:
             low, high = difference_interval(figures[0], figures[1], _correlate(sums[0], sums[1], name))
-        found[name] = Difference(sides[0][name].value, sides[1][name].value, low, high)
-    return found
+        differences[name] = Difference(sides[0][name].value, sides[1][name].value, low, high)
+    return differences
 
 
 def _read_figure(one: Estimate) -> Figure | None:
@@ -90,14 +88,15 @@ def _find_influence(sums: PatientSums, name: MetricName) -> FloatArray:
         return of_mean(sums.right if name == "accuracy" else sums.squared_error, sums.images)
     if name == "roc_auc":
         return of_mean(sums.above, sums.positives) + of_mean(sums.below, sums.negatives)
-    hits, rejections = of_mean(sums.true_positives, sums.positives), of_mean(sums.true_negatives, sums.negatives)
-    rates = {"sensitivity": hits, "specificity": rejections}
-    return rates.get(name, (hits + rejections) / 2)
+    sensitivity = of_mean(sums.true_positives, sums.positives)
+    specificity = of_mean(sums.true_negatives, sums.negatives)
+    rates = {"sensitivity": sensitivity, "specificity": specificity}
+    return rates.get(name, (sensitivity + specificity) / 2)
 
 
 @dataclass(frozen=True)
 class PairedScores:
-    """What two models say of the same images.
+    """The scores of two models on the same images.
 
     Shapes:
         target, patient_id, first, second: (N,).
@@ -111,13 +110,13 @@ class PairedScores:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The first model's area minus the second's, each with its 95 % interval.
+    """The first model's AUC minus the second's, with 95 % intervals.
 
-    An interval is None where nothing varies, or with fewer than five patients of a class: nothing can be said then.
+    An interval is None where nothing varies, or with fewer than five patients of a class.
 
     Args:
-        difference: Of the patients' mean scores (DeLong).
-        image_difference: Of the images; `by_image` is its interval, see docs/statistics.md.
+        difference: Difference of the AUCs of patients' mean scores; `delong` is its interval.
+        image_difference: Difference of the AUCs of images; `by_image` is its interval, see docs/statistics.md.
         fewest: Patients of the smaller class.
         detectable: The smallest true difference that a two-sided test at 5 % would have found with 80 % power, from
             the standard error of this pair; None where there is no spread.
@@ -149,12 +148,12 @@ def compare_pair(scores: PairedScores) -> PairedDifference:
             raise InputError(
                 f"`{name}` is {part[0]:g} everywhere", allowed="scores that differ: there is no curve else"
             )
-    first, second = (_mean_scores(scores, part) for part in (scores.first, scores.second))
-    test = delong_test(first[0], first[1], second[1])
+    patients = average_patients(scores.target, [scores.first, scores.second], scores.patient_id)
+    test = delong_test(patients.target, *patients.scores)
     delong = None if test.ci_low is None or test.ci_high is None else (test.ci_low, test.ci_high)
     if delong == (0.0, 0.0) and not np.array_equal(scores.first, scores.second):
         delong = None  # equal curves of other scores, such as two perfect ones: nothing varies
-    fewest = int(min(np.bincount(first[0], minlength=2)))
+    fewest = int(np.bincount(patients.target, minlength=2).min())
     point, by_image = _compare_images(scores)
     if fewest < FEWEST_PATIENTS:
         delong = by_image = None
@@ -168,15 +167,9 @@ def compare_pair(scores: PairedScores) -> PairedDifference:
         by_image=by_image,
         detectable=(Z_95 + Z_POWER) * error if error > 0 else None,
         n=scores.target.size,
-        n_patients=first[0].size,
+        n_patients=patients.name.size,
         fewest=fewest,
     )
-
-
-def _mean_scores(scores: PairedScores, score: FloatArray) -> tuple[IntArray, FloatArray]:
-    patients = score_patients(scores.target, score, scores.patient_id)
-    target = np.asarray([patient.target for patient in patients], dtype=np.int64)
-    return target, np.asarray([patient.score for patient in patients])
 
 
 def _compare_images(scores: PairedScores) -> tuple[float | None, tuple[float, float] | None]:
@@ -184,6 +177,8 @@ def _compare_images(scores: PairedScores) -> tuple[float | None, tuple[float, fl
     if np.array_equal(scores.first, scores.second):
         return 0.0, (0.0, 0.0)
     cases: list[Cases] = [check_cases(scores.target, part, scores.patient_id) for part in (scores.first, scores.second)]
-    found = compare_scores(cases[0], cases[1], ("roc_auc",), Measure())["roc_auc"]
-    interval = None if found.ci_low is None or found.ci_high is None else (found.ci_low, found.ci_high)
-    return found.value, interval
+    difference = compare_scores(cases[0], cases[1], ("roc_auc",), Measure())["roc_auc"]
+    interval = (
+        None if difference.ci_low is None or difference.ci_high is None else (difference.ci_low, difference.ci_high)
+    )
+    return difference.value, interval

@@ -96,11 +96,11 @@ def read_predictions(artifacts: Path) -> list[Predictions]:
     tables: list[Predictions] = []
     for path in paths:
         source = path.relative_to(artifacts).as_posix()
-        found = _read_one(path, source)
-        if isinstance(found, Predictions):
-            tables.append(found)
+        result = _read_one(path, source)
+        if isinstance(result, Predictions):
+            tables.append(result)
         else:
-            faults += [f"{source}: {fault}" for fault in found]
+            faults += [f"{source}: {fault}" for fault in result]
     if faults:
         raise TableError(" | ".join(faults), where=str(root), remedy="run the jobs of these files again")
     return tables
@@ -112,20 +112,18 @@ def _read_one(path: Path, source: str) -> Predictions | list[str]:
         frame = cast(Any, pd).read_parquet(path)  # pandas carries no complete types
     except (OSError, ValueError) as error:  # pyarrow's errors are either
         return [f"not a readable parquet file ({str(error).splitlines()[0][:120]})"]
-    names = {str(name) for name in frame.columns}
-    missing = [column for column in COLUMNS if column not in names]
+    missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         return [f"missing column(s): {', '.join(missing)}"]
     if not len(frame):
         return ["no rows"]
-    values: dict[str, list[Any]] = {column: frame[column].tolist() for column in COLUMNS}
     validation = frame.attrs.get(VALIDATION)
-    faults = _find_faults(values)
+    faults = _find_faults(frame)
     if validation not in VALIDATIONS:
         faults.append(f"its metadata gives validation {validation!r}; allowed: {', '.join(VALIDATIONS)}")
     if faults:
         return faults
-    text = {column: np.asarray([str(value) for value in values[column]], dtype=np.str_) for column in TEXT_COLUMNS}
+    text = {column: np.asarray(frame[column].astype(str), dtype=np.str_) for column in TEXT_COLUMNS}
     table = Predictions(
         stage=str(text["stage"][0]),
         architecture=str(text["architecture"][0]),
@@ -133,65 +131,61 @@ def _read_one(path: Path, source: str) -> Predictions | list[str]:
         protocol=cast(Protocol, str(text["protocol"][0])),
         validation=cast(Validation, validation),
         source=source,
-        fold=np.asarray(values["fold"], dtype=np.int64),
+        fold=np.asarray(frame["fold"], dtype=np.int64),
         image_id=text["image_id"],
         patient_id=text["patient_id"],
         modality=text["modality"],
-        target=np.asarray(values["target"], dtype=np.int64),
-        score=np.asarray(values["score"], dtype=np.float64),
+        target=np.asarray(frame["target"], dtype=np.int64),
+        score=np.asarray(frame["score"], dtype=np.float64),
     )
     expected = f"predictions/{table.name}{SUFFIX}"
     return table if source == expected else [f"its rows belong to {expected}"]
 
 
-def _find_faults(values: dict[str, list[Any]]) -> list[str]:
-    """What is wrong with the columns of one file."""
+def _find_faults(frame: Any) -> list[str]:
+    """Faults in the columns of one file."""
     faults: list[str] = []
+    text = {column: frame[column].map(str) for column in TEXT_COLUMNS}
     for column in TEXT_COLUMNS:
-        blank = sum(value is None or value != value or not str(value).strip() for value in values[column])
+        blank = int((frame[column].isna() | (text[column].str.strip() == "")).sum())
         if blank:
             faults.append(f"{column} is empty in {blank} row(s)")
     for column in ("stage", "architecture", "images", "protocol"):
-        found = sorted({str(value) for value in values[column]})
-        if len(found) > 1:
-            faults.append(f"{column} has several values: {', '.join(found[:4])}")
-    strange = sorted({str(value) for value in values["stage"] if not re.match(STAGE_PATTERN, str(value))})
-    if strange:
-        faults.append(f"stage has {', '.join(strange[:4])}; allowed: `stage-` and a number")
-    terms = {"images": IMAGE_SETS, "protocol": PROTOCOLS, "modality": MODALITIES}
-    for column, allowed in terms.items():
-        unknown = sorted({str(value) for value in values[column]} - set(allowed))
+        values = sorted(set(text[column]))
+        if len(values) > 1:
+            faults.append(f"{column} has several values: {', '.join(values[:4])}")
+    unknown = sorted(stage for stage in set(text["stage"]) if not re.match(STAGE_PATTERN, stage))
+    if unknown:
+        faults.append(f"stage has {', '.join(unknown[:4])}; allowed: `stage-` and a number")
+    for column, allowed in {"images": IMAGE_SETS, "protocol": PROTOCOLS, "modality": MODALITIES}.items():
+        unknown = sorted(set(text[column]) - set(allowed))
         if unknown:
             faults.append(f"{column} has {', '.join(unknown[:4])}; allowed: {', '.join(allowed)}")
-    faults += _find_number_faults(values)
-    images = [str(value) for value in values["image_id"]]
-    if len(set(images)) < len(images):
-        twice = next(name for name in images if images.count(name) > 1)
-        faults.append(f"{len(images) - len(set(images))} image(s) more than once, such as {twice}")
-    targets: dict[str, set[Any]] = {}
-    for patient, target in zip(values["patient_id"], values["target"], strict=True):
-        targets.setdefault(str(patient), set()).add(target)
-    mixed = sorted(patient for patient, found in targets.items() if len(found) > 1)
+    faults += _find_number_faults(frame)
+    twice = text["image_id"][text["image_id"].duplicated()]
+    if len(twice):
+        faults.append(f"{len(twice)} image(s) more than once, such as {twice.iloc[0]}")
+    targets = frame["target"].groupby(text["patient_id"]).nunique()
+    mixed = sorted(targets.index[targets > 1])
     if mixed:
         faults.append(f"{len(mixed)} patient(s) with both targets: {', '.join(mixed[:4])}")
     return faults
 
 
-def _find_number_faults(values: dict[str, list[Any]]) -> list[str]:
+def _find_number_faults(frame: Any) -> list[str]:
     faults: list[str] = []
     for column, allowed in (("fold", "whole numbers from 0"), ("target", "0 or 1"), ("score", "numbers in [0, 1]")):
         try:
-            numbers = np.asarray(values[column], dtype=np.float64)
+            numbers = np.asarray(frame[column], dtype=np.float64)
         except (TypeError, ValueError):
             faults.append(f"{column} holds values that are not numbers; allowed: {allowed}")
             continue
+        valid = (numbers >= 0) & np.isfinite(numbers)  # NaN is not
         if column == "fold":
-            wrong = ~((numbers >= 0) & (numbers == np.floor(numbers)) & np.isfinite(numbers))
-        elif column == "target":
-            wrong = ~np.isin(numbers, (0, 1))
+            valid &= numbers == np.floor(numbers)
         else:
-            wrong = ~((numbers >= 0) & (numbers <= 1))  # NaN is wrong too
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            faults.append(f"{column} is {numbers[row]:g} in row {row} ({int(wrong.sum())} such); allowed: {allowed}")
+            valid &= np.isin(numbers, (0, 1)) if column == "target" else numbers <= 1
+        if not valid.all():
+            row = int(np.flatnonzero(~valid)[0])
+            faults.append(f"{column} is {numbers[row]:g} in row {row} ({int((~valid).sum())} such); allowed: {allowed}")
     return faults

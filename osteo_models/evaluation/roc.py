@@ -1,32 +1,28 @@
-"""The ROC curve as points."""
+"""The ROC curve as points, thresholds chosen on it, and the structural components of its area (DeLong)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
+from sklearn.metrics import roc_curve  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from osteo_models.core.errors import InputError
-from osteo_models.evaluation.scored_cases import (
-    FloatArray,
-    IntArray,
-    TextArray,
-    check_cases,
-    compare_lengths,
-    read_floats,
-    read_patients,
-    read_targets,
-)
+from osteo_models.core.stage_table import StageTable
+from osteo_models.evaluation.predictions import Predictions
+from osteo_models.evaluation.scored_cases import FloatArray, IntArray, average_patients, check_cases, read_columns
 
 Level = Literal["image", "patient"]
+DEFAULT_THRESHOLD: Final = 0.5  # ties are broken by the distance to it
 
 
 @dataclass(frozen=True)
 class RocCurve:
-    """Points from (0, 0) to (1, 1); a threshold of infinity decides for nobody.
+    """Points from (0, 0) to (1, 1); at the threshold of infinity no case is positive.
 
     Shapes:
         false_positive_rate, true_positive_rate, threshold: (T,), corner points only.
@@ -46,18 +42,13 @@ def trace_roc(target: ArrayLike, score: ArrayLike) -> RocCurve:
     cases = check_cases(target, score)
     if not cases.n_positive or not cases.n_negative:
         raise InputError("one class is missing: there is no ROC curve", where="`target`", allowed="both classes")
-    order = np.argsort(-cases.score, kind="stable")
-    scores = cases.score[order]
-    ends = np.append(np.flatnonzero(np.diff(scores)), scores.size - 1)  # equal scores move together
-    hits = np.append(0, np.cumsum(cases.target[order])[ends])
-    alarms = np.append(0, ends + 1 - hits[1:])
-    corner = np.ones(hits.size, dtype=np.bool_)
-    turn = np.diff(hits[:-1]) * np.diff(alarms[1:]) - np.diff(alarms[:-1]) * np.diff(hits[1:])
-    corner[1:-1] = turn != 0
-    thresholds = np.append(np.inf, scores[ends])
-    return RocCurve(
-        (alarms / cases.n_negative)[corner], (hits / cases.n_positive)[corner], thresholds[corner].astype(np.float64)
-    )
+    curve = cast(Any, roc_curve)(cases.target, cases.score, drop_intermediate=False)
+    false_positives = (curve[0] * cases.n_negative).round()
+    true_positives = (curve[1] * cases.n_positive).round()
+    across, up = np.diff(false_positives), np.diff(true_positives)
+    corner = np.ones(true_positives.size, dtype=np.bool_)
+    corner[1:-1] = up[:-1] * across[1:] != across[:-1] * up[1:]
+    return RocCurve(*(column[corner].astype(np.float64) for column in curve))
 
 
 @dataclass(frozen=True)
@@ -69,11 +60,31 @@ class Placements:
 
     @property
     def auc(self) -> float:
+        """Area under the ROC curve."""
         return float(self.positives.mean())
 
     @property
     def variance(self) -> float:
+        """DeLong's variance of the area."""
         return variance_of_mean(self.positives) + variance_of_mean(self.negatives)
+
+
+def find_placements(target: IntArray, score: FloatArray) -> Placements:
+    """The structural components of the area, from midranks: exact on ties."""
+    rank = cast(Any, stats).rankdata
+    positive = target == 1
+    ranks = cast(FloatArray, rank(score))
+    m, n = int(positive.sum()), int((~positive).sum())
+    above = ranks[positive] - cast(FloatArray, rank(score[positive]))
+    below = ranks[~positive] - cast(FloatArray, rank(score[~positive]))
+    return Placements(above / n, (m - below) / m)
+
+
+def variance_of_mean(component: FloatArray) -> float:
+    """Variance of the mean of independent values."""
+    if float(np.ptp(component)) == 0:
+        return 0.0
+    return float(component.var(ddof=1)) / component.size
 
 
 def read_scores(
@@ -82,22 +93,37 @@ def read_scores(
     patient_id: Iterable[Any] | None = None,
     level: Level = "image",
 ) -> tuple[IntArray, list[FloatArray], bool]:
-    """Checked targets and scores at the level wanted, and whether several cases are of one patient."""
+    """Checked targets and scores at a level, and whether several cases are of one patient.
+
+    Raises:
+        InputError: See `delong_test`.
+    """
     faults: list[str] = []
-    targets = read_targets(target, faults)
-    columns = {name: read_floats(values, name, faults) for name, values in scores.items()}
-    lengths = {"target": targets.size} | {name: column.size for name, column in columns.items()}
-    patients = None if patient_id is None else read_patients(patient_id, faults)
-    compare_lengths(lengths | ({} if patients is None else {"patient_id": patients.size}), faults)
+    columns = read_columns(target, scores, patient_id, faults)
+    patients = columns.patient
     if level not in get_args(Level):
         faults.append(f"`level` is {level!r}")
     elif level == "patient" and patients is None:
         faults.append("`level` is 'patient' and no `patient_id` is given")
-    listed = list(columns.values())
+    targets, listed = columns.target, list(columns.scores.values())
     if level == "patient" and patients is not None and not faults:
-        targets, listed = _average(targets, listed, patients, faults)
+        try:
+            averaged = average_patients(targets, listed, patients)
+            targets, listed = averaged.target, averaged.scores
+        except InputError as error:
+            faults.append(error.found)
     if not faults:
-        _find_degenerate(targets, dict(zip(columns, listed, strict=True)), faults)
+        faults += [
+            f"`{name}` is {column[0]:g} everywhere: its area under the curve is undefined"
+            for name, column in zip(columns.scores, listed, strict=True)
+            if float(np.ptp(column)) == 0
+        ]
+        counts = np.bincount(targets, minlength=2)
+        faults += [
+            f"class {label} has {counts[label]} case(s): no variance without two"
+            for label in (0, 1)
+            if counts[label] < 2
+        ]
     if faults:
         raise InputError(
             "; ".join(faults),
@@ -108,46 +134,82 @@ def read_scores(
     return targets, listed, clustered
 
 
-def _average(
-    targets: IntArray, scores: Sequence[FloatArray], patients: TextArray, faults: list[str]
-) -> tuple[IntArray, list[FloatArray]]:
-    """One case per patient, in the order of their names."""
-    names, owner, images = np.unique(patients, return_inverse=True, return_counts=True)
-    positives = np.bincount(owner, weights=targets)
-    mixed = names[(positives > 0) & (positives < images)]
-    if mixed.size:
-        faults.append(f"{mixed.size} patient(s) with both targets: {', '.join(str(name) for name in mixed[:5])}")
-    means = [(np.bincount(owner, weights=score) / images).astype(np.float64) for score in scores]
-    return (positives > 0).astype(np.int64), means
+@dataclass(frozen=True)
+class Chosen:
+    """A threshold for each image of a job.
+
+    Args:
+        source: The predictions that the thresholds were chosen on; empty when there are none.
+        note: Why there is no threshold; empty when there is one.
+
+    Shapes:
+        threshold: (N,), NaN throughout where none could be chosen for some fold.
+    """
+
+    threshold: FloatArray
+    source: str
+    note: str
+
+    @property
+    def exists(self) -> bool:
+        return not self.note
 
 
-def _find_degenerate(targets: IntArray, columns: dict[str, FloatArray], faults: list[str]) -> None:
-    for name, column in columns.items():
-        if float(np.ptp(column)) == 0:
-            faults.append(f"`{name}` is {column[0]:g} everywhere: its area under the curve is undefined")
-    for label in (0, 1):
-        count = int((targets == label).sum())
-        if count < 2:
-            faults.append(f"class {label} has {count} case(s): no variance without two")
+def choose_threshold(target: ArrayLike, score: ArrayLike) -> float | None:
+    """The score with the largest Youden index; of equals the one nearest to 0.5.
+
+    Returns:
+        The threshold, or None where no threshold is better than chance.
+
+    Raises:
+        InputError: As in `trace_roc`.
+
+    Source:
+        Youden, Cancer 1950;3:32.
+    """
+    curve = trace_roc(target, score)
+    index = curve.true_positive_rate - curve.false_positive_rate
+    best = float(index.max())
+    if best <= 1e-12:
+        return None
+    equal = curve.threshold[index >= best - 1e-12]
+    return float(equal[np.argmin(np.abs(equal - DEFAULT_THRESHOLD))])
 
 
-def find_placements(target: IntArray, score: FloatArray) -> Placements:
-    positive = target == 1
-    ranks = _midranks(score)
-    m, n = int(positive.sum()), int((~positive).sum())
-    above = ranks[positive] - _midranks(score[positive])
-    below = ranks[~positive] - _midranks(score[~positive])
-    return Placements(above / n, (m - below) / m)
+def choose_thresholds(job: Predictions, jobs: Sequence[Predictions], stages: StageTable) -> Chosen:
+    """A threshold for each image of a job from scores of other patients.
+
+    In cross-validation fold k takes it from the other folds of the same job, without the patients of fold k (with the
+    image protocol some of their slices are there). The test sets take it from the same network's cross-validation by
+    patients, without the patients tested on.
+    """
+    undefined = np.full(job.score.size, np.nan)
+    folded = job.validation == "folds"
+    stage = job.stage if folded else stages.find_folds(job.images)
+    if stage is None:
+        return Chosen(undefined, "", f"no stage has folds of {job.images} images")
+    name = f"{stage}/{job.job}"
+    other = next((one for one in jobs if one.name == name), None)
+    if other is None:
+        return Chosen(undefined, "", f"{name} was not run")
+    threshold = undefined.copy()
+    for fold in np.unique(job.fold):
+        tested = job.fold == fold
+        rows = ~np.isin(other.patient_id, job.patient_id[tested])
+        if folded:
+            rows &= other.fold != fold
+        value, note = _choose(other, rows)
+        if value is None:
+            return Chosen(undefined, other.source, f"fold {fold}: {note}" if folded else note)
+        threshold[tested] = value
+    return Chosen(threshold, other.source, "")
 
 
-def _midranks(values: FloatArray) -> FloatArray:
-    """Ranks from 1, ties at their mean: whole or half numbers, exact in floating point."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count).astype(np.float64)
-    return (last - (count - 1) / 2)[place]
-
-
-def variance_of_mean(component: FloatArray) -> float:
-    if float(np.ptp(component)) == 0:
-        return 0.0
-    return float(component.var(ddof=1)) / component.size
+def _choose(job: Predictions, rows: np.ndarray) -> tuple[float | None, str]:
+    if not rows.any():
+        return None, "no other patients' scores"
+    try:
+        value = choose_threshold(job.target[rows], job.score[rows])
+    except InputError as error:
+        return None, error.found
+    return value, "" if value is not None else "no threshold is better than chance"

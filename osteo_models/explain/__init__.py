@@ -1,1 +1,1 @@
-"""Which parts of an image a network's answer hangs on: maps, the cases they are made for, and checks of the maps."""
+"""Explanations of decisions: maps of image regions, the cases they are made for, and checks of the maps."""

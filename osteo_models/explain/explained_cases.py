@@ -1,4 +1,4 @@
-"""Which images are explained: a choice that the saved predictions alone decide, so that reruns can be compared."""
+"""The images to explain, chosen from the saved predictions alone, so that reruns can be compared."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Case:
     """One image to explain.
 
     Args:
-        score: As it was saved; the probability of osteoporosis.
-        decision: The class that the score means at the model's threshold.
+        score: Probability of osteoporosis.
+        decision: The class at the model's threshold.
     """
 
     image_id: str
@@ -47,24 +47,24 @@ class Case:
 def choose_cases(predictions: Predictions, threshold: float) -> list[Case]:
     """For each modality the most confident correct answer of each class, and the two worst errors.
 
-    Each of another patient, since the slices of one look alike; equal scores are decided by the image's name. Where
-    there are fewer such images, there are fewer cases.
+    Each case is of another patient, because slices of one patient are similar; ties are broken by the image's name.
+    With fewer such images there are fewer cases.
 
     Args:
-        predictions: Of one network on its hold-out.
-        threshold: From this score on the decision is osteoporosis.
+        predictions: Predictions of one network on its hold-out.
+        threshold: Scores from here on are decided as osteoporosis.
     """
     decision = decide(predictions.score, threshold).astype(np.int64)
     correct = decision == predictions.target
-    # How far a score is from the right answer: the surest of the correct have the least, the worst errors the most.
-    miss = np.abs(predictions.score - predictions.target)
+    # Distance of a score from the true class: smallest for the most confident correct, largest for the worst errors.
+    error = np.abs(predictions.score - predictions.target)
     cases: list[Case] = []
     for modality in MODALITIES:
         of_modality = predictions.modality == modality
         for target in (CONTROL, OSTEOPOROSIS):
-            rows = _first(predictions, of_modality & correct & (predictions.target == target), miss, CORRECT_PER_CLASS)
+            rows = _first(predictions, of_modality & correct & (predictions.target == target), error, CORRECT_PER_CLASS)
             cases += [_case(predictions, row, modality, int(decision[row]), "correct") for row in rows]
-        rows = _first(predictions, of_modality & ~correct, -miss, ERRORS)
+        rows = _first(predictions, of_modality & ~correct, -error, ERRORS)
         cases += [_case(predictions, row, modality, int(decision[row]), "worst_error") for row in rows]
     return cases
 

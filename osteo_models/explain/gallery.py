@@ -1,4 +1,4 @@
-"""All cases of one network: their maps, pictures and shares, and the check against networks that learnt nothing."""
+"""All cases of one network: their maps, pictures and shares, and the check against untrained networks."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from PIL import Image
+from scipy.stats import spearmanr
 from torch import nn
 
 from osteo_models.core.terms import MODALITIES
-from osteo_models.explain.checks import Maps, hardly_changes, mean_similarity, share_inside
 from osteo_models.explain.explained_cases import Scene
-from osteo_models.explain.maps import METHODS, Method, explain_images
+from osteo_models.explain.maps import METHODS, Maps, Method, explain_images
 from osteo_models.explain.overlays import draw_overlay, name_note, name_title
 from osteo_models.models import build, find_entry
 from osteo_models.training.inference import find_tower
 
+MAX_SIMILARITY: Final = 0.5
 COLUMNS: Final = (
     *("model", "modality", "image_id", "patient_id", "target", "score", "kind", "method", "file"),
     *("vertebrae_share", "area_share", "flagged"),
@@ -29,11 +31,11 @@ COLUMNS: Final = (
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is spent on a network.
+    """Computation spent on a network.
 
     Args:
         samples: Noisy copies of an image for SmoothGrad.
-        draws: Networks with fresh weights for the check: the maps of a single one may be like or unlike by chance.
+        draws: Untrained networks for the check; the maps of a single one may be similar by chance.
     """
 
     samples: int
@@ -42,19 +44,19 @@ class Effort:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What was made of one network: rows of cases.csv, and each method's likeness to networks without training."""
+    """The results of one network: rows of cases.csv, and each method's similarity to untrained networks."""
 
     rows: list[dict[str, Any]]
     similarity: dict[Method, float | None]
 
 
 def choose_effort(architecture: str, spec: Mapping[str, Any]) -> Effort:
-    """Less for a backbone of millions of weights, at some thirty times the work per image."""
+    """Fewer samples and draws for a backbone of millions of weights, which needs thirty times the work per image."""
     return Effort(samples=4, draws=1) if _has_backbone(architecture, spec) else Effort(samples=16, draws=2)
 
 
 def draw_fresh(architecture: str, spec: Mapping[str, Any], draws: int) -> list[nn.Module]:
-    """Networks of an architecture that learnt nothing, not even from ImageNet."""
+    """Untrained networks of an architecture, without ImageNet weights."""
     blank = {"weights": "random"} if _has_backbone(architecture, spec) else {}
     return [build(architecture, seed=seed, **{**spec, **blank}).eval() for seed in range(draws)]
 
@@ -79,15 +81,15 @@ def make_gallery(
     """Explain every case of a network by every method, and write `<out>/<name>/<image_id>-<method>.png`.
 
     Args:
-        name: Of the model.
+        name: Name of the model.
         scenes: At least one.
         network: The trained one; of a multimodal network each modality is explained by its own tower.
         fresh: Networks of the same architecture with freshly drawn weights.
         out: Folder of all galleries.
-        seed: Of SmoothGrad's noise.
+        seed: Seed of SmoothGrad's noise.
         samples: Noisy copies of each image for SmoothGrad; half as many for the fresh networks.
         device: Where to compute.
-        synthetic: Whether the images are of the phantom, which each picture then says.
+        synthetic: Whether the images are of the phantom; each picture then says so.
 
     Raises:
         InputError: The network explains no single image.
@@ -105,10 +107,10 @@ def make_gallery(
         found = explain_images(tower, images, decisions, seed=seed, device=device, samples=samples)
         for blank in fresh:
             tower, fewer = find_tower(blank, modality), -(-samples // 2)
-            unlearnt = explain_images(tower, images, decisions, seed=seed, device=device, samples=fewer)
+            untrained = explain_images(tower, images, decisions, seed=seed, device=device, samples=fewer)
             for method in METHODS:
                 maps[method].append(found[method])
-                others[method].append(unlearnt[method])
+                others[method].append(untrained[method])
         for index, scene in enumerate(group):
             for method in METHODS:
                 row = _describe(name, scene, method, found[method][index])
@@ -128,7 +130,7 @@ def _draw(scene: Scene, method: Method, heat: Maps, synthetic: bool) -> Image.Im
 
 
 def _describe(name: str, scene: Scene, method: Method, heat: Maps) -> dict[str, Any]:
-    """The row of cases.csv; of a map that is 0 everywhere there is no share."""
+    """The row of cases.csv; a map that is 0 everywhere has no share."""
     case, mask = scene.case, None if scene.mask is None else scene.mask / 255.0
     return {
         "model": name,
@@ -173,7 +175,7 @@ def frame_gallery(gallery: Gallery) -> pd.DataFrame:
 
 
 def describe_gallery(gallery: Gallery) -> str:
-    """A network in one line: its cases, how much of the maps lies on the vertebrae, and whether they mean anything."""
+    """A network in one line: cases, share of the maps on the vertebrae, similarity to untrained networks."""
     table = frame_gallery(gallery)
     parts = [f"{table['image_id'].nunique()} cases"]
     for method, title in METHODS.items():
@@ -183,5 +185,52 @@ def describe_gallery(gallery: Gallery) -> str:
         on_bone = "" if pd.isna(share) else f" {share:.0%} on vertebrae ({area:.0%} of the area),"
         alike = "undefined" if similarity is None else f"{similarity:.2f}"
         warning = ": HARDLY CHANGES without training" if hardly_changes(similarity) else ""
-        parts.append(f"{title}{on_bone} likeness to untrained {alike}{warning}")
+        parts.append(f"{title}{on_bone} similarity to untrained {alike}{warning}")
     return "; ".join(parts)
+
+
+def share_inside(heat: Maps, mask: npt.NDArray[np.floating]) -> float | None:
+    """The share of a map that is inside a mask; a uniform map has the mask's mean.
+
+    Shapes:
+        heat, mask: (H, W).
+
+    Args:
+        heat: 0 or more.
+        mask: The share of each pixel that is inside, 0 to 1.
+
+    Returns:
+        0 to 1; None when the map is 0 everywhere.
+    """
+    total = float(heat.sum(dtype=np.float64))
+    return float((heat * mask).sum(dtype=np.float64)) / total if total > 0 else None
+
+
+def rank_correlation(heat: Maps, other: Maps) -> float | None:
+    """Spearman's rank correlation between two maps of one image, (H, W); None when a map is constant."""
+    if np.ptp(heat) == 0 or np.ptp(other) == 0:
+        return None
+    return float(cast(Any, spearmanr)(heat.ravel(), other.ravel()).statistic)
+
+
+def mean_similarity(maps: Maps, others: Maps) -> float | None:
+    """Mean rank correlation of the maps of a trained network and of one with random weights, over the images.
+
+    A map that stays the same without the learned weights shows the image, not what the network learned.
+
+    Shapes:
+        maps, others: (B, H, W).
+
+    Returns:
+        The mean over the images where the correlation is defined; None when it is defined for none of them.
+
+    Source: Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018.
+    """
+    values = [rank_correlation(heat, other) for heat, other in zip(maps, others, strict=True)]
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def hardly_changes(similarity: float | None) -> bool:
+    """Whether a method is flagged: its maps hardly change when the weights are drawn again."""
+    return similarity is not None and similarity > MAX_SIMILARITY

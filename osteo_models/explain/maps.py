@@ -1,8 +1,8 @@
 """Grad-CAM++ and SmoothGrad of networks with one logit, through MONAI.
 
-MONAI explains one class of several, and SmoothGrad takes a single image at a time. `_Evidence` puts a batch behind
-that: many images in the place of one, their summed evidence as the one class. Images do not mix in a network that is
-not being trained, so the gradient of the sum holds each image's own.
+MONAI explains one class of several, and SmoothGrad takes a single image at a time. `_Evidence` presents a batch as one
+image with one class, the sum of the images' evidence. Images do not interact in evaluation mode, so the gradient of the
+sum contains each image's own gradient.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ NOISE: Final = 0.15  # of an image's range, as in the publication of SmoothGrad
 BATCH: Final = 8  # what a large backbone has memory for
 
 
-def pick_device(asked: str = "auto") -> str:
+def pick_device(name: str = "auto") -> str:
     """The device to compute on.
 
     Args:
-        asked: `auto` (a GPU where PyTorch sees one), `cpu`, `cuda` or `cuda:0`.
+        name: `auto` (a GPU where PyTorch sees one), `cpu`, `cuda` or `cuda:0`.
 
     Raises:
         InputError: There is no such device here.
     """
-    if asked == "auto":
+    if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        known = torch.device(asked).type in ("cpu", "cuda")
+        known = torch.device(name).type in ("cpu", "cuda")
     except RuntimeError:
         known = False
-    if not known or (asked.startswith("cuda") and not torch.cuda.is_available()):
-        raise InputError(f"no device {asked!r}", allowed="auto, cpu, or cuda where PyTorch sees a GPU")
-    return asked
+    if not known or (name.startswith("cuda") and not torch.cuda.is_available()):
+        raise InputError(f"no device {name!r}", allowed="auto, cpu, or cuda where PyTorch sees a GPU")
+    return name
 
 
 def set_threads(count: int) -> None:
-    """How many threads this process computes with; more than there are free cores slow these small networks down."""
+    """Set the number of threads of this process; more threads than free cores slow these small networks down."""
     torch.set_num_threads(count)
 
 
@@ -67,7 +67,7 @@ def explain_images(
     device: str = "cpu",
     samples: int = SAMPLES,
 ) -> dict[Method, Maps]:
-    """The maps of both methods: where an image speaks for the class that was decided on.
+    """The maps of both methods: the parts of an image that support the class that was decided on.
 
     Shapes:
         images: (B, 80, 60), grey; returns (B, 80, 60) for each method.
@@ -75,10 +75,9 @@ def explain_images(
     Args:
         network: forward(images: B,3,H,W in [0,1]) -> logits (B,); it is left as it is.
         images: 8-bit images as `cohort` prepares them.
-        decisions: The class to explain for each image: 1 asks what speaks for osteoporosis, 0 what speaks against it.
-        seed: Of SmoothGrad's noise, which a GPU draws in its own way; the map of an image depends on it and on that
-            image, not on the others.
-        device: Where to compute.
+        decisions: The class to explain for each image: 1 osteoporosis, 0 control.
+        seed: Seed of SmoothGrad's noise, which differs on a GPU; the map of an image does not depend on the others.
+        device: Device to compute on.
         samples: Noisy copies of each image for SmoothGrad, at least 1; above 8 rounded up to a multiple of 8.
 
     Returns:
@@ -96,7 +95,7 @@ def explain_images(
 
 
 def find_target_layer(network: nn.Module, grey: Tensor) -> str:
-    """The name of the layer that ends the part of a network which still has a map.
+    """The name of the last layer of a network whose output is a map.
 
     That is the last module to finish, of those that run once, whose output is a map larger than 1 x 1: the last
     convolution with its activation, or the last block with what it adds.
@@ -123,22 +122,22 @@ def find_target_layer(network: nn.Module, grey: Tensor) -> str:
 
 
 def _note_run(name: str, runs: dict[str, list[bool]], _module: nn.Module, _given: object, output: object) -> None:
-    """Note that a module has run, and whether a map came out; the names stand in the order of their last run."""
+    """Record that a module ran, and whether its output is a map; names are in the order of the last run."""
     is_map = isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1
     runs[name] = [*runs.pop(name, []), is_map]
 
 
 class _Evidence(nn.Module):
-    """What grey images say for the classes asked for: any shape that holds B images of (H, W) -> (1, 1).
+    """Summed evidence of grey images for their classes: any shape that holds B images of (H, W) -> (1, 1).
 
-    Counted from where the images stand, so that the value is 0 and only its gradient tells: Grad-CAM++ takes the
-    exponential of a score, which scales a map as a whole and would overflow for a sum over images.
+    The value is shifted to 0, and only its gradient is used: Grad-CAM++ takes the exponential of a score, which scales
+    a map as a whole and would overflow for a sum over images.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.eval()  # MONAI gives a module back in the mode that it had: batch norm must not learn from the images
+        self.eval()  # MONAI restores the mode of a module afterwards: batch norm must not learn from the images
 
     def forward(self, grey: Tensor, towards: Tensor) -> Tensor:
         colour = grey.reshape(-1, 1, *grey.shape[2:]).expand(-1, 3, -1, -1)
@@ -150,7 +149,7 @@ class _Evidence(nn.Module):
 
 
 def _freeze(network: nn.Module, device: str) -> nn.Module:
-    """A copy for MONAI to hook into, without the gradients of weights and without layers that overwrite a map."""
+    """A copy for MONAI's hooks, without gradients of weights and without in-place layers, which overwrite maps."""
     frozen = copy.deepcopy(network).to(device).eval().requires_grad_(False)
     frozen.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # a third quicker on a CPU
     for module in frozen.modules():
@@ -161,7 +160,7 @@ def _freeze(network: nn.Module, device: str) -> nn.Module:
 
 def _compute_gradcampp(network: nn.Module, grey: Tensor, towards: Tensor) -> Maps:
     layer = f"network.{find_target_layer(network, grey)}"
-    explain = GradCAMpp(_Evidence(network), target_layers=layer, postprocessing=_as_it_is)
+    explain = GradCAMpp(_Evidence(network), target_layers=layer, postprocessing=_keep_map)
     maps = [
         explain(batch.clone().requires_grad_(), class_idx=0, towards=signs).detach()
         for batch, signs in zip(grey.split(BATCH), towards.split(BATCH), strict=True)
@@ -180,14 +179,14 @@ def _compute_smoothgrad(network: nn.Module, grey: Tensor, towards: Tensor, seed:
     return torch.stack(maps).cpu().numpy()
 
 
-def _as_it_is(maps: Tensor) -> Tensor:
-    """In place of MONAI's own step, which turns a map upside down."""
+def _keep_map(maps: Tensor) -> Tensor:
+    """Replaces MONAI's own step, which inverts a map."""
     return maps
 
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """MONAI draws its noise from the global random state: lend it one of our own, and give that back untouched."""
+    """Seed the global random state for MONAI's noise, and restore it afterwards."""
     on_gpu = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if on_gpu else []):
         (torch.cuda if on_gpu else torch.default_generator).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""A picture of a map: the image, the map laid over it, and a bar that says what the colours mean."""
+"""A picture of a map: the image, the map laid over it, and a colour bar."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from osteo_models.core.terms import CLASS_NAMES, Modality
 
 Grey = npt.NDArray[np.uint8]
 
-COLOURS: Final = "inferno"  # rises evenly in lightness, so that it reads the same in grey and with any eyes
+COLOURS: Final = "inferno"  # lightness rises evenly, so that it works in grey and for colour-blind readers
 SCALE: Final = 3
 GAP, MARGIN, HEAD, LINE, BAR, BAR_LABELS = 10, 12, 26, 15, 12, 44
-TOP_PERCENTILE: Final = 99.0  # drawn as the most; a few single pixels of SmoothGrad would leave the rest dark
+TOP_PERCENTILE: Final = 99.0  # drawn as the maximum: a few single pixels of SmoothGrad would leave the rest dark
 OPACITY: Final = 0.8
 HALF: Final = 128  # of a mask's 255
 INK, FAINT, PAPER, OUTLINE = (28, 32, 38), (96, 104, 114), (255, 255, 255), (94, 234, 212)
@@ -26,7 +26,7 @@ INK, FAINT, PAPER, OUTLINE = (28, 32, 38), (96, 104, 114), (255, 255, 255), (94,
 def draw_overlay(
     image: Grey, heat: npt.NDArray[np.float32], *, title: str, note: str, mask: Grey | None = None
 ) -> Image.Image:
-    """The image beside the same image under its map.
+    """The image and, next to it, the image with its map.
 
     Shapes:
         image, heat, mask: (H, W).
@@ -60,19 +60,19 @@ def draw_overlay(
 def name_title(
     method: str, modality: Modality | None, decision: int, score: float, *, target: int | None = None
 ) -> str:
-    """What a picture shows; `target` is told where the decision missed it."""
+    """What a picture shows; `target` is named when the decision is wrong."""
     head = f"{method}, {modality.upper()}" if modality else method
     truth = "" if target is None or target == decision else f", truly {CLASS_NAMES[target]}"
     return f"{head}: taken for {CLASS_NAMES[decision]} ({score:.2f}){truth}"
 
 
 def name_note(origin: str) -> str:
-    """What every picture says below."""
+    """The note below every picture."""
     return ", ".join(part for part in (origin, "research software, not a medical device") if part)
 
 
 def _blend(plain: Image.Image, heat: npt.NDArray[np.float32], mask: Grey | None) -> Image.Image:
-    """The stronger the map, the less the image shows through."""
+    """Blend the map over the image; strong values are opaque."""
     level = np.asarray(_enlarge(_scale(heat)), dtype=np.float64) / 255.0
     alpha = OPACITY * np.sqrt(level)[..., None]
     mixed = np.asarray(plain) * (1 - alpha) + _colour(level) * alpha
@@ -83,7 +83,7 @@ def _blend(plain: Image.Image, heat: npt.NDArray[np.float32], mask: Grey | None)
 
 
 def _scale(heat: npt.NDArray[np.float32]) -> Grey:
-    """From nothing to the highest values; a map that is 0 everywhere stays so."""
+    """Scale from 0 to the highest values; a map that is 0 everywhere stays 0."""
     top = float(np.percentile(heat, TOP_PERCENTILE)) or float(heat.max())
     return (np.clip(heat / top, 0, 1) * 255 + 0.5).astype(np.uint8) if top > 0 else np.zeros(heat.shape, np.uint8)
 

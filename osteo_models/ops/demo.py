@@ -12,7 +12,7 @@ from osteo_models.core.errors import GateRefused, InputError, OsteoError, StaleD
 from osteo_models.core.files import hold_lock
 from osteo_models.core.params import Params
 from osteo_models.core.settings import ERROR_FILE, Settings
-from osteo_models.data.data_folder import check_origin
+from osteo_models.data.data_folder import check_not_imported
 from osteo_models.data.revisions import check_data, read_data_digest, run_dvc, start_dvc
 from osteo_models.registry.run_context import RunContext
 
@@ -36,7 +36,7 @@ def run_demo(context: RunContext, *, servers: bool, say: Say) -> None:
 
     check_params(params, settings.weights_dir)
     _check_journal(settings)
-    check_origin(settings.root, params.data)
+    check_not_imported(settings.root, params.data)
     with only_one(settings.state):
         addresses = _start_servers(settings, say) if servers else []
         ensure_data(context, say)
@@ -71,7 +71,7 @@ def ensure_data(context: RunContext, say: Say) -> None:
         StoreError: There is no data and nothing to make it from.
     """
     settings, params, data = context.settings, context.params, context.data
-    check_origin(settings.root, params.data)
+    check_not_imported(settings.root, params.data)
     digest = read_data_digest(settings.root, params.data.path)
     if not data.exists():
         if params.data.synthetic is None:

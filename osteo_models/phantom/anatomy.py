@@ -127,16 +127,17 @@ def _column(
     turns = [_turn(half_tangent) for half_tangent in half_tangents]
     heights = [height * size * draws.normal(1.0, 0.015) for height in _HEIGHT]
     gaps = [gap * size * (1 - 0.42 * worn) * draws.normal(1.0, 0.05) for gap, worn in zip(_DISC, discs, strict=True)]
-    places = {MIDDLE: (_middle_x(draws, spacing), spacing * ROWS / 2 + draws.normal(4.0, 6.0))}
+    middle_x = spacing * COLUMNS * 0.47 + draws.normal(0.0, 5.0)
+    centres = {MIDDLE: (middle_x, spacing * ROWS / 2 + draws.normal(4.0, 6.0))}
     for upper in [*range(MIDDLE - 1, -1, -1), *range(MIDDLE, len(NAMES) - 1)]:
         known, other, sign = (upper + 1, upper, -1) if upper < MIDDLE else (upper, upper + 1, 1)
-        (x, y), (cos, sin), (next_cos, next_sin) = places[known], turns[known], turns[other]
+        (x, y), (cos, sin), (next_cos, next_sin) = centres[known], turns[known], turns[other]
         half_gap = gaps[upper] / 2
         first, second = heights[known] + half_gap, heights[other] + half_gap
-        places[other] = (x - sign * (sin * first + next_sin * second), y + sign * (cos * first + next_cos * second))
+        centres[other] = (x - sign * (sin * first + next_sin * second), y + sign * (cos * first + next_cos * second))
     vertebrae: list[Vertebra] = []
     for index, name in enumerate(NAMES):
-        (x, y), away = places[index], places[index][1] - places[MIDDLE][1]
+        (x, y), away = centres[index], centres[index][1] - centres[MIDDLE][1]
         density = _level_density(person, index, draws)
         wedge, bow = _deformity(density, index, draws)
         vertebrae.append(
@@ -165,10 +166,6 @@ def _turn(half_tangent: float) -> tuple[float, float]:
     """Cosine and sine by the rational parametrisation of the circle, which needs no trigonometric function."""
     square = half_tangent * half_tangent
     return (1 - square) / (1 + square), 2 * half_tangent / (1 + square)
-
-
-def _middle_x(draws: Draws, spacing: float) -> float:
-    return spacing * COLUMNS * 0.47 + draws.normal(0.0, 5.0)
 
 
 def _level_density(person: Person, index: int, draws: Draws) -> float:

@@ -29,8 +29,8 @@ class Person:
 
     Args:
         t_tenths: T-scores of L1-L4 in tenths; empty for people without a DXA.
-        density: Latent mean T-score of L1-L4, known for everybody.
-        slices: Images on disk.
+        density: Latent mean T-score of L1-L4, also of people without a DXA.
+        slices: Number of images on disk.
     """
 
     patient_id: str
@@ -55,7 +55,7 @@ class Person:
 
 @lru_cache(maxsize=4)
 def make_population(seed: int, scale: Scale) -> tuple[Person, ...]:
-    """Everybody, ordered by pseudonym, so that the order tells nothing of the class."""
+    """All people, ordered by pseudonym, so that the order does not reveal the class."""
     plan = PLANS[scale]
     people = [*_study_groups(plan, seed), *_other_dxa(plan, seed), *_other_candidates(plan, seed)]
     named = [replace(person, patient_id=digest(seed, "person", index).hex()[:8]) for index, person in enumerate(people)]
@@ -67,8 +67,8 @@ def _study_groups(plan: CohortPlan, seed: int) -> Iterator[Person]:
         draws = Draws(seed, "group", group.modality, group.target)
         ages = deal_ages(group, draws)
         slices = deal_slices(group, ages, draws)
-        men, women = group.men, group.people - group.men
-        sexes: list[Sex] = draws.shuffled(_repeat("M", men) + _repeat("F", women))
+        everyone: list[Sex] = ["M" if index < group.men else "F" for index in range(group.people)]
+        sexes = draws.shuffled(everyone)
         for age, count, sex in zip(ages, slices, sexes, strict=True):
             if group.target == OSTEOPOROSIS:
                 person = _with_t_scores(_dxa_person(draws, sex, age), _low_t(group, age, draws), draws)
@@ -76,10 +76,6 @@ def _study_groups(plan: CohortPlan, seed: int) -> Iterator[Person]:
                 person = _candidate(draws, sex, age)
             day = person.dxa_date + timedelta(draws.integer(-NEAR_DAYS, NEAR_DAYS)) if person.dxa_date else _day(draws)
             yield replace(person, modality=group.modality, imaging_date=day, slices=count)
-
-
-def _repeat(sex: Sex, count: int) -> list[Sex]:
-    return [sex] * count
 
 
 def _low_t(group: GroupPlan, age: int, draws: Draws) -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from osteo_models.phantom.anatomy import COLUMNS, ROWS, SACRUM, Anatomy, Vertebra
+from osteo_models.phantom.anatomy import COLUMNS, ROWS, SACRUM, Anatomy
 from osteo_models.phantom.random_fields import Draws, Field, smoothstep
 
 Window = tuple[slice, slice]
@@ -99,11 +99,12 @@ def make_canvas(anatomy: Anatomy, volume: Volume, position: float, background: f
     rows = (np.arange(ROWS, dtype=np.float32) + np.float32(0.5)) * np.float32(spacing)
     columns = (np.arange(COLUMNS, dtype=np.float32) + np.float32(0.5)) * np.float32(spacing)
     vertebrae = anatomy.vertebrae
+    corners = [(bone, part) for bone in vertebrae for part in (-0.8, 0.8)]
     back_line, front_line = (
         _smooth_line(
             rows,
-            [each.y + side * each.depth * each.sin + part * each.height * each.cos for each, part in _edges(anatomy)],
-            [each.x + side * each.depth * each.cos - part * each.height * each.sin for each, part in _edges(anatomy)],
+            [bone.y + side * bone.depth * bone.sin + part * bone.height * bone.cos for bone, part in corners],
+            [bone.x + side * bone.depth * bone.cos - part * bone.height * bone.sin for bone, part in corners],
             spacing,
         )
         for side in (1.0, -1.0)
@@ -117,41 +118,30 @@ def make_canvas(anatomy: Anatomy, volume: Volume, position: float, background: f
         front_line=front_line,
         back_scale=_scale(back_line, spacing),
         front_scale=_scale(front_line, spacing),
-        lateral=position - _line(rows, [each.y for each in vertebrae], [each.lateral for each in vertebrae]),
+        lateral=position - _line(rows, [bone.y for bone in vertebrae], [bone.lateral for bone in vertebrae]),
         spacing=spacing,
         volume=volume,
         share=share,
     )
-    return _bent(canvas)
-
-
-def _bent(canvas: Canvas) -> Canvas:
-    """The canvas with its coordinates bent by noise."""
     whole = (ALL_ROWS, slice(0, COLUMNS))
-    bent = {
-        axis: flat + canvas.field(f"bend_{axis}", whole) * 1.6 + canvas.field(f"ripple_{axis}", whole) * 0.55
+    x, y = (
+        flat + canvas.field(f"bend_{axis}", whole) * 1.6 + canvas.field(f"ripple_{axis}", whole) * 0.55
         for axis, flat in (("x", canvas.x), ("y", canvas.y))
-    }
-    return Canvas(**{**vars(canvas), **bent})
+    )
+    return replace(canvas, x=x, y=y)
 
 
-def _edges(anatomy: Anatomy) -> list[tuple[Vertebra, float]]:
-    return [(each, part) for each in anatomy.vertebrae for part in (-0.8, 0.8)]
-
-
-def _line(rows: Field, places: Sequence[float], values: Sequence[float]) -> Field:
+def _line(rows: Field, positions: Sequence[float], values: Sequence[float]) -> Field:
     """Straight pieces between points; NumPy's own interpolation may be compiled to fused, not exact, operations."""
-    ordered = sorted(zip(places, values, strict=True))
-    at = np.array([place for place, _ in ordered], dtype=np.float32)
-    value = np.array([each for _, each in ordered], dtype=np.float32)
+    at, value = np.array(sorted(zip(positions, values, strict=True)), dtype=np.float32).T
     piece = np.clip(np.searchsorted(at, rows) - 1, 0, len(at) - 2)
     length = np.maximum(at[piece + 1] - at[piece], np.float32(0.01))
     share = np.clip((rows - at[piece]) / length, np.float32(-3), np.float32(4))
     return value[piece] + (value[piece + 1] - value[piece]) * share
 
 
-def _smooth_line(rows: Field, places: Sequence[float], values: Sequence[float], spacing: float) -> Field:
-    line = _line(rows, places, values)
+def _smooth_line(rows: Field, positions: Sequence[float], values: Sequence[float], spacing: float) -> Field:
+    line = _line(rows, positions, values)
     for _ in range(int(25 / spacing)):
         padded = np.concatenate([line[:1], line, line[-1:]])
         line = line * np.float32(0.5) + (padded[:-2] + padded[2:]) * np.float32(0.25)
@@ -165,7 +155,7 @@ def _scale(line: Field, spacing: float) -> Field:
 
 
 def running_mean(line: Field, half: int) -> Field:
-    """Mean over 2 half + 1 places, ends repeated; in whole numbers, where the order of additions does not matter."""
+    """Mean over 2 half + 1 values, ends repeated; in whole numbers, where the order of additions does not matter."""
     whole = np.floor(line * 1000 + 0.5).astype(np.int64)
     padded = np.concatenate([np.repeat(whole[:1], half + 1), whole, np.repeat(whole[-1:], half)])
     total = np.cumsum(padded)
@@ -194,7 +184,7 @@ def cover(distance: Field) -> Field:
 
 
 def paint(view: Field, alpha: Field | float, value: Field | float) -> None:
-    """Lay a tissue over part of the image, in place."""
+    """Blend a tissue over part of the image, in place."""
     change = value - view
     change *= alpha
     view += change

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import multiprocessing
 import os
 import zlib
@@ -16,11 +15,11 @@ from pathlib import Path
 from PIL import Image
 
 from osteo_models.core.errors import InputError
-from osteo_models.core.terms import LEVELS
-from osteo_models.data.data_folder import IMAGES, VERTEBRAE, Staging
+from osteo_models.data.clinical import COLUMNS, T_SCORES
+from osteo_models.data.data_folder import IMAGES, VERTEBRAE, Staging, write_rows
 from osteo_models.phantom.anatomy import make_anatomy
 from osteo_models.phantom.dicom_writer import SliceWriter
-from osteo_models.phantom.plan import PLANS, Scale
+from osteo_models.phantom.plan import Scale
 from osteo_models.phantom.population import Person, make_population
 from osteo_models.phantom.render import render_slice
 from osteo_models.phantom.scene import make_volume
@@ -28,16 +27,10 @@ from osteo_models.phantom.tissue import store_ct, store_mr
 
 Progress = Callable[[int, int], None]
 
-CLINICAL_COLUMNS = (
-    *("patient_id", "source", "sex", "age_years", "postmenopausal", "glucocorticoids", "findings", "dxa_date"),
-    *(f"t_score_{level}" for level in LEVELS),
-    *("mri_date", "ct_date"),
-)
-
 
 @dataclass(frozen=True)
 class CohortCounts:
-    """What was written."""
+    """Number of people and images in a cohort."""
 
     dxa_examinations: int
     control_candidates: int
@@ -58,7 +51,7 @@ def synthesize_cohort(
     """Write `clinical.csv` and each image with its label map; the same seed gives the same bytes.
 
     An image is `dicom/<patient_id>/<mri|ct>-<nnn>.dcm`, its label map `vertebrae/<patient_id>/<mri|ct>-<nnn>.png`.
-    The cohort is made beside `out` and takes its place at the end: a run that is killed leaves `out` as it was.
+    The cohort is made next to `out` and replaces it at the end: a run that is killed leaves `out` as it was.
 
     Args:
         scale: `paper` (the paper's counts) or `small` (12 people a group).
@@ -67,10 +60,9 @@ def synthesize_cohort(
         progress: Called with the images written and the images in all.
 
     Raises:
-        InputError: `out` holds something and `overwrite` is off, or an argument is out of range.
+        InputError: `out` is not empty and `overwrite` is off.
         OsteoError: Another command is changing the data set in `out`.
     """
-    _check(seed, scale, workers)
     people = make_population(seed, scale)
     imaged = [person for person in people if person.slices]
     counts = CohortCounts(
@@ -82,7 +74,7 @@ def synthesize_cohort(
     )
     staging = Staging(out)
     with staging.lock(), _build(staging, overwrite) as folder:
-        write_clinical(folder / "clinical.csv", people)
+        write_rows(folder / "clinical.csv", COLUMNS, map(_clinical_row, people))
         written, total = 0, counts.mri_images + counts.ct_images
         for count in _write_all(imaged, folder, seed, workers or len(os.sched_getaffinity(0))):
             written += count
@@ -91,18 +83,9 @@ def synthesize_cohort(
     return counts
 
 
-def _check(seed: int, scale: str, workers: int | None) -> None:
-    if seed < 0:
-        raise InputError(f"seed {seed}", where="seed", allowed="0 or more")
-    if scale not in PLANS:
-        raise InputError(f"scale {scale!r}", where="scale", allowed=" or ".join(PLANS))
-    if workers is not None and workers < 1:
-        raise InputError(f"{workers} workers", where="workers", allowed="1 or more")
-
-
 @contextmanager
 def _build(staging: Staging, overwrite: bool) -> Iterator[Path]:
-    """The folder of the new cohort, which takes the place of `out` at the end."""
+    """The folder of the new cohort, which replaces `out` at the end."""
     if staging.out.is_dir() and any(staging.out.iterdir()) and not overwrite:
         remedy = "name another folder, or pass --overwrite to replace what is there"
         raise InputError("the folder is not empty", where=str(staging.out), remedy=remedy)
@@ -111,25 +94,27 @@ def _build(staging: Staging, overwrite: bool) -> Iterator[Path]:
         yield folder
 
 
-def write_clinical(path: Path, people: tuple[Person, ...]) -> None:
-    """The clinical table, one row per person."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CLINICAL_COLUMNS)
-        writer.writerows(_clinical_row(person) for person in people)
-
-
-def _clinical_row(person: Person) -> list[str | int]:
-    scores = [f"{tenths / 10:.1f}" for tenths in person.t_tenths] or [""] * len(LEVELS)
-    dates = [person.imaging_date if person.modality == modality else None for modality in ("mri", "ct")]
-    head = [person.patient_id, person.source, person.sex, person.age_years]
-    flags = [int(person.postmenopausal), int(person.glucocorticoids), ";".join(person.findings)]
-    return [*head, *flags, *(day.isoformat() if day else "" for day in (person.dxa_date,)), *scores,
-            *(day.isoformat() if day else "" for day in dates)]  # fmt: skip
+def _clinical_row(person: Person) -> dict[str, object]:
+    scores = [f"{tenths / 10:.1f}" for tenths in person.t_tenths] or [""] * len(T_SCORES)
+    imaging = {"mri_date": "", "ct_date": ""}
+    if person.modality and person.imaging_date:
+        imaging[f"{person.modality}_date"] = person.imaging_date.isoformat()
+    return {
+        "patient_id": person.patient_id,
+        "source": person.source,
+        "sex": person.sex,
+        "age_years": person.age_years,
+        "postmenopausal": int(person.postmenopausal),
+        "glucocorticoids": int(person.glucocorticoids),
+        "findings": ";".join(person.findings),
+        "dxa_date": person.dxa_date.isoformat() if person.dxa_date else "",
+        **dict(zip(T_SCORES, scores, strict=True)),
+        **imaging,
+    }
 
 
 def _write_all(people: list[Person], folder: Path, seed: int, workers: int) -> Iterator[int]:
-    """Write everybody's slices; yields the count of each person."""
+    """Write the slices of all people; yields the count of each person."""
     write = partial(_write_person, folder=folder, seed=seed)
     if workers == 1:
         yield from map(write, people)

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page made from artifacts/, beside the figures that the paper printed."""
+"""The report: one self-contained HTML page made from artifacts/, with the figures of the paper."""
 
 from osteo_models.report.build import build_report
 

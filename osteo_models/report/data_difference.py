@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from osteo_models.data.differences import Difference
 
-MOST_SHOWN = 10
-MOST_ON_PAGE = 4
-PLACES = {
+MOST_SHOWN: Final = 10
+MOST_ON_PAGE: Final = 4
+MOVES: Final = {
     "holdout": "moved into or out of the hold-out",
     "patient_test": "moved into or out of the patient test set",
     "fold_image": "moved to another fold of images",
@@ -20,26 +19,18 @@ PLACES = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """A figure before and after, as it is shown."""
-
-    name: str
-    before: str
-    after: str
-    change: str
-
-
-@dataclass(frozen=True)
-class Group:
-    """The figures of one modality."""
-
-    modality: str
-    rows: Sequence[Row]
+FIGURES: Final = {  # column, factor, decimals
+    "patients": ("patients", 1, 0),
+    "images": ("images", 1, 0),
+    "osteoporosis (%)": ("osteoporosis_share", 100, 1),
+    "women (%)": ("female_share", 100, 1),
+    "mean age (years)": ("age_mean_years", 1, 1),
+    "SD of age (years)": ("age_sd_years", 1, 1),
+}
 
 
 def list_changes(found: Difference) -> list[tuple[str, list[str]]]:
-    """Every kind of change with what it concerns, in a fixed order."""
+    """Every kind of change with the names it concerns, in a fixed order."""
     return [
         ("patients added", found.patients_added),
         ("patients removed", found.patients_removed),
@@ -49,43 +40,35 @@ def list_changes(found: Difference) -> list[tuple[str, list[str]]]:
         ("pixels changed", found.pixels_changed),
         ("header only changed", found.header_only),
         ("label maps changed", found.label_maps_changed),
-        *((PLACES[column], images) for column, images in found.moved.items()),
+        *((MOVES[column], images) for column, images in found.moved.items()),
         *([("moved into the hold-out", found.into_holdout)] if found.moved else []),
         ("tables changed", found.tables_changed),
     ]
 
 
-def describe_shift(found: Difference) -> list[Group]:
-    """Class, sex and age of those in the study, before and after, for each modality that either has."""
+def describe_shift(found: Difference) -> dict[str, list[dict[str, str]]]:
+    """Class, sex and age of the patients in the study, before and after, for each modality that either has."""
     sides = {(row["revision"], row["modality"]): row for row in found.shift}
-    groups: list[Group] = []
+    shift: dict[str, list[dict[str, str]]] = {}
     for modality in sorted({modality for _, modality in sides}, reverse=True):
-        old, new = (sides.get((revision, modality), {}) for revision in ("before", "after"))
-        groups.append(
-            Group(
-                modality,
-                [
-                    _row("patients", old, new, "patients", 1, 0),
-                    _row("images", old, new, "images", 1, 0),
-                    _row("osteoporosis (%)", old, new, "osteoporosis_share", 100, 1),
-                    _row("women (%)", old, new, "female_share", 100, 1),
-                    _row("mean age (years)", old, new, "age_mean_years", 1, 1),
-                    _row("SD of age (years)", old, new, "age_sd_years", 1, 1),
-                ],
-            )
-        )
-    return groups
+        before, after = (sides.get((revision, modality), {}) for revision in ("before", "after"))
+        shift[modality] = [
+            {"name": name, **_compare(before.get(column), after.get(column), scale, digits)}
+            for name, (column, scale, digits) in FIGURES.items()
+        ]
+    return shift
 
 
-def _row(name: str, old: dict[str, Any], new: dict[str, Any], key: str, scale: int, digits: int) -> Row:
-    before, after = (None if side.get(key) is None else scale * side[key] for side in (old, new))
-    first, second = ("–" if value is None else f"{value:,.{digits}f}" for value in (before, after))
-    change = "–" if before is None or after is None else f"{after - before:+,.{digits}f}"
-    return Row(name, first, second, "0" if not change.strip("+-0.,") and change != "–" else change)
+def _compare(before: float | None, after: float | None, scale: int, digits: int) -> dict[str, str]:
+    """A figure before and after, and the change, as shown."""
+    shown = ["–" if value is None else f"{scale * value:,.{digits}f}" for value in (before, after)]
+    change = "–" if before is None or after is None else f"{scale * after - scale * before:+,.{digits}f}"
+    zero = change != "–" and not change.strip("+-0.,")
+    return {"before": shown[0], "after": shown[1], "change": "0" if zero else change}
 
 
 def as_lines(found: Difference, stale: Sequence[str]) -> list[str]:
-    """The difference as plain lines; long lists are cut, JSON has them whole."""
+    """The difference as plain lines; long lists are cut, the JSON output has them in full."""
     lines = [f"{found.before} (md5 {found.digest_before}) -> {found.after} (md5 {found.digest_after})"]
     if found.is_empty:
         lines.append("the same data set")
@@ -94,9 +77,9 @@ def as_lines(found: Difference, stale: Sequence[str]) -> list[str]:
         if items:
             more = f" and {len(items) - MOST_SHOWN} more" if len(items) > MOST_SHOWN else ""
             lines.append(f"{name}: {len(items)} ({', '.join(items[:MOST_SHOWN])}{more})")
-    for group in describe_shift(found):
-        figures = ", ".join(f"{row.name} {row.before} -> {row.after}" for row in group.rows)
-        lines.append(f"{group.modality}: {figures}")
+    for modality, rows in describe_shift(found).items():
+        figures = ", ".join(f"{row['name']} {row['before']} -> {row['after']}" for row in rows)
+        lines.append(f"{modality}: {figures}")
     lines += [f"stale: {version}" for version in stale]
     return lines
 

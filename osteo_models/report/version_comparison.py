@@ -140,7 +140,7 @@ def describe_pairs(first: Side, second: Side, pairs: Sequence[Pair]) -> list[str
     """The paired tests with whole patients left out, one sentence each; or why there are none."""
     if not pairs:
         return [
-            "No image was scored by both versions, so that no paired test is possible: the metrics stand side by side."
+            "No image was scored by both versions, so no paired test is possible; the metrics are shown side by side."
         ]
     sentences = []
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""How things are called and numbers are written on the page."""
+"""Names and number formats of the page."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ METRICS: Final[dict[str, str]] = {
     "sensitivity": "Sensitivity, %",
     "specificity": "Specificity, %",
     "roc_auc": "ROC AUC of scores",
-    "roc_auc_hard": "ROC AUC of decisions",
+    "balanced_accuracy_as_auc": "ROC AUC of decisions",
     "brier": "Brier score",
 }
-AREAS: Final = ("roc_auc", "roc_auc_hard", "brier", "calibration_slope", "calibration_intercept")
+AREAS: Final = ("roc_auc", "balanced_accuracy_as_auc", "brier", "calibration_slope", "calibration_intercept")
 UNDEFINED: Final = "undefined"
 TOO_FEW: Final = "too few patients"
 # After "95 %, "; the coverage is that of docs/statistics.md.
@@ -95,7 +95,7 @@ def name_split(split: str, stages: StageTable) -> str:
 
 
 def name_architecture(architecture: str) -> str:
-    """The name in print; a code that is not known stands for itself."""
+    """The printed name of an architecture; an unknown one is returned as it is."""
     return ARCHITECTURES.get(architecture, architecture)
 
 
@@ -152,7 +152,7 @@ def write_interval(metric: str, low: object, high: object) -> str:
 
 
 def write_row_interval(metric: str, row: Mapping[str, Any]) -> str:
-    """The interval of a row that says how it was made, or that there are too few patients for one; empty for none."""
+    """The interval of a row, or "too few patients"; empty for none."""
     few = row.get("interval") == TOO_FEW
     return TOO_FEW if few else write_interval(metric, row.get("ci_low"), row.get("ci_high"))
 

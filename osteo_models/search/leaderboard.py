@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pandas as pd
 
 from osteo_models.core.files import write_atomically
-from osteo_models.evaluation.metrics import Estimate
+
+if TYPE_CHECKING:
+    from osteo_models.evaluation.metrics import Estimate
 
 Row = dict[str, Any]
 FOLDER: Final = "search"

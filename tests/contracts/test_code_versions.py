@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.contracts.code_versions import COMPONENTS, PACKAGE, TABLE, list_faults, raise_versions, read_version, record
 
 # What trials, feature extraction and the study import, and what cannot change their results.
-ROOTS = ("training.trial", "search.candidate", "training.frozen_features", "search.study", "training.heads")
+ROOTS = ("training.trial", "training.frozen_features", "search.study", "training.backbone_cache")
 BOOKKEEPING = {
     "core.errors": "messages",
     "core.files": "writes and hashes files",
@@ -27,14 +27,14 @@ BOOKKEEPING = {
     "models.catalog": "finds builders; `build` is listed",
     "training.jobs": "the key; `fold_seed` is listed",
     "training.identity": "the key",
-    "training.pretrained_plan": "the key; `load_start` is listed",
-    "training.heads": "Ray tasks; `_extract_chunk` is listed",
+    "training.pretrained_plan": "the key; `load_pretrained` is listed",
+    "training.backbone_cache": "Ray tasks; `_extract_chunk` is listed",
     "training.ray_cluster": "starts Ray",
     "training.failures": "messages",
     "search.leaderboard": "reads a study",
     "training.reaper": "ends processes",
-    "training.results": "writes and reads results; what judges an epoch is listed",
-    "training.result_store": "keeps files",
+    "training.result_store": "writes and reads results and checkpoints",
+    "search.development": "images and folds, which are in the key",
     "search.study_storage": "opens a study",
 }
 
@@ -79,7 +79,7 @@ def edit(root: Path, file: str, old: str, new: str) -> None:
         ("training/recipe.py", "epochs: int = 20", "epochs: int = (\n        20\n    )"),
         ("training/checkpoint.py", "resumed after epoch %d", "goes on after epoch %d"),
         ("training/jobs.py", "KEY_LENGTH = 16", "KEY_LENGTH = 20"),
-        ("training/heads.py", "CHECKPOINT_SECONDS: Final = 2.0", "CHECKPOINT_SECONDS: Final = 3.0"),
+        ("training/cross_validation.py", "CHECKPOINT_SECONDS: Final = 2.0", "CHECKPOINT_SECONDS: Final = 3.0"),
         ("training/reaper.py", "import", "# A comment.\nimport"),
     ],
 )
@@ -92,10 +92,9 @@ def test_words_and_bookkeeping_need_no_decision(copy: Path, file: str, old: str,
     ("file", "old", "new", "components"),
     [
         ("training/recipe.py", "ADAM_EPSILON: Final = 1e-7", "ADAM_EPSILON: Final = 1e-8", ["training", "features"]),
-        ("training/acceleration.py", 'group["betas"]', 'group["betas"][::-1]', ["training"]),
         ("training/jobs.py", "(self.seed, fold)", "(fold, self.seed)", ["training"]),
         ("training/fit.py", "eps=ADAM_EPSILON", "eps=2 * ADAM_EPSILON", ["training"]),
-        ("training/heads.py", "torch.set_num_threads(count_threads(cpus))", "pass", ["features"]),
+        ("training/backbone_cache.py", "torch.set_num_threads(count_threads(cpus))", "pass", ["features"]),
         ("models/keras_layers.py", "total // 2, total - total // 2", "total - total // 2, total // 2", ["layers"]),
         ("models/head.py", "HEAD_UNITS: Final = 128", "HEAD_UNITS: Final = 64", ["head"]),
         ("models/dual_block.py", "self.block1(images) + self", "self.block1(images) - self", ["dual_block"]),

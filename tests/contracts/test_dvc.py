@@ -17,11 +17,9 @@ NEUTRAL = (
     "osteo_models/ops/servers/",
     "osteo_models/data/data_folder.py",
     "osteo_models/registry/run_context.py",
-    *(
-        f"osteo_models/core/{name}.py"
-        for name in ("errors", "files", "params_faults", "processes", "progress", "search_params", "settings")
-    ),
-    *(f"pipelines/{name}.py" for name in ("entry", "interrupt", "reconcile", "server")),
+    *(f"osteo_models/core/{name}.py" for name in ("errors", "files", "http_guard", "params_faults", "processes")),
+    *(f"osteo_models/core/{name}.py" for name in ("progress", "search_params", "settings")),
+    *(f"pipelines/{name}.py" for name in ("entry", "reconcile", "server")),
 )
 STORE = tuple(
     f"osteo_models/registry/{name}.py"
@@ -38,13 +36,8 @@ NEUTRAL_BY_STAGE = dict.fromkeys(STAGES.keys() - {"register", "report"}, (*STORE
 def graph():
     graph = grimp.build_graph("osteo_models", "pipelines", exclude_type_checking_imports=True)
     context = "osteo_models.registry.run_context"
-    for name in (
-        "registry.tracking",
-        "registry.journal",
-        "registry.journal_events",
-        "data.code_tree",
-        "data.revisions",
-    ):
+    opened = ("registry.tracking", "registry.journal", "registry.journal_events", "data.code_tree", "data.revisions")
+    for name in opened:
         # A stage that uses the store or the journal imports them too; the tags of the code go to MLflow alone.
         graph.remove_import(importer=context, imported=f"osteo_models.{name}")
     return graph

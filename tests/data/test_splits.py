@@ -14,8 +14,8 @@ from osteo_models.data.splits import (
     extend_splits,
     find_subset,
     find_subset_of_bins,
-    keep_places,
     make_splits,
+    save_splits,
 )
 from osteo_models.data.tables import read_frame
 
@@ -273,13 +273,13 @@ def test_places_are_kept_of_those_who_are_still_there(images_table, params, tmp_
     table = make_splits(images_table, params.splits)
     table.to_csv(tmp_path / "splits.csv", index=False)
     data = tmp_path / "data"
-    keep_places(tmp_path / "none.csv", data)
+    save_splits(tmp_path / "none.csv", data)
     (data / "dicom").mkdir(parents=True)
-    keep_places(tmp_path / "splits.csv", data)  # another data set's
+    save_splits(tmp_path / "splits.csv", data)  # another data set's
     assert not (data / "splits.csv").exists()
     stays = table["patient_id"].iloc[0]
     (data / "dicom" / stays).mkdir()
-    keep_places(tmp_path / "splits.csv", data)
+    save_splits(tmp_path / "splits.csv", data)
     own = table[table["patient_id"] == stays].reset_index(drop=True)
     pd.testing.assert_frame_equal(read_frame(data / "splits.csv"), own, check_dtype=False)
     assert sorted(path.name for path in data.iterdir()) == ["dicom", "splits.csv"]

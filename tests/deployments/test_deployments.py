@@ -15,7 +15,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import ValidationError, validate
 
-from pipelines.reconcile import sign
+from pipelines.reconcile import tag_flow_run
 from tests.conftest import ROOT
 
 RAW: dict[str, Any] = yaml.safe_load((ROOT / "infra" / "prefect.yaml").read_text(encoding="utf-8"))
@@ -59,7 +59,9 @@ def test_the_deployments_and_when_they_run(flows: dict[str, Flow]) -> None:
 
 
 def test_each_names_its_process(flows: dict[str, Flow]) -> None:
-    assert {name: flow.on_running_hooks for name, flow in flows.items()} == {name: [sign] for name in DEPLOYMENTS}
+    assert {name: flow.on_running_hooks for name, flow in flows.items()} == {
+        name: [tag_flow_run] for name in DEPLOYMENTS
+    }
 
 
 def test_one_promotion_at_a_time() -> None:

@@ -22,7 +22,7 @@ from scipy.special import expit, ndtr, ndtri
 
 from osteo_models.evaluation.metrics import Measure, estimate_metrics
 from osteo_models.evaluation.paired import compare_scores
-from osteo_models.evaluation.patient_sums import MetricName, sum_patients
+from osteo_models.evaluation.patient_level import MetricName, sum_patients
 from osteo_models.evaluation.scored_cases import Cases
 
 PAGE = Path(__file__).parents[2] / "docs" / "statistics.md"

@@ -121,7 +121,7 @@ def test_classes_that_share_a_patient_have_no_interval_of_both():
     patients[-1] = 0  # an image of the other class
     found = summarize(target, np.linspace(0.9, 0.1, 60) ** 2, patient_id=patients)
     assert {name for name, one in found.estimates().items() if one.interval == "undefined"} == {
-        *("balanced_accuracy", "roc_auc", "roc_auc_hard", "calibration_slope", "calibration_intercept")
+        *("balanced_accuracy", "roc_auc", "balanced_accuracy_as_auc", "calibration_slope", "calibration_intercept")
     }
 
 

@@ -46,6 +46,10 @@ def spoil_csv(name, change):
     return spoil
 
 
+def add_line(path, line):
+    path.write_text(f"{path.read_text()}{line}\n")
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -55,6 +59,7 @@ def spoil_csv(name, change):
         (spoil_csv("cohort/headers.csv", lambda t: t.assign(kvp="x")), "kvp holds values that are not numbers"),
         (lambda root: np.save(root / "cohort/images.npy", np.zeros((3, 80, 60), np.uint8)), "3 images, "),
         (lambda root: (root / "splits/splits.csv").write_text("image_id\na,b\n"), "missing column(s): patient_id"),
+        (lambda root: add_line(root / "splits/pairs.csv", "patient,0"), "rows of different lengths"),
     ],
 )
 def test_tables_that_contradict_each_other_are_an_error(tmp_path, cohort, spoil, told):

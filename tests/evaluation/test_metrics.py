@@ -29,7 +29,7 @@ def test_values_equal_scikit_learn():
     assert found.sensitivity.value == pytest.approx(recall_score(target, decision))
     assert found.specificity.value == pytest.approx(recall_score(target, decision, pos_label=0))
     assert found.roc_auc.value == pytest.approx(roc_auc_score(target, score), abs=1e-12)
-    assert found.roc_auc_hard.value == pytest.approx(roc_auc_score(target, decision), abs=1e-12)
+    assert found.balanced_accuracy_as_auc.value == pytest.approx(roc_auc_score(target, decision), abs=1e-12)
     assert found.brier.value == pytest.approx(brier_score_loss(target, score))
     assert (found.n, found.n_patients, found.n_positive, found.n_negative) == (400, 40, 200, 200)
     for estimate in found.estimates().values():
@@ -71,7 +71,7 @@ def test_one_class_leaves_the_other_class_undefined():
     found = summarize([1] * 6, [0.9, 0.2, 0.8] * 2, patient_id=range(6))
     assert found.sensitivity == found.accuracy
     assert found.sensitivity.value == pytest.approx(2 / 3)
-    for estimate in (found.specificity, found.balanced_accuracy, found.roc_auc, found.roc_auc_hard):
+    for estimate in (found.specificity, found.balanced_accuracy, found.roc_auc, found.balanced_accuracy_as_auc):
         assert (estimate.value, estimate.ci_low, estimate.ci_high, estimate.interval) == (None, None, None, "undefined")
     assert "specificity" not in found.flatten()
     assert found.flatten()["sensitivity.ci_low"] == pytest.approx(0.222778, abs=1e-6)  # Clopper-Pearson, 4 of 6

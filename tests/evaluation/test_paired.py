@@ -8,7 +8,7 @@ import pytest
 from osteo_models.evaluation import summarize
 from osteo_models.evaluation.metrics import Measure
 from osteo_models.evaluation.paired import _find_influence, compare_scores
-from osteo_models.evaluation.patient_sums import MetricName, compute_metrics, sum_patients
+from osteo_models.evaluation.patient_level import MetricName, compute_metrics, sum_patients
 from osteo_models.evaluation.scored_cases import Cases, check_cases
 
 NAMES: tuple[MetricName, ...] = ("accuracy", "brier", "roc_auc", "sensitivity", "specificity", "balanced_accuracy")

@@ -8,7 +8,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from osteo_models.core.errors import InputError
 from osteo_models.evaluation.predictions import read_predictions
-from osteo_models.evaluation.thresholds import choose_threshold, choose_thresholds
+from osteo_models.evaluation.roc import choose_threshold, choose_thresholds
 from tests.conftest import STAGES
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.stats import spearmanr
 
-from osteo_models.explain.checks import MAX_SIMILARITY, hardly_changes, mean_similarity, rank_correlation, share_inside
+from osteo_models.explain.gallery import MAX_SIMILARITY, hardly_changes, mean_similarity, rank_correlation, share_inside
 from osteo_models.explain.maps import explain_images
 from osteo_models.models import build
 

@@ -115,7 +115,7 @@ def test_each_modality_is_explained_by_its_own_tower(scenery, artifacts, gallery
         assert (folder / "changed" / name).read_bytes() == (folder / "osteo-multimodal" / name).read_bytes()
 
 
-def test_rows_pictures_and_likeness(artifacts, gallery):
+def test_rows_pictures_and_similarity(artifacts, gallery):
     assert [(row["modality"], row["method"]) for row in gallery.rows] == [
         ("mri", "gradcampp"),
         ("mri", "smoothgrad"),
@@ -166,8 +166,8 @@ def test_tables_hold_what_the_gallery_found(tmp_path, gallery):
     methods = {"gradcampp": {"similarity": 0.8, "flagged": 1}, "smoothgrad": {"similarity": None, "flagged": 0}}
     assert sanity == {"osteo-multimodal": methods}
     line = describe_gallery(gallery)
-    assert line.startswith("2 cases; Grad-CAM++ ") and "of the area), likeness to untrained 0.80: HARDLY" in line
-    assert line.endswith("likeness to untrained undefined")
+    assert line.startswith("2 cases; Grad-CAM++ ") and "of the area), similarity to untrained 0.80: HARDLY" in line
+    assert line.endswith("similarity to untrained undefined")
     write_tables({}, tmp_path / "none")
     assert (tmp_path / "none" / "cases.csv").read_text().strip() == ",".join(COLUMNS)
 

@@ -154,21 +154,6 @@ def test_a_folder_that_holds_something_is_refused(small, tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"seed": -1, "scale": "small"}, "seed: seed -1; allowed: 0 or more"),
-        ({"seed": 1, "scale": "huge"}, "scale: scale 'huge'; allowed: paper or small"),
-        ({"seed": 1, "scale": "small", "workers": 0}, "workers: 0 workers; allowed: 1 or more"),
-    ],
-)
-def test_wrong_arguments_are_told(tmp_path, arguments, text):
-    with pytest.raises(InputError) as caught:
-        synthesize_cohort(tmp_path / "data", **arguments)
-    assert str(caught.value) == text
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_interrupted_run_leaves_what_was_there(tmp_path):
     out = tmp_path / "data"
     out.mkdir()

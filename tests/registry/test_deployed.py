@@ -40,7 +40,7 @@ def prefect(osteo, tmp_path: Path) -> Iterator[Callable[..., str]]:
         "-m",
         "uvicorn",
         "--factory",
-        "pipelines.guard:create_app",
+        "pipelines.server:create_app",
         "--port",
         url.rpartition(":")[2],
     ]

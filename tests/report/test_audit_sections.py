@@ -3,15 +3,13 @@
 import math
 from dataclasses import replace
 
-import pytest
-
 from osteo_models.report.report_data import Run
 from osteo_models.report.sections import (
     audits,
     checklist,
+    costs,
     curves,
     explanations,
-    search_results,
     stages,
 )
 from tests.report.page import read_section, read_table
@@ -100,30 +98,23 @@ def test_calibration_shows_bins_with_intervals(data):
 
 
 def test_confusion_counts_and_shares(data):
-    rows = data.tables["confusion"]
-    first = stages.build_matrices(rows)[0]
-    assert first.title == "Stage 1, Unimodal MRI"
-    (control, (right, alarms)), (ill, (misses, hits)) = first.rows
-    assert (control, right.count, alarms.count, ill, misses.count, hits.count) == (
-        "control",
-        49,
-        9,
-        "osteoporosis",
-        12,
-        50,
-    )
-    assert right.share + alarms.share == pytest.approx(1)
-    empty = rows[0] | {"true_positives": 0, "false_negatives": 0}
-    assert stages.build_matrices([empty])[0].rows[1][1][0].share is None
-    assert len(read_table(data, "confusion", "confusion-table")) == len(rows)
+    content = stages.build_confusion(data)
+    assert (content["matrices"][0]["stage"], content["matrices"][0]["architecture"]) == ("stage-1", "unimodal")
+    rows = read_section(data, "confusion").tables[None][1:]  # the last matrix, which has no name
+    assert [row.texts for row in rows] == [["control", "49", "9"], ["osteoporosis", "12", "50"]]
+    assert [cell.detail for cell in rows[0].cells[1:]] == ["84.5 %", "15.5 %"]
+    assert len(read_table(data, "confusion", "confusion-table")) == len(content["rows"])
+    empty = data.tables["confusion"][0] | {"true_positives": 0, "false_negatives": 0}
+    bare = read_section(replace(data, tables=data.tables | {"confusion": [empty]}), "confusion").tables[None]
+    assert [(cell.text, cell.detail) for cell in bare[2].cells[1:]] == [("0", ""), ("0", "")]
 
 
 def test_the_worst_errors_stand_first_and_missing_pictures_are_told(data):
     gallery, left_out = explanations.build_gallery(data)
-    assert list(gallery["osteo-unimodal-mri"]) == ["Worst errors", "Rightly classified"]
-    (case,) = gallery["osteo-unimodal-mri"]["Rightly classified"]
-    assert [one.method for one in case.pictures] == ["Grad-CAM++", "SmoothGrad"]
-    assert [bool(one.uri) for one in case.pictures] == [True, False]
+    assert list(gallery["osteo-unimodal-mri"]) == ["Worst errors", "Correctly classified"]
+    (case,) = gallery["osteo-unimodal-mri"]["Correctly classified"]
+    assert [one["method"] for one in case["pictures"]] == ["Grad-CAM++", "SmoothGrad"]
+    assert [bool(one["uri"]) for one in case["pictures"]] == [True, False]
     assert left_out == 0
 
 
@@ -132,7 +123,7 @@ def test_pictures_keep_to_their_room(data, monkeypatch):
     gallery, left_out = explanations.build_gallery(data)
     assert left_out == 4  # what is missing is not looked for any more
     assert not any(
-        one.uri for kinds in gallery.values() for cases in kinds.values() for c in cases for one in c.pictures
+        one["uri"] for kinds in gallery.values() for cases in kinds.values() for c in cases for one in c["pictures"]
     )
 
 
@@ -141,25 +132,25 @@ def test_shares_and_sanity_say_what_is_not_known(data):
     assert [row.texts[4] for row in shares] == ["not known", "60.0", "not known", "50.0"]
     sanity = read_table(data, "explanations", "map-sanity")
     assert sanity[0].texts[2:] == ["0.21", "depends on the weights"]
-    assert sanity[1].texts[2:] == ["undefined", "nothing can be said"]
+    assert sanity[1].texts[2:] == ["undefined", "cannot be judged"]
 
 
 def test_the_winner_has_both_figures(data):
-    told = search_results.describe_winner(data.search)
-    assert "86.0 %, the best of 3 and so optimistic" in told
-    assert "Estimated again on fresh folds: 83.0 % (78.0–88.0), −3.0 points." in told
+    told = costs.describe_winner(data.search)
+    assert "86.0 %, the best of 3 and optimistic" in told
+    assert "Re-estimated on fresh folds: 83.0 % (78.0–88.0), −3.0 points." in told
     without = {**data.search, "reestimated_balanced_accuracy": None}
-    assert search_results.describe_winner(without).endswith("It was not estimated again on fresh folds.")
-    assert search_results.describe_winner({}) == ""
+    assert costs.describe_winner(without).endswith("It was not re-estimated on fresh folds.")
+    assert costs.describe_winner({}) == ""
 
 
 def test_the_front_joins_what_nothing_beats(data):
-    assert search_results.find_front([(2, 0.8), (1, 0.7), (3, 0.75), (2.5, 0.9), (2, 0.6)]) == [
+    assert costs.find_front([(2, 0.8), (1, 0.7), (3, 0.75), (2.5, 0.9), (2, 0.6)]) == [
         (1, 0.7),
         (2, 0.8),
         (2.5, 0.9),
     ]
-    panels = search_results.build(data)["panels"]
+    panels = costs.build_search(data)["panels"]
     assert len(panels) == 2
     assert panels[0].drawings[0].count("<circle") == 3  # the pruned one has no accuracy
     assert panels[0].drawings[0].count('class="dot winner"') == 1

@@ -155,7 +155,7 @@ def test_a_stage_of_its_own_has_its_section(options, tmp_path):
     assert len(page.ids) == len(set(page.ids))
     assert {"stage-9", "stage-12", "table-stage-12", "stage-12-patients"} <= set(page.ids)
     for text in (
-        "Stages 1, 2, 3, 4, 5, 6, 9 and 12, beside the paper",
+        "Stages 1, 2, 3, 4, 5, 6, 9 and 12, with the paper's figures",
         "Stage 9. Scanners apart",
         "Stage 12. Patient-based test, MRI",
         "Stage 12, patient by patient",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osteo_models.report.charts import SMALL, Axis, Band, Dot, Line, choose_decades, choose_ticks, draw_chart
-from osteo_models.report.strip_plots import Strip, draw_strip, draw_strips
+from osteo_models.report.sections.patients import Strip, draw_strip, draw_strips
 
 X = Axis("epoch <n>", 0, 10, [0, 5, 10], 0)
 Y = Axis("loss", 0, 1, [0, 0.5, 1])

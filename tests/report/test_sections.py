@@ -107,7 +107,7 @@ def test_stage_6_shows_each_patient_under_each_network(data):
 def test_samples_span_the_ages(data):
     samples = cohort.build_samples(data)
     assert [title for title, _ in samples] == ["MRI, control", "MRI, osteoporosis", "CT, control", "CT, osteoporosis"]
-    ages = [int(one.alt.split(" of ")[-1].split()[0]) for one in samples[0][1]]
+    ages = [int(one["alt"].split(" of ")[-1].split()[0]) for one in samples[0][1]]
     everyone = [row["age_years"] for row in data.images if (row["modality"], row["target"]) == ("mri", 0)]
     assert ages == sorted(ages)
     assert (ages[0], ages[-1]) == (min(everyone), max(everyone))
@@ -115,8 +115,8 @@ def test_samples_span_the_ages(data):
 
 def test_flow_counts_what_each_rule_took_out(data):
     group = cohort.build_groups(data)[0]
-    assert [(step.left, step.out) for step in group.steps] == [(1800, 0), (410, 1390), (246, 164), (62, 184)]
-    assert sum(one["images"] for one in group.sets[:2]) == group.counts["images"]
+    assert [(step["left"], step["out"]) for step in group["steps"]] == [(1800, 0), (410, 1390), (246, 164), (62, 184)]
+    assert sum(one["images"] for one in group["sets"][:2]) == group["counts"]["images"]
 
 
 def test_random_weights_are_named_in_the_title_of_a_baseline(data):
@@ -149,17 +149,17 @@ def test_times_are_of_all_workers_and_by_the_clock(data):
     jobs, minutes = data.jobs, 1.4 * sum(len(curve.rows) for curve in data.curves) / 60
     rows = costs.build_costs(data)
     assert sum(row["minutes"] or 0 for row in rows) == pytest.approx(minutes)
-    assert costs.describe_total(data) == f"The {len(jobs)} jobs took {minutes:.1f} min of the workers' time."
+    assert costs.describe_total(data) == f"The {len(jobs)} jobs took {minutes:.1f} min of worker time."
 
     together = [job | {"started": 1000.0, "ended": 1060.0 if index else 1030.0} for index, job in enumerate(jobs)]
     together[0] |= {"feature_seconds": 120.0}
     changed = replace(data, jobs=together)
-    assert f"{minutes + 2:.1f} min of the workers' time; by the clock 1.0 min" in costs.describe_total(changed)
+    assert f"{minutes + 2:.1f} min of worker time; wall time 1.0 min" in costs.describe_total(changed)
     first = next(row for row in costs.build_costs(changed) if row["architecture"] == "unimodal")
-    assert first["clock"] == "1.0 by the clock" and 0 < first["minutes"] < minutes
+    assert first["clock"] == "1.0 wall time" and 0 < first["minutes"] < minutes
 
     apart = [job | {"started": 5000.0 * index, "ended": 5000.0 * index + 6} for index, job in enumerate(jobs)]
-    assert f"by the clock {len(jobs) / 10:.1f} min" in costs.describe_total(replace(data, jobs=apart))
+    assert f"wall time {len(jobs) / 10:.1f} min" in costs.describe_total(replace(data, jobs=apart))
 
 
 def test_learning_curves_pair_the_protocols(data):

@@ -106,7 +106,7 @@ def test_the_papers_figures_are_sought_in_our_intervals(data):
     ]
     answer, sentences = headline.judge_claims(read_with(data, summary=wide))
     assert (
-        sentences[0] == "Figures: 11 of 11 balanced accuracies of the paper's networks lie within our 95 % intervals."
+        sentences[0] == "Figures: 11 of 11 balanced accuracies of the paper's networks are within our 95 % intervals."
     )
     narrow = [row | {"ci_low": 0.4, "ci_high": 0.41} if row["metric"] == "balanced_accuracy" else row for row in wide]
     answer, sentences = headline.judge_claims(read_with(data, summary=narrow))

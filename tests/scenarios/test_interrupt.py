@@ -1,4 +1,4 @@
-"""A stopped stage says farewell, tells how to go on, and waits for no thread."""
+"""A stopped stage runs its shutdown callbacks, reports how to continue, and waits for no thread."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.conftest import ROOT
 
 STAGE = """
 import os, sys, threading, time
-from pipelines.interrupt import farewell, leave_on_termination, stop_on_signals
+from pipelines.entry import exit_on_termination, on_shutdown, stop_on_signals
 
 class Termination(BaseException):
     "As Prefect raises it."
 
 def speak():
-    os.write(1, b"farewell\\n")  # the stage may have been stopped while it printed
+    os.write(1, b"callback\\n")  # the stage may have been stopped while it printed
 
 stop_on_signals()
 threading.Thread(target=time.sleep, args=[600]).start()
-with farewell(speak), farewell(lambda: 1 / 0), leave_on_termination():
+with on_shutdown(speak), on_shutdown(lambda: 1 / 0), exit_on_termination():
     print("ready", flush=True)
     if sys.argv[1:] == ["raise"]:
         raise Termination
@@ -41,18 +41,19 @@ def stop(number: int, *arguments: str, **environment: str) -> tuple[int, str, st
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout and process.stdout.readline() == "ready\n"
+        assert process.stdout and process.stderr and process.stdout.readline() == "ready\n"
         if number:
             process.send_signal(number)
-        output, errors = process.communicate(timeout=60)  # its thread sleeps for ten minutes
-        return process.returncode, output, errors
+        # Not `communicate`, which loses what `readline` has buffered.
+        output, errors = process.stdout.read(), process.stderr.read()
+        return process.wait(60), output, errors  # its thread sleeps for ten minutes
 
 
 @pytest.mark.parametrize(("number", "arguments"), [(signal.SIGINT, ()), (signal.SIGTERM, ()), (0, ("raise",))])
 def test_a_stopped_stage(number, arguments) -> None:
     code, output, errors = stop(number, *arguments)
     assert code == 128 + (number or signal.SIGTERM)
-    assert output == "farewell\n"
+    assert output == "callback\n"
     assert errors.endswith(
         f"stopped; what is finished is kept, and `{' '.join(['-c', *arguments])}` goes on from there\n"
     )

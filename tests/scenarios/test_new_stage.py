@@ -91,4 +91,4 @@ def test_the_report_has_its_section(project):
     assert {"stage-7", "table-stage-7"} <= set(page.ids)
     assert "Stage 7. Hold-out of close ages, MRI" in page.text
     assert "hold-out, stages 5 and 7" in page.text
-    assert "Stages 1, 5 and 7, beside the paper" in page.text
+    assert "Stages 1, 5 and 7, with the paper's figures" in page.text

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 
 from osteo_models.core.errors import InputError
 from osteo_models.core.http_guard import HEALTH, guard
-from pipelines.guard import create_app
+from pipelines.server import create_app
 
 with warnings.catch_warnings():  # its own notice of a coming change
     warnings.simplefilter("ignore")

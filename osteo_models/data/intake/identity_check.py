@@ -1,7 +1,7 @@
-"""Does a data set still say who somebody is? A checker that knows nothing of how it was de-identified.
+"""Search for identifying data in a data set, independently of how it was de-identified.
 
-It holds no list of attributes. It judges values by their kind: text must be one of few known words, an identifier one
-of ours, a date gone, and nothing may lie where only a person or a program could have put it.
+There is no list of attributes. Values are checked by their representation: text must be one of a few known words,
+identifiers must be ours, dates must be absent, and private, nested or trailing data must not exist.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ WORDS: Final = frozenset([
     *("SIEMENS", "GE MEDICAL", "PHILIPS", "CANON", "TOSHIBA", "HITACHI", "FUJIFILM", "UNITED IMAGING"),
 ])  # fmt: skip
 PSEUDONYM: Final = re.compile(r"[0-9a-f]{8,16}\Z")
-OWN_UID: Final = re.compile(r"(2\.25\.[0-9]{1,39}|1\.2\.840\.10008(\.[0-9]+)+)\Z")
+KNOWN_UID: Final = re.compile(r"(2\.25\.[0-9]{1,39}|1\.2\.840\.10008(\.[0-9]+)+)\Z")
 AGE: Final = re.compile(r"0([0-8][0-9]|90)Y\Z")
-OUR_TEXTS: Final = (
+KNOWN_TEXTS: Final = (
     "Listed attributes only; keyed pseudonyms; dates removed",
     "Basic Application Confidentiality Profile",
     "Retain Patient Characteristics Option",
@@ -92,21 +92,21 @@ def _judge(element: DataElement, depth: int) -> list[str]:
     texts = (
         [str(value) for value in values if value not in (None, "", b"")] if element.VR not in (*PIXELS, "SQ") else []
     )
-    return [f"{where}: {why}" for text in texts if (why := _why_not(element.VR, text))]
+    return [f"{where}: {why}" for text in texts if (why := _find_reason(element.VR, text))]
 
 
-def _why_not(vr: str, text: str) -> str:
-    """Why a value of this representation (PS3.5 6.2) could name somebody; empty when it could not."""
+def _find_reason(vr: str, text: str) -> str:
+    """Why a value of this representation (PS3.5 6.2) could name a person; empty when it could not."""
     if vr in TEMPORAL:
         return "a date or time"
     if vr == "PN":
         return "a name"
     if vr == "UI":
-        return "" if OWN_UID.match(text) else "an identifier that is not ours"
+        return "" if KNOWN_UID.match(text) else "an identifier that is not ours"
     if vr == "AS":
         return "" if AGE.match(text) else "an age over 90"
     if vr in TEXTS:
-        return "" if text in OUR_TEXTS or text in WORDS or PSEUDONYM.match(text) else "free text"
+        return "" if text in KNOWN_TEXTS or text in WORDS or PSEUDONYM.match(text) else "free text"
     if vr in ("DS", "IS", "US", "SS", "UL", "SL", "FL", "FD", "AT"):
         return "" if re.match(r"-?[0-9.]{1,16}(e-?[0-9]+)?\Z", text) else "no number"
     return "" if vr == "OB" else f"a value of the kind {vr}"

@@ -1,4 +1,4 @@
-"""Keyed pseudonyms: the same person gets the same one, and without the key nobody can say whose it is."""
+"""Keyed pseudonyms: the same person gets the same one, which cannot be reversed without the key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TWICE = "name its key with --key or OSTEO_KEY_FILE: under another one everybody 
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """Pseudonyms under one key (HMAC-SHA-256); kinds are kept apart, so equal texts of two kinds do not meet."""
+    """Pseudonyms under one key (HMAC-SHA-256); kinds are kept apart, so equal texts of two kinds differ."""
 
     key: bytes = field(repr=False)
 
@@ -31,7 +31,7 @@ class Pseudonyms:
         return self._digest("patient", identifier).hex()[:PATIENT_DIGITS]
 
     def name(self, text: str) -> str:
-        """What stands for an input's name, 16 hexadecimal digits."""
+        """The pseudonym of an input's name, 16 hexadecimal digits."""
         return self._digest("name", text).hex()[:NAME_DIGITS]
 
     def uid(self, *parts: object) -> str:
@@ -80,10 +80,10 @@ def load_key(path: Path, *, data: Path) -> Pseudonyms:
 
 
 def check_key(data: Path, pseudonyms: Pseudonyms) -> None:
-    """See that a data set to be added to was made with this key.
+    """Check that an existing data set was made with this key.
 
     Raises:
-        InputError: It was made with another one.
+        InputError: It was made with another key.
     """
     path = data / KEY_NAME
     if path.is_file() and path.read_text(encoding="ascii", errors="replace") != describe_key(pseudonyms):
@@ -91,11 +91,11 @@ def check_key(data: Path, pseudonyms: Pseudonyms) -> None:
 
 
 def describe_key(pseudonyms: Pseudonyms) -> str:
-    """What a data set holds of its key: a name, by which it is known again and not found out."""
+    """A name that identifies the key without revealing it; stored in the data set."""
     return f"key\n{pseudonyms.name('which key this is')}\n"
 
 
 def _make_key(path: Path) -> None:
-    """Make a key file, whole or not at all; one that another process makes first stays."""
+    """Write a new key file; one that another process writes first stays."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(path, secrets.token_hex(KEY_BYTES) + "\n", mode=0o600, overwrite=False)

@@ -1,9 +1,8 @@
-"""Audit: performance by sex, age band, scanner and modality; groups too small to speak of are told as such."""
+"""Audit: performance by sex, age band, scanner and modality, and of the multimodal network with one modality only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, cast
 
@@ -13,23 +12,20 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 from osteo_models.core.terms import MODALITIES
 from osteo_models.data.pairs import pair_images
 from osteo_models.evaluation.image_facts import Facts
-from osteo_models.evaluation.metrics import Measure, Summary, estimate_metrics
-from osteo_models.evaluation.patient_sums import DECISION_METRICS, MetricName, compute_metrics, sum_patients
+from osteo_models.evaluation.metrics import COUNTS, Measure, Summary, estimate_metrics
+from osteo_models.evaluation.patient_level import DECISION_METRICS, MetricName, compute_metrics, sum_patients
 from osteo_models.evaluation.predictions import Predictions
-from osteo_models.evaluation.rows import Row, identify
-from osteo_models.evaluation.scored_cases import Cases, FloatArray, IntArray, TextArray
+from osteo_models.evaluation.rows import ESTIMATE, INTERVAL, JOB_COLUMNS, PROPORTIONS, Row, estimate_cells, identify
+from osteo_models.evaluation.scored_cases import Cases, IntArray, TextArray
 
-FEWEST: Final = 10  # patients; fewer say nothing about a group
+GROUP_TABLES: Final[dict[str, tuple[str, ...]]] = {
+    "groups": (*JOB_COLUMNS, "by", "group", "metric", *ESTIMATE, *COUNTS, "note", "source"),
+    "modalities": (*JOB_COLUMNS, "use", "metric", "value", *INTERVAL, "n", "n_patients", "note", "source"),
+}
+FEWEST: Final = 10  # patients of a group; no figures with fewer
 AGE_BANDS: Final = (35, 45, 55, 65, 75)
 GROUP_METRICS: Final[tuple[MetricName, ...]] = (*DECISION_METRICS, "roc_auc")
-USE_METRICS: Final[tuple[MetricName, ...]] = (
-    "accuracy",
-    "sensitivity",
-    "specificity",
-    "balanced_accuracy",
-    "roc_auc",
-    "brier",
-)
+USE_METRICS: Final[tuple[MetricName, ...]] = (*PROPORTIONS, "balanced_accuracy", "roc_auc", "brier")
 
 
 def group_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row]:
@@ -45,25 +41,22 @@ def group_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row
                 note = f"too few: {patients} patient(s), {FEWEST} wanted"
                 yield from (row | {"metric": name, "interval": "undefined", "note": note} for name in GROUP_METRICS)
                 continue
-            sums = sum_patients(part.cases, measure.threshold)
-            found = estimate_metrics(sums, GROUP_METRICS)
             note = "" if 0 < positive < part.target.size else "one class alone"
-            for name, one in found.items():
-                cells: Row = {"metric": name, "value": one.value, "ci_low": one.ci_low, "ci_high": one.ci_high}
-                yield row | cells | {"interval": one.interval, "note": note}
+            estimates = estimate_metrics(sum_patients(part.cases, measure.threshold), GROUP_METRICS)
+            yield from (row | estimate_cells(name, one) | {"note": note} for name, one in estimates.items())
 
 
 def _name_groups(job: Predictions, facts: Facts, rows: IntArray) -> dict[str, TextArray]:
     """The group of each image, by kind of group."""
     scanner = facts.scanner[rows]
-    found = {
+    groups = {
         "sex": facts.sex[rows],
         "age": band_ages(facts.age_years[rows]),
         "scanner": np.where(scanner == "", "unknown", scanner),
     }
     if np.unique(job.modality).size > 1:
-        found["modality"] = job.modality
-    return found
+        groups["modality"] = job.modality
+    return groups
 
 
 def band_ages(age_years: np.ndarray) -> TextArray:
@@ -71,24 +64,8 @@ def band_ages(age_years: np.ndarray) -> TextArray:
     names = [f"under {AGE_BANDS[0]}"]
     names += [f"{low}-{high - 1}" for low, high in pairwise(AGE_BANDS)]
     names += [f"{AGE_BANDS[-1]} and over", "unknown"]
-    place = np.digitize(age_years, AGE_BANDS)  # NaN falls behind the last edge
-    return np.asarray(names)[np.where(np.isnan(age_years), len(names) - 1, place)]
-
-
-@dataclass(frozen=True)
-class PairScores:
-    """Scored pairs.
-
-    Args:
-        patients: Of both modalities.
-
-    Shapes:
-        target, score: (M,).
-    """
-
-    target: IntArray
-    score: FloatArray
-    patients: int
+    band = np.digitize(age_years, AGE_BANDS)  # NaN falls behind the last edge
+    return np.asarray(names)[np.where(np.isnan(age_years), len(names) - 1, band)]
 
 
 def use_rows(job: Predictions, parts: dict[str, Summary]) -> Iterator[Row]:
@@ -97,10 +74,10 @@ def use_rows(job: Predictions, parts: dict[str, Summary]) -> Iterator[Row]:
         if subset not in parts:
             continue
         summary = parts[subset]
+        row: Row = identify(job) | {"use": use, "n": summary.n, "n_patients": summary.n_patients}
         for name in USE_METRICS:
             one = summary.estimates()[name]
-            row: Row = identify(job) | {"use": use, "metric": name, "value": one.value, "ci_low": one.ci_low}
-            yield row | {"ci_high": one.ci_high, "n": summary.n, "n_patients": summary.n_patients}
+            yield row | {"metric": name, "value": one.value, "ci_low": one.ci_low, "ci_high": one.ci_high}
 
 
 def pair_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row]:
@@ -111,29 +88,29 @@ def pair_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row]
         note = "no pairs of images that were scored"
         yield from (row | {"metric": name, "note": note} for name in USE_METRICS)
         return
-    row |= {"n": pairs.target.size, "n_patients": pairs.patients}
+    sides = [job.select(rows) for rows in pairs]
+    row |= {"n": sides[0].target.size, "n_patients": sum(np.unique(side.patient_id).size for side in sides)}
     row |= {"note": "n counts pairs, each of two patients; no interval, as none was shown to cover"}
-    names = np.arange(pairs.target.size).astype(np.str_)
-    sums = sum_patients(Cases(pairs.target, pairs.score, names, has_patients=False), measure.threshold)
-    for name, value in compute_metrics(sums, USE_METRICS).items():
+    score = np.stack([side.score for side in sides]).mean(axis=0)
+    cases = Cases(
+        sides[0].target, score, np.asarray([str(row) for row in range(score.size)], dtype=np.str_), has_patients=False
+    )
+    for name, value in compute_metrics(sum_patients(cases, measure.threshold), USE_METRICS).items():
         yield row | {"metric": name, "value": None if np.isnan(value) else value}
 
 
-def join_pairs(job: Predictions, facts: Facts, seed: int) -> PairScores | None:
-    """The pairs that the job was tested on, or for the hold-out such as are drawn here; None where there are none."""
+def join_pairs(job: Predictions, facts: Facts, seed: int) -> IntArray | None:
+    """Rows of the job that form pairs, (K, M): those of the splits, or drawn here for the hold-out; None for none."""
     if job.validation == "folds":
         ids = facts.pairs.image_ids[:, facts.pairs.split == job.protocol]
     else:
         ids = _draw_pairs(job, seed)
     ids = ids[np.isin(list(MODALITIES), job.modality)]
     order = np.argsort(job.image_id)
-    listed = job.image_id[order]
-    place = np.minimum(np.searchsorted(listed, ids), listed.size - 1)
-    rows = order[place[:, (listed[place] == ids).all(axis=0)]]
-    if not rows.size:
-        return None
-    score = job.score[rows].mean(axis=0)
-    return PairScores(job.target[rows[0]], score, sum(np.unique(job.patient_id[side]).size for side in rows))
+    known = job.image_id[order]
+    index = np.minimum(np.searchsorted(known, ids), known.size - 1)
+    rows = order[index[:, (known[index] == ids).all(axis=0)]]
+    return rows.astype(np.int64) if rows.size else None
 
 
 def _draw_pairs(job: Predictions, seed: int) -> TextArray:

@@ -1,7 +1,7 @@
-"""Audit: the same image, or nearly the same, on both sides of a split.
+"""Audit: equal or nearly equal images on both sides of a split.
 
 Exact duplicates are equal bytes. Near duplicates are prepared images whose grey values correlate: neighbouring slices
-of one patient do, which is how the image protocol leaks; two patients should not, unless one person goes by two names.
+of one patient do, which is how the image protocol leaks; those of two patients should not, unless they are one person.
 """
 
 from __future__ import annotations
@@ -17,6 +17,13 @@ from osteo_models.evaluation.image_facts import HEADERS, PIXELS, SPLITS, Facts
 from osteo_models.evaluation.rows import Row
 from osteo_models.evaluation.scored_cases import BoolArray, FloatArray, IntArray, TextArray
 
+LEAKAGE_TABLES: Final[dict[str, tuple[str, ...]]] = {
+    "duplicates": ("split", "kind", "threshold", "pairs", "pairs_other_patient", "images", "n", "share", "source"),
+    "duplicate_pairs": (
+        *("image_id_a", "image_id_b", "patient_a", "patient_b", "modality", "correlation", "exact", "splits", "source"),
+    ),
+    "shared": ("split", "unit", "units", "units_total", "images", "n", "share", "note", "source"),
+}
 NEAR: Final = 0.97  # correlation from which two prepared images count as nearly the same
 ROWS_AT_ONCE: Final = 512
 SHOWN: Final = 200
@@ -48,7 +55,7 @@ def find_alike(pixels: NDArray[np.uint8], near: float = NEAR) -> Alike:
     scaled -= scaled.mean(axis=1, keepdims=True)
     norm = np.sqrt((scaled**2).sum(axis=1, keepdims=True))
     scaled /= np.where(norm > 0, norm, np.nan)
-    found: list[tuple[IntArray, IntArray, FloatArray]] = []
+    parts: list[tuple[IntArray, IntArray, FloatArray]] = []
     for start in range(0, len(flat), ROWS_AT_ONCE):
         block = slice(start, start + ROWS_AT_ONCE)
         with np.errstate(invalid="ignore"):
@@ -57,14 +64,14 @@ def find_alike(pixels: NDArray[np.uint8], near: float = NEAR) -> Alike:
         rows, columns = np.nonzero((correlation >= near) | same)
         later = columns > rows
         rows, columns = rows[later], columns[later]
-        found.append((rows + start, columns + start, correlation[rows, columns].astype(np.float64)))
-    first, second = (np.concatenate([part[place] for part in found]).astype(np.int64) for place in (0, 1))
-    values = np.concatenate([part[2] for part in found])
+        parts.append((rows + start, columns + start, correlation[rows, columns].astype(np.float64)))
+    first, second = (np.concatenate([part[side] for part in parts]).astype(np.int64) for side in (0, 1))
+    values = np.concatenate([part[2] for part in parts])
     return Alike(first, second, np.minimum(values, 1), content[first] == content[second])
 
 
 def duplicate_rows(facts: Facts, alike: Alike) -> Iterator[Row]:
-    """How many pairs stand on two sides of each split, and how many tested images have one they were trained on."""
+    """Pairs across each split, and tested images with a duplicate in the training set."""
     for split, sides in facts.sides.items():
         tested = sides == 1 if split in ("holdout", "patient_test") else sides >= 0
         across = _across(sides, alike)
@@ -80,19 +87,19 @@ def duplicate_rows(facts: Facts, alike: Alike) -> Iterator[Row]:
 
 
 def alike_rows(facts: Facts, alike: Alike) -> Iterator[Row]:
-    """The pairs worth looking at, the most alike first: equal images, and different patients' that are nearly so."""
+    """Equal images, and nearly equal ones of different patients, the most similar first."""
     other = facts.patient_id[alike.first] != facts.patient_id[alike.second]
     chosen = np.flatnonzero(alike.exact | other)
     order = chosen[np.lexsort((alike.first[chosen], -alike.correlation[chosen], ~alike.exact[chosen]))]
     crossing = {split: _across(sides, alike) for split, sides in facts.sides.items()}
-    for place in order[:SHOWN]:
-        first, second = int(alike.first[place]), int(alike.second[place])
-        correlation = float(alike.correlation[place])
+    for pair in order[:SHOWN]:
+        first, second = int(alike.first[pair]), int(alike.second[pair])
+        correlation = float(alike.correlation[pair])
         row: Row = {"image_id_a": str(facts.image_id[first]), "image_id_b": str(facts.image_id[second])}
         row |= {"patient_a": str(facts.patient_id[first]), "patient_b": str(facts.patient_id[second])}
-        row |= {"modality": str(facts.modality[first]), "exact": int(alike.exact[place])}
+        row |= {"modality": str(facts.modality[first]), "exact": int(alike.exact[pair])}
         row |= {"correlation": None if np.isnan(correlation) else correlation}
-        yield row | {"splits": ";".join(name for name, rows in crossing.items() if rows[place]), "source": PIXELS}
+        yield row | {"splits": ";".join(name for name, rows in crossing.items() if rows[pair]), "source": PIXELS}
 
 
 def _across(sides: IntArray, alike: Alike) -> BoolArray:
@@ -101,7 +108,7 @@ def _across(sides: IntArray, alike: Alike) -> BoolArray:
 
 
 def shared_rows(facts: Facts) -> Iterator[Row]:
-    """For each split and unit: how many units stand on two sides, and how many tested images have such a companion."""
+    """For each split and unit: units on two sides, and tested images whose unit is trained on."""
     units = {"patient": facts.patient_id, "study": facts.study, "series": facts.series}
     for split, sides in facts.sides.items():
         for unit, names in units.items():
@@ -117,7 +124,7 @@ def _count_shared(split: str, sides: IntArray, names: TextArray) -> Row:
     tested = takes_part & (sides == 1) if split in ("holdout", "patient_test") else takes_part
     known = takes_part & (names != "")
     if not known.any():
-        return {"n": int(tested.sum()), "note": "the headers do not say"}
+        return {"n": int(tested.sum()), "note": "not in the headers"}
     units, owner = np.unique(names[known], return_inverse=True)
     pairs = np.unique(np.stack([owner, sides[known]]), axis=1)
     spread = np.bincount(pairs[0], minlength=units.size) > 1

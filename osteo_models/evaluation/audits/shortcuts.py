@@ -1,13 +1,13 @@
-"""Audit: how far age, sex or the header alone get, without an image.
+"""Audit: predictions from age, sex or the header alone, without an image.
 
-Controls are young and patients old, so that a network may have learnt to see age. A predictor that never saw an image
-sets the mark that the networks must pass; on the hold-out of close ages it should fall to chance.
+Controls are young and patients old, so that a network may have learned age. A predictor without images is the baseline
+that the networks must exceed; on the hold-out of close ages it should be at chance level.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -17,33 +17,34 @@ from sklearn.linear_model import LogisticRegression  # pyright: ignore[reportMis
 
 from osteo_models.core.terms import VALIDATIONS, ImageSet, modalities_of
 from osteo_models.evaluation.image_facts import HEADERS, SPLITS, Facts
-from osteo_models.evaluation.metrics import Measure, Summary, summarize
+from osteo_models.evaluation.metrics import COUNTS, Measure, Summary, summarize
 from osteo_models.evaluation.paired import compare_scores
-from osteo_models.evaluation.patient_sums import MetricName
+from osteo_models.evaluation.patient_level import MetricName
 from osteo_models.evaluation.predictions import Predictions
-from osteo_models.evaluation.rows import Row, identify
+from osteo_models.evaluation.rows import ESTIMATE, INTERVAL, JOB_COLUMNS, Row, estimate_cells, identify
 from osteo_models.evaluation.scored_cases import BoolArray, FloatArray
 
+SHORTCUT_TABLES: Final[dict[str, tuple[str, ...]]] = {
+    "shortcuts": (
+        *("predictor", "kind", "images", "validation", "metric", *ESTIMATE, *COUNTS, "columns", "note", "source"),
+    ),
+    "beyond": (
+        *(*JOB_COLUMNS, "predictor", "metric", "model", "shortcut", "difference", *INTERVAL, "n", "n_patients"),
+        *("note", "source", "source_shortcut"),
+    ),
+}
 PREDICTORS: Final = ("age", "sex", "header")
 SHORTCUT_METRICS: Final[tuple[MetricName, ...]] = ("balanced_accuracy", "roc_auc")
 SETS: Final[tuple[ImageSet, ...]] = ("mri", "ct", "combined")
 
 
 @dataclass(frozen=True)
-class Features:
-    """Columns of numbers for a logistic regression: (N, F), with their names."""
-
-    values: FloatArray
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Shortcut:
-    """What a predictor made of the images of one set and validation.
+    """The scores of a predictor on the images of one set and validation.
 
     Args:
-        columns: What it was given.
-        note: Why there are no scores; empty where there are.
+        columns: Names of its inputs.
+        note: Why there are no scores; empty otherwise.
 
     Shapes:
         score: (N,), NaN for images that are not tested.
@@ -63,15 +64,15 @@ Key = tuple[str, str, str]  # predictor, image set, validation
 
 def score_shortcuts(facts: Facts) -> dict[Key, Shortcut]:
     """Each predictor on each image set, by cross-validation and on both test sets."""
-    found: dict[Key, Shortcut] = {}
+    shortcuts: dict[Key, Shortcut] = {}
     for images in SETS:
         of_set = np.isin(facts.modality, modalities_of(images))
         for predictor in PREDICTORS:
             features = make_features(facts, predictor, of_set)
             for validation in VALIDATIONS:
                 score, note = score_alone(facts, features, of_set, validation)
-                found[predictor, images, validation] = Shortcut(features.names, score, note)
-    return found
+                shortcuts[predictor, images, validation] = Shortcut(tuple(features), score, note)
+    return shortcuts
 
 
 def shortcut_rows(facts: Facts, shortcuts: Mapping[Key, Shortcut], measure: Measure) -> Iterator[Row]:
@@ -92,7 +93,7 @@ def shortcut_rows(facts: Facts, shortcuts: Mapping[Key, Shortcut], measure: Meas
 
 
 def beyond_rows(job: Predictions, facts: Facts, shortcuts: Mapping[Key, Shortcut], measure: Measure) -> Iterator[Row]:
-    """How much more an image model knows than each predictor, on the same images."""
+    """Image model minus each predictor, on the same images."""
     rows = facts.find_rows(job.image_id)
     for predictor in PREDICTORS:
         one = shortcuts[predictor, "combined" if job.images == "multimodal" else job.images, job.validation]
@@ -104,26 +105,23 @@ def beyond_rows(job: Predictions, facts: Facts, shortcuts: Mapping[Key, Shortcut
         part = job.select(both)
         alone = replace(part.cases, score=one.score[rows][both])
         row |= {"n": part.target.size, "n_patients": int(np.unique(part.patient_id).size)}
-        for name, found in compare_scores(part.cases, alone, SHORTCUT_METRICS, measure).items():
-            cells: Row = {"metric": name, "model": found.first, "shortcut": found.second, "difference": found.value}
-            yield row | cells | {"ci_low": found.ci_low, "ci_high": found.ci_high}
+        for name, gap in compare_scores(part.cases, alone, SHORTCUT_METRICS, measure).items():
+            cells: Row = {"metric": name, "model": gap.first, "shortcut": gap.second, "difference": gap.value}
+            yield row | cells | {"ci_low": gap.ci_low, "ci_high": gap.ci_high}
 
 
 def _source(predictor: str) -> str:
     return HEADERS if predictor == "header" else SPLITS
 
 
-def metric_cells(summary: Summary, names: Sequence[MetricName] = SHORTCUT_METRICS) -> Iterator[Row]:
+def metric_cells(summary: Summary) -> Iterator[Row]:
     """One set of cells per metric, with its interval and counts."""
-    for name in names:
-        estimate = summary.estimates()[name]
-        row: Row = {"metric": name, "value": estimate.value, "ci_low": estimate.ci_low, "ci_high": estimate.ci_high}
-        row |= {"interval": estimate.interval, "n": summary.n, "n_patients": summary.n_patients}
-        yield row | {"n_positive": summary.n_positive, "n_negative": summary.n_negative}
+    counts: Row = {name: getattr(summary, name) for name in COUNTS}
+    yield from (estimate_cells(name, summary.estimates()[name]) | counts for name in SHORTCUT_METRICS)
 
 
-def make_features(facts: Facts, predictor: str, rows: BoolArray) -> Features:
-    """The columns of a predictor that differ between these images; a value that is lacking becomes a column too."""
+def make_features(facts: Facts, predictor: str, rows: BoolArray) -> dict[str, FloatArray]:
+    """The columns, (N,), of a predictor that differ between these images; missing values add a column."""
     if predictor == "age":
         columns = {"age_years": facts.age_years}
     elif predictor == "sex":
@@ -134,23 +132,24 @@ def make_features(facts: Facts, predictor: str, rows: BoolArray) -> Features:
             columns[f"scanner {name}"] = (facts.scanner == name).astype(np.float64)
     kept: dict[str, FloatArray] = {}
     for name, values in columns.items():
-        lacking = np.isnan(values)
-        known = values[rows & ~lacking]
+        missing = np.isnan(values)
+        known = values[rows & ~missing]
         if known.size and float(np.ptp(known)) > 0:
-            kept[name] = np.where(lacking, float(known.mean()), values)
-        if known.size and lacking[rows].any():
-            kept[f"{name} unknown"] = lacking.astype(np.float64)
-    shape = np.stack(list(kept.values()), axis=1) if kept else np.zeros((rows.size, 0))
-    return Features(shape, tuple(kept))
+            kept[name] = np.where(missing, float(known.mean()), values)
+        if known.size and missing[rows].any():
+            kept[f"{name} unknown"] = missing.astype(np.float64)
+    return kept
 
 
-def score_alone(facts: Facts, features: Features, of_set: BoolArray, validation: str) -> tuple[FloatArray, str]:
+def score_alone(
+    facts: Facts, features: Mapping[str, FloatArray], of_set: BoolArray, validation: str
+) -> tuple[FloatArray, str]:
     """Scores of the tested images by a logistic regression on the others, NaN elsewhere; and why there are none.
 
     Whole patients are left out in each validation, those of the networks themselves.
     """
     nothing = np.full(of_set.size, np.nan)
-    if not features.names:
+    if not features:
         return nothing, "undefined: the same for all images"
     parts: list[tuple[BoolArray, BoolArray]] = []
     if validation == "folds":
@@ -160,12 +159,12 @@ def score_alone(facts: Facts, features: Features, of_set: BoolArray, validation:
     else:
         sides = facts.sides[validation]
         parts.append((of_set & (sides == 0) & facts.development, of_set & (sides == 1)))
-    scored = nothing.copy()
+    scored, values = nothing.copy(), np.stack(list(features.values()), axis=1)
     for train, test in parts:
         if np.unique(facts.target[train]).size < 2:
             return nothing, "undefined: one class to learn from"
         if test.any():
-            scored[test] = _fit_and_score(features.values, facts.target, train, test)
+            scored[test] = _fit_and_score(values, facts.target, train, test)
     return scored, "no images" if np.isnan(scored).all() else ""
 
 

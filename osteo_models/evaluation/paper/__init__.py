@@ -1,4 +1,4 @@
-"""The figures that the paper printed, as numbers to stand beside ours.
+"""The figures that the paper printed.
 
 Source: Kucukciloglu et al., Diagn Interv Radiol 2023, doi 10.4274/dir.2023.232116.
 """

@@ -20,6 +20,17 @@ from osteo_models.evaluation.paper import Printed, read_number, read_printed, re
 from osteo_models.evaluation.rows import Row
 from osteo_models.evaluation.scored_cases import IntArray
 
+LEDGER_TABLES: Final[dict[str, tuple[str, ...]]] = {
+    "ledger": (
+        *("table", "stage", "images", "architecture", "n", "n_positive", "n_negative", "accuracy", "sensitivity"),
+        *("specificity", "balanced_accuracy", "balanced_accuracy_as_auc", "possible", "sensitivity_k", "specificity_k"),
+        *("accuracy_k", "fits_n_positive", "fits_n_negative", "wald_agrees", "auc_is_balanced", "note"),
+    ),
+    "ledger_sizes": (
+        *("table", "images", "stated_positive", "stated_negative", "rows", "possible_rows"),
+        *("best_positive", "best_negative", "best_rows", "note"),
+    ),
+}
 LAST_TABLE: Final = 7
 REACH: Final = 0.2  # how far from a stated class size others are tried, as a share of it
 WALD_TOLERANCE: Final = 0.2  # points, at the one decimal that is printed
@@ -37,7 +48,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Positives and negatives of a table's rows; None where the text does not say."""
+    """Positives and negatives of a table's rows; None when the paper does not state them."""
 
     n: int
     positive: int | None
@@ -59,10 +70,10 @@ def fit_row(row: Printed, positive: int, negative: int) -> Counts | None:
         return None
     sensitivity, specificity, accuracy = (float(figure or 0.0) for figure in figures)
     right = {int(count) for count in find_counts(accuracy, positive + negative)}
-    for hits in find_counts(sensitivity, positive):
-        for rejections in find_counts(specificity, negative):
-            if int(hits + rejections) in right:
-                return Counts(int(hits), int(rejections))
+    for positives in find_counts(sensitivity, positive):
+        for negatives in find_counts(specificity, negative):
+            if int(positives + negatives) in right:
+                return Counts(int(positives), int(negatives))
     return None
 
 
@@ -91,7 +102,7 @@ def ledger_rows(stages: StageTable) -> Iterator[Row]:
         fits = _centre(stated) if at_stated and stated.positive else find_sizes(printed, stated)
         row: Row = {name: printed[name] for name in ("table", "stage", "images", "architecture", "n")}
         row |= {"n_positive": stated.positive, "n_negative": stated.negative}
-        row |= {name: printed[name] for name in (*PERCENTAGES, "roc_auc_hard")}
+        row |= {name: printed[name] for name in (*PERCENTAGES, "balanced_accuracy_as_auc")}
         row |= {"possible": int(at_stated is not None)}
         if at_stated:
             row |= {"sensitivity_k": at_stated.positives, "specificity_k": at_stated.negatives}
@@ -115,7 +126,7 @@ def agrees_with_wald(row: Printed) -> bool:
 
 def has_balanced_auc(row: Printed) -> bool:
     """Whether the printed area is the balanced accuracy, as an area from decisions is."""
-    return abs(float(row["roc_auc_hard"]) - float(row["balanced_accuracy"]) / 100) <= AUC_TOLERANCE + 1e-12
+    return abs(float(row["balanced_accuracy_as_auc"]) - float(row["balanced_accuracy"]) / 100) <= AUC_TOLERANCE + 1e-12
 
 
 def size_rows() -> Iterator[Row]:
@@ -179,9 +190,9 @@ def _describe(row: Printed, stated: Sizes, counts: Counts | None, fits: tuple[in
     sizes = f"{stated.positive} + {stated.negative}" if stated.positive else f"any classes of {stated.n}"
     if counts:
         return "" if stated.positive else f"class sizes not stated; fits {fits[0]} + {fits[1]}" if fits else ""
-    told = f"not count-consistent at {sizes}"
+    text = f"not count-consistent at {sizes}"
     if not fits:
-        return f"{told}, nor near it"
-    found = fit_row(row, *fits)
-    right = "" if found is None else f": {found.positives + found.negatives} of {sum(fits)}"
-    return f"{told}; fits {fits[0]} + {fits[1]}{right}"
+        return f"{text}, nor near it"
+    fitted = fit_row(row, *fits)
+    right = "" if fitted is None else f": {fitted.positives + fitted.negatives} of {sum(fits)}"
+    return f"{text}; fits {fits[0]} + {fits[1]}{right}"

@@ -1,4 +1,4 @@
-"""Tables 1 to 10 of the paper: ours, with the printed figures beside them."""
+"""Tables 1 to 10 of the paper: our figures and the printed ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
 
 from osteo_models.core.stage_table import StageTable
 from osteo_models.core.terms import CLASS_NAMES, MODALITIES, PROTOCOLS, modalities_of
-from osteo_models.evaluation.columns import PROPORTIONS
 from osteo_models.evaluation.image_facts import PIXELS, SPLITS, Facts
 from osteo_models.evaluation.paper import (
     HOLDOUT_TABLE,
@@ -21,16 +20,78 @@ from osteo_models.evaluation.paper import (
     read_stage_rows,
 )
 from osteo_models.evaluation.predictions import Predictions
-from osteo_models.evaluation.rows import JOB_COLUMNS, Cell, Row
+from osteo_models.evaluation.rows import INTERVAL, JOB_COLUMNS, PROPORTIONS, WALD, WILSON, Row
 from osteo_models.evaluation.scored_cases import FloatArray
 
-OWN_COLUMNS: Final = ("brier", "calibration_slope", "calibration_intercept", "roc_auc_hard")
-ENDS: Final = ("ci_low", "ci_high", "wald_low", "wald_high", "wilson_low", "wilson_high")
+OWN_COLUMNS: Final = ("brier", "calibration_slope", "calibration_intercept", "balanced_accuracy_as_auc")
+ENDS: Final = (*INTERVAL, *WALD, *WILSON)
 PERCENT: Final = 100.0
 
 
+def _stage_table() -> tuple[str, ...]:
+    """Tables 3 to 7: ours and the paper's figures in one row."""
+    proportions = tuple(
+        column
+        for name in PROPORTIONS
+        for column in (
+            name,
+            *(f"{name}_{end}" for end in ENDS),
+            *(f"paper_{name}", f"paper_{name}_low", f"paper_{name}_high"),
+        )
+    )
+    return (
+        *(*JOB_COLUMNS, "kind", *proportions),
+        *("balanced_accuracy", "balanced_accuracy_ci_low", "balanced_accuracy_ci_high", "paper_balanced_accuracy"),
+        *("roc_auc", "roc_auc_ci_low", "roc_auc_ci_high", "roc_auc_delong_low", "roc_auc_delong_high"),
+        *(
+            "balanced_accuracy_as_auc",
+            "paper_balanced_accuracy_as_auc",
+            "brier",
+            "calibration_slope",
+            "calibration_intercept",
+        ),
+        *("n", "n_patients", "paper_n", "note", "source"),
+    )
+
+
+PAPER_TABLES: Final[dict[str, tuple[str, ...]]] = {
+    "table1": ("group", "variable", "part", "skewness", "n", "n_patients", "paper_skewness", "note", "source"),
+    "table2": (
+        *("stage", "images", "validation", "n", "n_patients", "n_pairs", "architectures", "protocols"),
+        *("paper_n", "paper_pairs", "note", "source"),
+    ),
+    **{f"table{number}": _stage_table() for number in range(3, 8)},
+    "table8": (
+        *(*JOB_COLUMNS, "mean", "sd", "n_correct", "n", "n_patients"),
+        *("paper_mean", "paper_sd", "source"),
+    ),
+    "table9": (
+        *("subset", "level", "auc_multimodal", "auc_unimodal", "difference", *INTERVAL, "z", "p_value"),
+        *(
+            "n",
+            "n_patients",
+            "paper_z",
+            "paper_p_value",
+            "paper_ci_low",
+            "paper_ci_high",
+            "note",
+            "source_first",
+            "source_second",
+        ),
+    ),
+    "table10": (
+        *(*JOB_COLUMNS, "group", "which", "patient_id", "accuracy", *WALD, *WILSON, "n"),
+        *("paper_accuracy", "paper_low", "paper_high", "source"),
+    ),
+    "table10_totals": (
+        *(*JOB_COLUMNS, "metric", "value", *INTERVAL, *WALD, *WILSON, "n", "n_patients"),
+        *("paper_value", "paper_low", "paper_high", "source"),
+    ),
+}
+
+
 def skewness_rows(facts: Facts) -> Iterator[Row]:
-    """Table 1, of age and of the image's mean grey: the paper does not say of which variable its figures are."""
+    """Table 1, for age and for the image's mean grey value: the paper does not name the variable."""
     printed = {row["group"]: row for row in read_printed("skewness")}
     grey = None if facts.pixels is None else facts.pixels.reshape(len(facts.pixels), -1).mean(axis=1)
     variables = {"age_years": (facts.age_years, SPLITS)} | ({} if grey is None else {"mean_grey": (grey, PIXELS)})
@@ -114,7 +175,10 @@ def _own_cells(metrics: dict[str, Row]) -> Row:
 def _paper_cells(printed: Printed | None) -> Row:
     if printed is None:
         return {}
-    cells: Row = {"paper_n": read_number(printed, "n"), "paper_roc_auc_hard": read_number(printed, "roc_auc_hard")}
+    cells: Row = {
+        "paper_n": read_number(printed, "n"),
+        "paper_balanced_accuracy_as_auc": read_number(printed, "balanced_accuracy_as_auc"),
+    }
     cells |= {"paper_balanced_accuracy": read_number(printed, "balanced_accuracy", PERCENT)}
     for name in PROPORTIONS:
         cells |= _printed_proportion(printed, name, f"paper_{name}")
@@ -169,5 +233,5 @@ def total_rows(summary: Sequence[Row], stages: StageTable) -> Iterator[Row]:
         whole = (row["subset"], row["level"]) == ("all", "image") and row["metric"] in PROPORTIONS
         if whole and row["stage"] in stages.find_paper_table(PATIENT_TEST_TABLE):
             paper = printed.get((str(row["architecture"]), str(row["images"])))
-            cells: dict[str, Cell] = {name: row.get(name) for name in kept}
+            cells: Row = {name: row.get(name) for name in kept}
             yield cells | _printed_proportion(paper, str(row["metric"]), "paper_value")

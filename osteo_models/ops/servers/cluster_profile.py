@@ -179,7 +179,7 @@ def _prefect(site: Site, ports: Mapping[str, int]) -> Service:
         "PGPASSFILE": str(site.passwords),
     }
     # Prefect's own application, behind a guard: it looks neither at Host nor at Origin, and shows its pages to anybody.
-    application = ["--factory", "pipelines.guard:create_app", "--no-proxy-headers"]
+    application = ["--factory", "pipelines.server:create_app", "--no-proxy-headers"]
     command = python_module("uvicorn", *application, "--host", HOST, "--port", str(port))
     return Service("prefect", command, environment, f"http://{HOST}:{port}", answers_at(PREFECT_HEALTH))
 

@@ -14,7 +14,7 @@ from osteo_models.core.params import GateRule
 from osteo_models.core.terms import Stage, find_stages, metric_prefix, modalities_of
 from osteo_models.data.code_tree import TREE
 from osteo_models.evaluation.metrics import estimate_metrics
-from osteo_models.evaluation.patient_sums import MetricName, sum_patients
+from osteo_models.evaluation.patient_level import MetricName, sum_patients
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.scored_cases import check_cases
 from osteo_models.registry.rules.results import Evidence, Rule, RuleResult, failed, passed

@@ -24,14 +24,14 @@ ITEMS: Final[dict[str, dict[str, str]]] = {
     "Data": {
         "Where the data comes from": "cohort",
         "Centres, setting and dates": "cohort",
-        "Who was included and who left out": "cohort",
+        "Inclusion and exclusion criteria": "cohort",
         "Outcome and how it was determined": "cohort",
         "Time between image and outcome": "cohort",
         "Whether assessors were blinded": "",
         "Scanners and acquisition": "subgroups",
         "Preparation of the images": "provenance",
         "De-identification": "provenance",
-        "Missing data and how it was handled": "",
+        "Missing data and its handling": "",
         "How the sample size was chosen": "",
         "Ethics approval and consent": "cohort",
     },
@@ -51,7 +51,7 @@ ITEMS: Final[dict[str, dict[str, str]]] = {
         "Performance with intervals and counts": "stages",
         "Performance on people held out": "stages",
         "Calibration": "curves",
-        "Simpler predictors beside the model": "shortcuts-audit",
+        "Simpler predictors than the model": "shortcuts-audit",
         "Performance by subgroup": "subgroups",
         "Explanations": "explanations",
         "Analysis of errors": "explanations",
@@ -126,7 +126,7 @@ def _describe_data(data: ReportData) -> dict[str, str]:
     if data.selection:
         steps = max(len(rules) for rules in data.selection.values())
         flow = f"Rule by rule with the numbers left, up to {steps} steps for each class and modality."
-        facts |= {"Who was included and who left out": flow, "Flow of people and images": flow}
+        facts |= {"Inclusion and exclusion criteria": flow, "Flow of people and images": flow}
     if is_number(below := param("cohort.t_score_below")):
         facts["Outcome and how it was determined"] = (
             f"Mean T-score of L1–L4 below {below:g} by DXA; controls have no DXA."
@@ -137,7 +137,7 @@ def _describe_data(data: ReportData) -> dict[str, str]:
         pixels = "80 x 60 pixels of 8 bits; windows in params.yaml"
         facts["Preparation of the images"] = f"Crop of {crop[0]:g} x {crop[1]:g} mm, {pixels}."
     if scanners := {str(row["group"]) for row in data.tables["groups"] if row["by"] == "scanner"}:
-        facts["Scanners and acquisition"] = f"{len(scanners)} scanner(s), told apart in the audits."
+        facts["Scanners and acquisition"] = f"{len(scanners)} scanner(s), reported separately in the audits."
     if images:
         control, osteoporosis = (sum(row["target"] == target for row in images) for target in (0, 1))
         balance = f"{control:,} control and {osteoporosis:,} osteoporosis images; nothing is reweighted."
@@ -168,10 +168,10 @@ def _describe_methods(data: ReportData) -> dict[str, str]:
         facts["Training recipe"] = f"{recipe}, {' or '.join(map(str, epochs))} epochs, no augmentation."
     if candidates := data.search.get("candidates"):
         facts["Choice of architecture and settings"] = (
-            f"{candidates} candidates on the MRI development set, winner estimated again."
+            f"{candidates} candidates on the MRI development set, winner re-estimated."
         )
     if is_number(threshold := param("evaluate.threshold")):
-        chosen = "; one chosen on training folds beside it" if data.tables["chosen"] else ""
+        chosen = "; a second one is chosen on training folds" if data.tables["chosen"] else ""
         facts["Decision threshold"] = f"{threshold:g}, fixed beforehand{chosen}."
     return facts
 
@@ -188,7 +188,7 @@ def _describe_results(data: ReportData) -> dict[str, str]:
     of_tables = {
         "summary": ("Performance with intervals and counts", "All stages, both protocols."),
         "calibration": ("Calibration", "Curves, slope, intercept, Brier score."),
-        "shortcuts": ("Simpler predictors beside the model", "Age, sex, header alone."),
+        "shortcuts": ("Simpler predictors than the model", "Age, sex, header alone."),
         "groups": ("Performance by subgroup", "Sex, age band, scanner, modality."),
         "image_vs_patient": ("Limits", "Age as a shortcut, optimism of image folds."),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
@@ -20,60 +19,30 @@ from osteo_models.report.wording import name_stages
 SAMPLES = 5
 
 
-@dataclass(frozen=True)
-class Step:
-    """A box of the flow diagram: a selection rule, how many are left after it, and how many it excluded."""
-
-    rule: str
-    left: int
-    out: int
-
-
-@dataclass(frozen=True)
-class Group:
-    """One class of one modality: the selection steps, the sets of images, and counts of ours and the paper's."""
-
-    modality: str
-    name: str
-    steps: list[Step]
-    sets: list[dict[str, Any]]
-    paper: dict[str, Any]
-    counts: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A stored image as the networks see it."""
-
-    uri: str
-    alt: str
-    image_id: str
-
-
 def build(data: ReportData) -> dict[str, Any]:
     """The section's content."""
     return {"groups": build_groups(data), "samples": build_samples(data)}
 
 
-def build_groups(data: ReportData) -> list[Group]:
+def build_groups(data: ReportData) -> Records:
     """The flow of figures 1 and 2: by modality, osteoporosis then control."""
     paper = {row["group"]: row for row in read_paper("cohort")}
-    groups: list[Group] = []
+    groups = []
     for modality in MODALITIES:
         for target in (1, 0):
             name = CLASS_NAMES[target]
             steps = data.selection.get(f"{modality}_{name}", [])
             left = [int(step["left"]) for step in steps]
             boxes = [
-                Step(str(step["rule"]), after, before - after)
+                {"rule": str(step["rule"]), "left": after, "out": before - after}
                 for step, before, after in zip(steps, [*left[:1], *left], left, strict=False)
             ]
             images, splits = (
                 [row for row in rows if (row["modality"], row["target"]) == (modality, target)]
                 for rows in (data.images, data.splits)
             )
-            sets, printed = _count_sets(splits, data.stages), paper.get(f"{modality}_{name}", {})
-            groups.append(Group(modality, name, boxes, sets, printed, count_patients(images)))
+            group = {"modality": modality, "name": name, "steps": boxes, "sets": _count_sets(splits, data.stages)}
+            groups.append(group | {"paper": paper.get(f"{modality}_{name}", {}), "counts": count_patients(images)})
     return groups
 
 
@@ -99,7 +68,7 @@ def count_patients(images: Records) -> dict[str, Any]:
     return counts | {"age_low": min(ages), "age_high": max(ages), "age_mean": fmean(ages), "age_sd": spread}
 
 
-def build_samples(data: ReportData) -> list[tuple[str, list[Sample]]]:
+def build_samples(data: ReportData) -> list[tuple[str, Records]]:
     """Middle slices of patients spread over the ages, per modality and class.
 
     Raises:
@@ -137,12 +106,13 @@ def _choose_samples(images: Records, modality: str, target: int) -> list[int]:
     return [middle[round(step * (len(middle) - 1) / max(1, count - 1))] for step in range(count)]
 
 
-def _sample(row: dict[str, Any], pixels: np.ndarray) -> Sample:
+def _sample(row: dict[str, Any], pixels: np.ndarray) -> dict[str, str]:
     sex = {"F": "woman", "M": "man"}.get(str(row["sex"]), "person")
     kind = f"{str(row['modality']).upper()} slice of the lumbar spine, {CLASS_NAMES[int(row['target'])]}"
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     alt = f"{kind}, {sex} of {int(row['age_years'])} years"
-    return Sample(encode_picture(picture, "PNG", optimize=True)[1], alt, str(row["image_id"]))
+    _, uri = encode_picture(picture, "PNG", optimize=True)
+    return {"uri": uri, "alt": alt, "image_id": str(row["image_id"])}
 
 
 def encode_picture(picture: Image.Image, kind: str, **options: Any) -> tuple[int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,30 +13,8 @@ from osteo_models.report.sections.cohort import encode_picture
 from osteo_models.report.wording import PROPOSED, is_number, write_metric
 
 METHODS: Final = {"gradcampp": "Grad-CAM++", "smoothgrad": "SmoothGrad"}
-KINDS: Final = {"worst_error": "Worst errors", "correct": "Rightly classified"}
+KINDS: Final = {"worst_error": "Worst errors", "correct": "Correctly classified"}
 BYTES: Final = 700_000  # of pictures: keeps the page of 80 jobs below 3 MB
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One map over its image; `uri` is empty when the file is missing."""
-
-    uri: str
-    alt: str
-    method: str
-    share: str
-
-
-@dataclass(frozen=True)
-class Case:
-    """One image with its maps."""
-
-    image_id: str
-    patient_id: str
-    modality: str
-    name: str
-    score: str
-    pictures: list[Picture]
 
 
 def build(data: ReportData) -> dict[str, Any]:
@@ -51,10 +28,10 @@ def build(data: ReportData) -> dict[str, Any]:
     }
 
 
-def build_gallery(data: ReportData) -> tuple[dict[str, dict[str, list[Case]]], int]:
+def build_gallery(data: ReportData) -> tuple[dict[str, dict[str, Records]], int]:
     """Cases by model and kind, the worst errors first; and how many maps did not fit on the page."""
     root, room, left_out = data.artifacts / "explain", BYTES, 0
-    gallery: dict[str, dict[str, dict[str, Case]]] = {}
+    gallery: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     for row in sorted(data.explained, key=_order_case):
         size, uri = _read_picture(root, row["file"]) if room > 0 else (0, "")
         if size >= room:
@@ -63,7 +40,7 @@ def build_gallery(data: ReportData) -> tuple[dict[str, dict[str, list[Case]]], i
         room -= size
         kinds = gallery.setdefault(str(row["model"]), {}).setdefault(KINDS.get(row["kind"], str(row["kind"])), {})
         case = kinds.setdefault(f"{row['image_id']}/{row['modality']}", _start_case(row))
-        case.pictures.append(_picture(row, uri))
+        case["pictures"].append(_picture(row, uri))
     return {
         model: {kind: list(cases.values()) for kind, cases in kinds.items()} for model, kinds in gallery.items()
     }, left_out
@@ -92,17 +69,24 @@ def _name_class(row: dict[str, Any]) -> str:
     return CLASS_NAMES[int(row["target"])] if row["target"] in (0, 1) else "unknown class"
 
 
-def _start_case(row: dict[str, Any]) -> Case:
-    score = f"{row['score']:.2f}" if is_number(row["score"]) else "undefined"
-    return Case(str(row["image_id"]), str(row["patient_id"]), str(row["modality"]).upper(), _name_class(row), score, [])
+def _start_case(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "image_id": str(row["image_id"]),
+        "patient_id": str(row["patient_id"]),
+        "modality": str(row["modality"]).upper(),
+        "name": _name_class(row),
+        "score": f"{row['score']:.2f}" if is_number(row["score"]) else "undefined",
+        "pictures": [],
+    }
 
 
-def _picture(row: dict[str, Any], uri: str) -> Picture:
+def _picture(row: dict[str, Any], uri: str) -> dict[str, str]:
+    """One map over its image; `uri` is empty when the file is missing."""
     method, share = METHODS.get(row["method"], str(row["method"])), row.get("vertebrae_share")
     text = f"{write_metric('accuracy', share, 0)} % on the vertebrae" if is_number(share) else ""
     image = f"{str(row['modality']).upper()} image {row['image_id']}"
     alt = f"{method} map over {image}, {_name_class(row)}, score {row['score']}"
-    return Picture(uri, f"{alt}, {text}" if text else alt, method, text)
+    return {"uri": uri, "alt": f"{alt}, {text}" if text else alt, "method": method, "share": text}
 
 
 def build_shares(cases: Records) -> Records:
@@ -143,7 +127,5 @@ def build_sanity(sanity: dict[str, Any]) -> Records:
 
 def _judge(result: dict[str, Any]) -> str:
     if not is_number(result["similarity"]):
-        return "nothing can be said"
-    return (
-        "hardly depends on the weights: do not read it as a reason" if result["flagged"] else "depends on the weights"
-    )
+        return "cannot be judged"
+    return "hardly depends on the weights: not an explanation" if result["flagged"] else "depends on the weights"

@@ -128,7 +128,7 @@ def _judge_figures(data: ReportData) -> tuple[float | None, str]:
     if not compared:
         return None, "No figure of the paper's networks can be compared."
     inside = compared - len(outside)
-    text = f"Figures: {inside} of {compared} balanced accuracies of the paper's networks lie within our 95 % intervals"
+    text = f"Figures: {inside} of {compared} balanced accuracies of the paper's networks are within our 95 % intervals"
     return inside / compared, f"{text}; outside: {'; '.join(outside)}." if outside else f"{text}."
 
 
@@ -153,7 +153,7 @@ def _judge_order(data: ReportData) -> tuple[float | None, str]:
             name = "it" if best in PROPOSED else name_architecture(best)
             parts.append(f"stage {stage_number(stage)} by {protocol} folds {name} is first of {len(values)}")
     if not parts:
-        return None, "Order: no baseline ran beside the unimodal network."
+        return None, "Order: no baseline was run with the unimodal network."
     return led / len(parts), f"Order (the paper: the unimodal network leads its baselines): {'; '.join(parts)}."
 
 

@@ -1,15 +1,15 @@
-"""The stages' tables, with the paper's figures and what was not run; and the confusion matrices of every job."""
+"""The stages with the paper's figures, the confusion matrices, and the paper's other tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from osteo_models.core.stage_table import StageRow
-from osteo_models.core.terms import CLASS_NAMES, IMAGE_SETS, stage_number
+from osteo_models.core.terms import CLASS_NAMES, IMAGE_SETS
+from osteo_models.evaluation.paper import HOLDOUT_TABLE
 from osteo_models.report.report_data import Records, ReportData, read_paper_stages
-from osteo_models.report.wording import ARCHITECTURES, IMAGES, METRICS, PROPOSED, is_number, name_network
+from osteo_models.report.wording import ARCHITECTURES, IMAGES, METRICS, PROPOSED, is_number, name_network, name_stages
 
 Row = dict[str, Any]
 
@@ -84,7 +84,7 @@ def _paper_row(printed: Row) -> Row:
     figures = {}
     for name in METRICS:
         value, low, high = (printed.get(f"{name}{end}") for end in ("", "_lo", "_hi"))
-        is_auc = name == "roc_auc_hard" and is_number(value) and value <= 1
+        is_auc = name == "balanced_accuracy_as_auc" and is_number(value) and value <= 1
         text = f"{value:.3f}" if is_auc else (f"{value:.2f}" if is_number(value) else "–")
         figures[name] = {
             "text": text,
@@ -92,25 +92,6 @@ def _paper_row(printed: Row) -> Row:
         }
     empty = {"chosen": None, "n_patients": None}
     return {"origin": "paper", "label": "Paper, as printed", "figures": figures, "n": printed["n"], **empty}
-
-
-@dataclass(frozen=True)
-class Square:
-    """One number of a confusion matrix, with its share of the true class."""
-
-    count: int
-    share: float | None
-    right: bool
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A confusion matrix: rows are the true class, columns the decision, control first."""
-
-    title: str
-    rows: list[tuple[str, list[Square]]]
-    n: str
-    source: str
 
 
 def build_confusion(data: ReportData) -> dict[str, Any]:
@@ -123,27 +104,38 @@ def build_confusion(data: ReportData) -> dict[str, Any]:
             row["protocol"] != "patient",
         ),
     )
-    return {"matrices": build_matrices(rows), "rows": rows, "classes": CLASS_NAMES}
-
-
-def build_matrices(rows: Records) -> list[Matrix]:
-    """The proposed networks with whole patients left out, each image counted, at the default threshold."""
-    return [
-        _matrix(row)
+    proposed = [
+        row
         for row in rows
         if (row["protocol"], row["level"], row["kind"]) == ("patient", "image", "default")
         and row["architecture"] in PROPOSED
     ]
+    return {"matrices": proposed, "rows": rows, "classes": CLASS_NAMES}
 
 
-def _matrix(row: dict[str, Any]) -> Matrix:
-    lines = []
-    for label, right, wrong in ((0, "true_negatives", "false_positives"), (1, "true_positives", "false_negatives")):
-        total = row[right] + row[wrong]
-        squares = [
-            Square(int(row[name]), row[name] / total if total else None, name == right) for name in (right, wrong)
-        ]
-        lines.append((CLASS_NAMES[label], squares if label == 0 else squares[::-1]))
-    counts = f"{row['n']:,.0f} images" + (f", {row['n_patients']:.0f} patients" if is_number(row["n_patients"]) else "")
-    title = f"Stage {stage_number(row['stage'])}, {name_network(row['architecture'], row['images'])}"
-    return Matrix(title, lines, counts, str(row["source"]))
+def build_paper_tables(data: ReportData) -> dict[str, Any]:
+    """The content of the section on tables 1, 2, 8 and 9 of the paper, and the ledger of its printed percentages."""
+    tables = data.tables
+    return {
+        "skewness": tables["table1"],
+        "experiments": tables["table2"],
+        "holdout": name_stages(data.stages.find_paper_table(HOLDOUT_TABLE)),
+        "scores": sort_jobs(tables["table8"]),
+        "delong": tables["table9"],
+        "unpaired": [row for row in tables["delong_unpaired"] if row["protocol"] == "patient"],
+        "ledger": tables["ledger"],
+        "sizes": tables["ledger_sizes"],
+        "ledger_words": describe_ledger(tables["ledger"]),
+    }
+
+
+def describe_ledger(rows: Records) -> str:
+    """The ledger in a sentence."""
+    if not rows:
+        return ""
+    possible = sum(row["possible"] == 1 for row in rows)
+    areas = sum(row["auc_is_balanced"] == 1 for row in rows)
+    return (
+        f"{possible} of {len(rows)} printed rows are possible as counts at the stated numbers of images; in {areas} "
+        "the printed ROC AUC equals the balanced accuracy, so it was taken from decisions, not from scores."
+    )

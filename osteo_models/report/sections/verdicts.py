@@ -57,7 +57,7 @@ def _answer(held: int, total: int) -> str:
 
 def judge_optimism(rows: Records, stages: StageTable) -> Verdict:
     """How much higher the proposed networks score under the image protocol."""
-    question, networks = "Do folds of single images flatter?", list_networks(stages)
+    question, networks = "Do folds of single images overestimate performance?", list_networks(stages)
     known = [
         row
         for row in rows
@@ -125,10 +125,10 @@ def judge_leaks(shared: Records, duplicates: Records, stages: StageTable) -> Ver
     leaks, doubled = [row for row in apart if row["units"] > 0], [row for row in twins if row["pairs"] > 0]
     sentences = [f"{name(row)}: {row['units']:.0f} {row['unit']} unit(s) on both sides." for row in leaks]
     if not leaks:
-        sentences = ["No patient, study or series stands on both sides of a split of whole patients."]
+        sentences = ["No patient, study or series is on both sides of a split of whole patients."]
     sentences += [f"{name(row)}: {row['pairs']:.0f} pair(s) of equal images." for row in doubled]
     if twins and not doubled:
-        sentences.append("No image is there twice across them.")
+        sentences.append("No image occurs on both sides of them.")
     return Verdict(question, "no" if leaks or doubled else "yes", sentences, "leaks")
 
 
@@ -170,17 +170,19 @@ def judge_gaps(data: ReportData) -> Verdict:
     if whole:
         sentences.append(f"Not run at all: {', '.join(whole)}.")
     if number:
-        sentences.append(f"{number} of {total} networks of tables 3–7 and 10 were not run; the stages name them.")
+        sentences.append(
+            f"{number} of {total} networks of tables 3–7 and 10 were not run; they are listed with the stages."
+        )
     if undefined or without_interval:
         sentences.append(
             f"Of {len(data.summary):,} figures, {undefined} are undefined and {without_interval} have no interval: "
-            "a class or the spread is missing there."
+            "a class is missing, or the values do not vary."
         )
     if empty:
         sentences.append(f"Tables without a row: {', '.join(empty)}.")
     if files:
-        sentences.append(f"Files that are not there: {', '.join(files)}.")
+        sentences.append(f"Missing files: {', '.join(files)}.")
     answer = "yes" if sentences else "no"
     return Verdict(
-        "Is anything missing?", answer, sentences or ["Everything is here, every figure is defined."], "stages"
+        "Is anything missing?", answer, sentences or ["Nothing is missing, and every figure is defined."], "stages"
     )

@@ -12,6 +12,7 @@ from jsonschema import ValidationError
 
 from osteo_models import __version__
 from osteo_models.ops.servers.credentials import DATABASES
+from osteo_models.ops.servers.topology import SERVICES
 from tests.conftest import ROOT
 from tests.infra.compose import UnsetVariable, interpolate, read_compose
 from tests.infra.conftest import NEEDS
@@ -185,3 +186,20 @@ def test_interpolation() -> None:
     assert found == {"a": ["1", "$A", "", "y", "1", 3]}
     with pytest.raises(UnsetVariable, match="C: no"):
         interpolate("${C?no}", {})
+
+
+def _list_needed(services: dict[str, dict[str, Any]], name: str) -> set[str]:
+    """Everything a service waits for, directly or not."""
+    direct = set(services[name].get("depends_on", {}))
+    return direct.union(*(_list_needed(services, other) for other in direct))
+
+
+def test_the_local_cluster_and_compose_are_one_topology(services: dict[str, dict[str, Any]]) -> None:
+    assert services.keys() >= SERVICES.keys()
+    for name, service in SERVICES.items():
+        published = [port.rpartition(":")[2] for port in services[name].get("ports", [])]
+        if not name.startswith("ray"):  # whose port is the containers' own
+            assert published == [str(service.port)], name
+        if service.health and name != "s3":  # SeaweedFS has two such paths
+            assert f":{service.port}{service.health}'" in services[name]["healthcheck"]["test"][-1], name
+        assert _list_needed(services, name) >= set(service.after), name

@@ -19,9 +19,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from osteo_models.core.settings import Settings
 from osteo_models.ops.doctor.problem import Check, Problem, Project
 from osteo_models.ops.servers import forget_servers, running_servers
-from osteo_models.ops.servers.local_servers import MLFLOW_HEALTH, PREFECT_HEALTH
+from osteo_models.ops.servers.topology import HEALTH
 
-HEALTH: Final = {"mlflow": MLFLOW_HEALTH, "prefect": PREFECT_HEALTH, "s3": "/status"}
 WORKER: Final = "ray-worker-"  # begins the names of nodes
 ANSWER_SECONDS: Final = 2.0
 SILENT, HEALTHY = 0, 200

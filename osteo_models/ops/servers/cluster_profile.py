@@ -22,17 +22,11 @@ from osteo_models.ops.servers import object_store, postgresql, ray_nodes
 from osteo_models.ops.servers.credentials import Credentials, load_credentials, write_password_file, write_private
 from osteo_models.ops.servers.launch import START_SECONDS, Service, answers_at, child_environment, launch, python_module
 from osteo_models.ops.servers.local_servers import MLFLOW_HEALTH, PREFECT_HEALTH
+from osteo_models.ops.servers.topology import PORTS
 
 FOLDER: Final = "cluster"
 WORKERS: Final = 2
 USER: Final = "admin"
-PREFERRED_PORTS: Final = {
-    postgresql.NAME: 5432,
-    object_store.NAME: 8333,
-    "mlflow": 5000,
-    "prefect": 4200,
-    "ray-head": 6379,
-}
 PACKAGES: Final = {
     "asyncpg": "asyncpg",
     "boto3": "boto3",
@@ -67,7 +61,7 @@ def start_cluster(
     state_dir: Path,
     *,
     workers: int = WORKERS,
-    ports: Mapping[str, int] = PREFERRED_PORTS,
+    ports: Mapping[str, int] = PORTS,
     timeout_seconds: float = START_SECONDS,
 ) -> dict[str, Server]:
     """Start what is not running yet of the whole topology, and write down how to use it.

@@ -22,10 +22,11 @@ from osteo_models.ops.servers.launch import (
     python_module,
     running_servers,
 )
+from osteo_models.ops.servers.topology import HEALTH, PORTS
 
-PREFERRED_PORTS: Final = {"mlflow": 5000, "prefect": 4200}
-MLFLOW_HEALTH: Final = "/health"
-PREFECT_HEALTH: Final = "/api/health"
+PREFERRED_PORTS: Final = {name: PORTS[name] for name in ("mlflow", "prefect")}
+MLFLOW_HEALTH: Final = HEALTH["mlflow"]
+PREFECT_HEALTH: Final = HEALTH["prefect"]
 
 
 def start_servers(

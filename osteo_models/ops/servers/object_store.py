@@ -13,6 +13,7 @@ from osteo_models.core.errors import StoreError
 from osteo_models.core.processes import HOST, find_port
 from osteo_models.ops.servers.credentials import Credentials, write_private
 from osteo_models.ops.servers.launch import Service, answers_at, child_environment
+from osteo_models.ops.servers.topology import HEALTH
 
 NAME: Final = "s3"
 BUCKET: Final = "osteo"
@@ -55,7 +56,7 @@ def object_store(folder: Path, secrets: Path, port: int, found: Credentials) -> 
     environment |= {f"WEED_JWT_{name}_KEY": found.s3_inner for name in keys}
     command = [find_weed() or "weed", "-logtostderr=true", "server", "-s3", "-filer"]
     command += [f"-{name}={value}" for name, value in (options | _inner_ports()).items()]
-    return Service(NAME, command, environment, f"http://{HOST}:{port}", answers_at("/status"))
+    return Service(NAME, command, environment, f"http://{HOST}:{port}", answers_at(HEALTH[NAME]))
 
 
 def client_environment(port: int, found: Credentials) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 
 SECRET = "only-for-this-test"
 ADDRESS = f"postgresql://osteo:{SECRET}@127.0.0.1:1/osteo"
-PLAIN = {"str", "bool", "list[str]", "Path", "Modality | None", "Stage"}
+PLAIN = {"str", "bool", "list[str]", "Path", "KnownModality | None", "Stage"}
 STAGES = ("cohort", "splits", "evaluate", "explain", "register", "report")
 
 

@@ -18,7 +18,8 @@ from osteo_models.core.processes import name_process
 from osteo_models.core.progress import Progress
 from osteo_models.registry.orphans import end_orphans, find_orphans
 from osteo_models.registry.run_context import RunContext
-from osteo_models.registry.tracking import FoldRun, JobRun, Tracking
+from osteo_models.registry.runs import JobRun
+from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.write_queue import Writer, open_writer
 from osteo_models.search.winner import apply_winner, read_winner
 from osteo_models.training.backbone_cache import BackboneCache
@@ -99,8 +100,8 @@ def train_job(job: Job, run: ExperimentRun) -> dict:
         begun.result()
 
     def log_fold(result: FoldResult) -> None:
-        fold = FoldRun(result.fold, _fold_params(job, result), list(result.history), {})
-        write(lambda: tracking.log_fold(begun.result(), fold))
+        params = _fold_params(job, result)
+        write(lambda: tracking.log_fold(begun.result(), result.fold, params, result.history))
         run.count(job, result.fold, job.recipe.epochs)
 
     try:

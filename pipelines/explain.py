@@ -24,7 +24,8 @@ from osteo_models.explain.gallery import (
 )
 from osteo_models.explain.maps import pick_device, set_threads
 from osteo_models.registry.run_context import RunContext
-from osteo_models.serving.network import RECORD, WEIGHTS, ModelRecord, read_network, read_record
+from osteo_models.serving.model_record import RECORD, ModelRecord, read_record
+from osteo_models.serving.network import read_network
 from pipelines.entry import main, say
 
 Known = Mapping[str, Predictions]
@@ -43,7 +44,7 @@ def explain_model(
     gallery = make_gallery(
         name,
         [scenery.find(case, record.prepare) for case in choose_cases(known[name], record.threshold)],
-        read_network(folder / WEIGHTS, folder / RECORD, device=device).network,
+        read_network(folder, device=device).network,
         draw_fresh(record.architecture, record.spec, effort.draws),
         out=out,
         seed=params.experiments.seed,

@@ -12,8 +12,8 @@ from prefect.cache_policies import NO_CACHE
 
 from osteo_models.core.errors import ConflictError, GateRefused, InputError
 from osteo_models.registry.gate import promote as promote_version
-from osteo_models.registry.lookup import CHALLENGER, list_aliases
 from osteo_models.registry.run_context import RunContext
+from osteo_models.registry.versions import CHALLENGER, list_aliases
 from pipelines.entry import main, say
 from pipelines.reconcile import tag_flow_run
 

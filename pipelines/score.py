@@ -10,19 +10,21 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from osteo_models.core.terms import MODALITIES, Modality
-from osteo_models.ops.scoring.batch import patients_path, score_folder
-from osteo_models.ops.scoring.predict import Prediction
+from osteo_models.registry.package import load_version
 from osteo_models.registry.run_context import RunContext
+from osteo_models.serving.batch import patients_path, score_folder
+from osteo_models.serving.predict import Prediction
 from pipelines.entry import main, say
 from pipelines.reconcile import tag_flow_run
 
 
 @task(cache_policy=NO_CACHE)
 def score_images(
-    folder: Path, model: str, out: Path, modality: Modality | None, accept_unlike: bool, context: RunContext
+    folder: Path, model: str, out: Path, modality: Modality | None, allow_ood: bool, context: RunContext
 ) -> Prediction:
     """Score and write both tables."""
-    return score_folder(context.tracking, folder, model, out, modality=modality, accept_unlike=accept_unlike)
+    version = load_version(context.tracking, model)
+    return score_folder(version, folder, out, modality=modality, allow_ood=allow_ood)
 
 
 @flow(name="score", on_running=[tag_flow_run])
@@ -31,7 +33,7 @@ def score(
     model: str,
     out: Path = Path("scores.csv"),
     modality: Modality | None = None,
-    accept_unlike: bool = False,
+    allow_ood: bool = False,
 ) -> None:
     """Score a folder and say what was written.
 
@@ -40,9 +42,9 @@ def score(
         model: NAME@alias or NAME/version.
         out: The table of images; that of patients lies beside it.
         modality: Of PNG and JPEG files, which do not say it.
-        accept_unlike: Score also what does not look like the training images.
+        allow_ood: Score also images that are out of distribution.
     """
-    said = score_images(folder, model, out, modality, accept_unlike, RunContext())
+    said = score_images(folder, model, out, modality, allow_ood, RunContext())
     say(f"  {said.model} version {said.version}: {len(said.images)} images scored, {len(said.refused)} refused")
     say(f"  {out}, {patients_path(out)}")
 
@@ -52,10 +54,10 @@ def score(
 @click.option("--model", required=True, help="NAME@alias or NAME/version.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scores.csv"), show_default=True)
 @click.option("--modality", type=click.Choice(list(MODALITIES)), help="Of PNG and JPEG files, which do not say it.")
-@click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
-def run(folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool) -> None:
+@click.option("--allow-ood", is_flag=True, help="Score also images that are out of distribution.")
+def run(folder: Path, model: str, out: Path, modality: Any, allow_ood: bool) -> None:
     """Score a folder of images as a Prefect flow."""
-    main(lambda *_: score(folder, model, out, modality, accept_unlike))
+    main(lambda *_: score(folder, model, out, modality, allow_ood))
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ def withdraw(context: RunContext, patient: str, as_json: bool) -> None:
 
 def _versions_that_saw(context: RunContext, patient: str) -> list[str]:
     """Registered versions that were trained or tested on somebody, or cannot say that they were not."""
-    from osteo_models.registry.lineage import find_patient
+    from osteo_models.registry.data_usage import find_patient
 
     found: list[str] = []
     for each in find_patient(context.tracking, patient):
@@ -217,7 +217,7 @@ def _versions_that_saw(context: RunContext, patient: str) -> list[str]:
 def _stale_versions(context: RunContext, found: Difference) -> list[str]:
     """Registered versions that were made from another revision than the later one, and how much of it they saw."""
     from osteo_models.core.errors import OsteoError
-    from osteo_models.registry.data_usage import read_exposure
+    from osteo_models.registry.data_usage import read_data_usage
     from osteo_models.registry.versions import list_versions
 
     touched, tracking = set(found.people_touched), context.tracking
@@ -228,12 +228,12 @@ def _stale_versions(context: RunContext, found: Difference) -> list[str]:
             continue
         made_from = found.before if digest == found.digest_before else f"another revision ({digest or 'unknown'})"
         try:
-            exposure = read_exposure(tracking, version)
+            usage = read_data_usage(tracking, version)
         except OsteoError as error:
             saw = f"whom it saw is not known: {error.found}"
         else:
-            tested = {patient for seen in exposure.tested.values() for patient in seen}
-            counts = len(touched & set(exposure.trained)), len(touched & tested)
+            tested = {patient for seen in usage.tested.values() for patient in seen}
+            counts = len(touched & set(usage.trained)), len(touched & tested)
             saw = "of the people who changed, trained on {}, tested on {}".format(*counts)
             saw = saw if any(counts) else "it saw nobody who changed"
         aliases = "".join(f" @{alias}" for alias in version.aliases)

@@ -69,7 +69,9 @@ def _show_verdict(verdict: Any, as_json: bool) -> None:
     for result in getattr(verdict, "results", ()):
         mark = "ok  " if result.applies else "n/a "
         if not result.passed:
-            mark = "WAIV" if result.waiver else "MORE" if result.lacking else "FAIL"  # MORE: evidence is needed
+            mark = (
+                "WAIV" if result.waiver else "MORE" if result.missing_evidence else "FAIL"
+            )  # MORE: evidence is needed
         lines.append(f"  {mark} {result.rule}: {result.why}")
     options.show(asdict(verdict), lines, as_json)
 
@@ -83,7 +85,7 @@ def history(context: RunContext, name: str, as_json: bool) -> None:
 
     Exits 1 where the journal was altered.
     """
-    from osteo_models.registry.champion_history import show_history
+    from osteo_models.registry.journal import show_history
 
     shown = show_history(context.journal, name)
     options.show(shown.as_dict(), shown.as_lines(), as_json)

@@ -16,14 +16,15 @@ from osteo_models.registry.run_context import RunContext
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @options.model
 @options.modality
-@click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
+@click.option("--allow-ood", is_flag=True, help="Score also images that are out of distribution.")
 @options.as_json
 @pass_context
-def predict(context: RunContext, path: Path, model: str, modality: Any, accept_unlike: bool, as_json: bool) -> None:
+def predict(context: RunContext, path: Path, model: str, modality: Any, allow_ood: bool, as_json: bool) -> None:
     """Score a DICOM, PNG or JPEG file, or a folder of them, per image and per patient."""
-    from osteo_models.ops.scoring.predict import predict_path
+    from osteo_models.registry.package import load_version
+    from osteo_models.serving.predict import predict_path
 
-    prediction = predict_path(context.tracking, path, model, modality, accept_unlike=accept_unlike)
+    prediction = predict_path(load_version(context.tracking, model), path, modality, allow_ood=allow_ood)
     options.show(prediction.as_dict(), prediction.as_lines(), as_json)
 
 
@@ -38,7 +39,7 @@ def predict(context: RunContext, path: Path, model: str, modality: Any, accept_u
     show_default=True,
     help="Folder to write to.",
 )
-@click.option("--accept-unlike", is_flag=True, help="Explain also what does not look like the training images.")
+@click.option("--allow-ood", is_flag=True, help="Explain also images that are out of distribution.")
 @click.option("--seed", type=click.IntRange(min=0), default=2023, show_default=True, help="Of SmoothGrad's noise.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @options.as_json
@@ -49,7 +50,7 @@ def explain(
     model: str,
     modality: Any,
     out: Path,
-    accept_unlike: bool,
+    allow_ood: bool,
     seed: int,
     device: str,
     as_json: bool,
@@ -58,11 +59,12 @@ def explain(
 
     Writes a picture for each image and method (Grad-CAM++, SmoothGrad) and a list of them, explanations.json.
     """
-    from osteo_models.ops.scoring.explain_files import explain_path
+    from osteo_models.explain.maps import pick_device
+    from osteo_models.registry.package import load_version
+    from osteo_models.serving.explain_files import explain_path
 
-    explanation = explain_path(
-        context.tracking, path, model, modality, out=out, seed=seed, accept_unlike=accept_unlike, device=device
-    )
+    version = load_version(context.tracking, model, device=pick_device(device))
+    explanation = explain_path(version, path, modality, out=out, seed=seed, allow_ood=allow_ood)
     options.show(explanation.as_dict(), explanation.as_lines(), as_json)
 
 
@@ -93,16 +95,18 @@ def report(context: RunContext, compare: tuple[str, str] | None, out: Path | Non
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scores.csv"), show_default=True)
 @options.modality
-@click.option("--accept-unlike", is_flag=True, help="Score also what does not look like the training images.")
+@click.option("--allow-ood", is_flag=True, help="Score also images that are out of distribution.")
 @pass_context
-def score(context: RunContext, folder: Path, model: str, out: Path, modality: Any, accept_unlike: bool) -> None:
+def score(context: RunContext, folder: Path, model: str, out: Path, modality: Any, allow_ood: bool) -> None:
     """Score a folder of images into tables, one per image and one per patient.
 
     A file that was not scored has a row with its reason. As a Prefect flow: `python -m pipelines.score`.
     """
-    from osteo_models.ops.scoring.batch import patients_path, score_folder
+    from osteo_models.registry.package import load_version
+    from osteo_models.serving.batch import patients_path, score_folder
 
-    prediction = score_folder(context.tracking, folder, model, out, modality=modality, accept_unlike=accept_unlike)
+    version = load_version(context.tracking, model)
+    prediction = score_folder(version, folder, out, modality=modality, allow_ood=allow_ood)
     counts = f"{len(prediction.images)} images scored, {len(prediction.refused)} refused"
     click.echo(f"{prediction.model} version {prediction.version}: {counts}")
     click.echo(f"{out}, {patients_path(out)}")
@@ -120,8 +124,8 @@ def serve(context: RunContext, model: str, port: int) -> None:
     """
     from osteo_models.core.errors import StoreError
     from osteo_models.ops.servers import serve_model
-    from osteo_models.registry.lookup import get_version
-    from osteo_models.registry.manifest import open_package
+    from osteo_models.registry.package import open_package
+    from osteo_models.registry.versions import get_version
 
     version = get_version(context.tracking, model)
     with open_package(context.tracking, version) as folder:

@@ -31,9 +31,9 @@ def verify(context: RunContext, reference: str | None, paths: bool, as_json: boo
     Exits 1 with one line for each finding.
     """
     from osteo_models.data.revisions import find_cache
-    from osteo_models.registry.lookup import CHAMPION
     from osteo_models.registry.retention import read_runs
     from osteo_models.registry.verify import check_data, check_judged, check_version, choose_versions
+    from osteo_models.registry.versions import CHAMPION
 
     tracking, root = context.tracking, context.settings.root
     versions, runs = choose_versions(tracking, reference), read_runs(tracking)
@@ -101,31 +101,30 @@ def lineage(
     """
     if sum(given is not None for given in (reference, patient, revision)) != 1:
         raise InputError("one question at a time", where="lineage", allowed="a REFERENCE, --patient or --data")
-    from osteo_models.registry import lineage as registry
+    from osteo_models.registry.data_usage import find_data, find_patient
+    from osteo_models.registry.lineage import as_lines, describe_lineage
     from osteo_models.registry.versions import get_version
 
     tracking, root = context.tracking, context.settings.root
     if reference is not None:
         version = get_version(tracking, reference)
-        found = registry.describe_lineage(tracking, version, root, patients=patients)
-        return options.show(found, registry.as_lines(found), as_json)
+        found = describe_lineage(tracking, version, root, patients=patients)
+        return options.show(found, as_lines(found), as_json)
     if patient is not None:
-        subject, sightings = f"patient {patient}", registry.find_patient(tracking, patient)
+        subject, counts = f"patient {patient}", find_patient(tracking, patient)
     else:
-        digest, sightings = registry.find_data(tracking, root, str(revision), context.params.data.path)
+        digest, counts = find_data(tracking, root, str(revision), context.params.data.path)
         subject = f"data md5 {digest}"
-    return _show_sightings(subject, sightings, as_json)
+    return _show_usage(subject, counts, as_json)
 
 
-def _show_sightings(subject: str, sightings: list[Any], as_json: bool) -> None:
-    from osteo_models.registry.lineage import as_dict
-
-    unknown = sum(bool(each.unknown) for each in sightings)
-    saw = sum(each.saw for each in sightings)
+def _show_usage(subject: str, counts: list[Any], as_json: bool) -> None:
+    unknown = sum(bool(count.unknown) for count in counts)
+    saw = sum(count.saw for count in counts)
     rest = f"; {unknown} cannot say it" if unknown else ""
-    lines = [f"  {each}" for each in sightings]
-    lines.append(f"{subject}: {saw or 'none'} of {len(sightings)} versions saw it{rest}")
-    options.show([as_dict(each) for each in sightings], lines, as_json)
+    lines = [f"  {count}" for count in counts]
+    lines.append(f"{subject}: {saw or 'none'} of {len(counts)} versions saw it{rest}")
+    options.show([count.as_dict() for count in counts], lines, as_json)
     if unknown:
         sys.exit(1)
 

@@ -21,9 +21,9 @@ from osteo_models.evaluation.predictions import read_predictions
 from osteo_models.registry.run_context import RunContext
 
 if TYPE_CHECKING:
-    from osteo_models.ops.scoring.batch import Scores
-    from osteo_models.registry.lookup import VersionInfo
+    from osteo_models.registry.versions import VersionInfo
     from osteo_models.report.version_comparison import Pair, Side
+    from osteo_models.serving.batch import Scores
 
 Root = Path | str | None
 
@@ -48,24 +48,25 @@ class ModelVersion:
     tags: Mapping[str, str]
     root: Path
 
-    def score_files(self, path: Path | str, *, modality: Modality | None = None, accept_unlike: bool = False) -> Scores:
+    def score_files(self, path: Path | str, *, modality: Modality | None = None, allow_ood: bool = False) -> Scores:
         """Score a DICOM, PNG or JPEG file, or every file of a folder. The version's files are verified first.
 
         Args:
             path: File or folder.
             modality: Modality of PNG and JPEG files; DICOM files state it themselves.
-            accept_unlike: Also score images that do not look like the training images.
+            allow_ood: Also score images that are out of distribution.
 
         Raises:
             InputError: No such path, or an empty folder.
             WeightsError: A file of the version was changed.
         """
-        from osteo_models.ops.scoring.batch import tabulate_scores
-        from osteo_models.ops.scoring.predict import predict_path
+        from osteo_models.registry.package import load_version as load
+        from osteo_models.serving.batch import tabulate_scores
+        from osteo_models.serving.predict import predict_path
 
-        tracking, reference = _open(self.root).tracking, f"{self.name}/{self.version}"
-        options = {"accept_unlike": accept_unlike, "allow_none": True}
-        return tabulate_scores(predict_path(tracking, Path(path), reference, modality, **options))
+        version = load(_open(self.root).tracking, f"{self.name}/{self.version}")
+        prediction = predict_path(version, Path(path), modality, allow_ood=allow_ood, allow_none=True)
+        return tabulate_scores(prediction)
 
 
 @dataclass(frozen=True)
@@ -146,10 +147,10 @@ def list_versions(name: str | None = None, root: Root = None) -> list[ModelVersi
     Raises:
         InputError: No registered model has this name.
     """
-    from osteo_models.registry import lookup
+    from osteo_models.registry import versions
 
     context = _open(root)
-    return [_as_version(found, context) for found in lookup.list_versions(context.tracking, name)]
+    return [_as_version(found, context) for found in versions.list_versions(context.tracking, name)]
 
 
 def load_version(reference: str, root: Root = None) -> ModelVersion:
@@ -162,10 +163,10 @@ def load_version(reference: str, root: Root = None) -> ModelVersion:
     Raises:
         InputError: There is no such version; the message lists those that exist.
     """
-    from osteo_models.registry import lookup
+    from osteo_models.registry import versions
 
     context = _open(root)
-    return _as_version(lookup.get_version(context.tracking, reference), context)
+    return _as_version(versions.get_version(context.tracking, reference), context)
 
 
 def compare_versions(first: str, second: str, root: Root = None) -> Comparison:

@@ -1,13 +1,12 @@
-"""The champion beside a version: both on the same images, from the predictions that are kept with each.
+"""Comparison of a version with the champion on the same images, from the predictions that are kept with each.
 
-Where the champion's predictions are of other data they say nothing about these images: it is then scored again, on the
-version's hold-out, without the patients that the champion itself was trained on.
+Predictions of other data cannot be compared: the champion is then scored again on the version's hold-out, without the
+patients that the champion itself was trained on.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
@@ -19,108 +18,115 @@ from osteo_models.data.revisions import read_data_digest
 from osteo_models.data.tables import read_frame
 from osteo_models.evaluation.paired import PairedScores
 from osteo_models.evaluation.predictions import Predictions
-from osteo_models.registry.gate_evidence import Kept
-from osteo_models.registry.lookup import VersionInfo
-from osteo_models.registry.manifest import load_network
-from osteo_models.registry.rules.results import Rival
+from osteo_models.registry.package import load_network
+from osteo_models.registry.rules.results import DATA_TAG, ChampionComparison, Evidence
 from osteo_models.registry.tracking import Tracking
+from osteo_models.registry.versions import VersionInfo
+from osteo_models.serving.network import LoadedNetwork
 
-DATA: Final = "dvc.data"
+OTHER_DATA = "its predictions are of other data"
 
 
-def find_rival(
+def compare_with_champion(
     tracking: Tracking,
-    version: VersionInfo,
-    kept: Kept,
+    evidence: Evidence,
     champion: VersionInfo,
-    champion_kept: Kept,
+    champion_evidence: Evidence,
     *,
     settings: Settings | None = None,
     data: str = "data",
-) -> Rival:
-    """The champion beside a version.
+) -> ChampionComparison:
+    """Compare a version with the champion.
 
     Args:
         tracking: The store.
-        version: The version to judge.
-        kept: Its files.
+        evidence: Stored evidence of the version to judge.
         champion: The champion.
-        champion_kept: Its files.
+        champion_evidence: Its stored evidence.
         settings: Where the images are, should the champion have to score them.
-        data: The data set's path, as in params.yaml.
+        data: Path of the data set, as in params.yaml.
 
     Raises:
-        StoreError: The store does not answer, or an image that is here cannot be read.
+        StoreError: The store does not answer, or an image that exists cannot be read.
     """
-    if champion_kept.changes:
-        return Rival(champion.version, lacking=f"it is not as it was registered: {champion_kept.changes[0]}")
-    if version.tags.get(DATA) and version.tags.get(DATA) == champion.tags.get(DATA):
-        return _match(kept, champion_kept, champion.version)
-    tested = next((each for each in kept.predictions.values() if each.validation == "holdout"), None)
+    if champion_evidence.changes:
+        found = f"it is not as it was registered: {champion_evidence.changes[0]}"
+        return ChampionComparison(champion.version, missing_evidence=found)
+    digest = evidence.tags.get(DATA_TAG)
+    if digest and digest == champion.tags.get(DATA_TAG):
+        return _match(evidence, champion_evidence, champion.version)
+    tested = next((table for table in evidence.predictions.values() if table.validation == "holdout"), None)
+    missing = ""
     if tested is None:
-        return Rival(champion.version, lacking="its predictions are of other data, and there is no hold-out to score")
-    if settings is None or read_data_digest(settings.root, data) != version.tags.get(DATA):
-        why = "its predictions are of other data, and the images of this version are not here to score"
-        return Rival(champion.version, lacking=why)
-    if champion_kept.splits is None:
-        why = "its predictions are of other data, and it is not known whom it was trained on"
-        return Rival(champion.version, lacking=why)
-    try:
-        return _score_again(tracking, tested, champion, champion_kept, settings, data)
-    except (ImageError, WeightsError) as error:
-        return Rival(champion.version, lacking=f"it could not be scored again ({error})")
+        missing = f"{OTHER_DATA}, and there is no hold-out to score"
+    elif settings is None or read_data_digest(settings.root, data) != digest:
+        missing = f"{OTHER_DATA}, and the images of this version are not here to score"
+    elif champion_evidence.splits is None:
+        missing = f"{OTHER_DATA}, and the patients that it was trained on are not known"
+    else:
+        try:
+            return _score_again(tracking, tested, champion, champion_evidence, settings, data)
+        except (ImageError, WeightsError) as error:
+            missing = f"it could not be scored again ({error})"
+    return ChampionComparison(champion.version, missing_evidence=missing)
 
 
-def _match(kept: Kept, other: Kept, champion: int) -> Rival:
+def _match(evidence: Evidence, champion_evidence: Evidence, champion: int) -> ChampionComparison:
     """Both versions' saved scores of the same images."""
     scores: dict[Stage, PairedScores] = {}
     images: dict[Stage, int] = {}
-    for (stage, protocol), mine in kept.predictions.items():
-        theirs = other.predictions.get((stage, protocol))
-        if protocol != "patient" or theirs is None:
+    for (stage, protocol), own in evidence.predictions.items():
+        other = champion_evidence.predictions.get((stage, protocol))
+        if protocol != "patient" or other is None:
             continue
-        _, rows, their_rows = np.intersect1d(mine.image_id, theirs.image_id, return_indices=True)
-        images[stage] = mine.image_id.size
+        _, rows, other_rows = np.intersect1d(own.image_id, other.image_id, return_indices=True)
+        images[stage] = own.image_id.size
         if rows.size:
-            a, b = mine.select(rows), theirs.select(their_rows)
+            a, b = own.select(rows), other.select(other_rows)
             if not (np.array_equal(a.target, b.target) and np.array_equal(a.patient_id, b.patient_id)):
-                return Rival(champion, lacking=f"its predictions of {stage} give images another class or patient")
+                found = f"its predictions of {stage} give images another class or patient"
+                return ChampionComparison(champion, missing_evidence=found)
             scores[stage] = PairedScores(a.target, a.patient_id, a.score, b.score)
-    return Rival(champion, scores, images)
+    return ChampionComparison(champion, scores, images)
 
 
 def _score_again(
-    tracking: Tracking, tested: Predictions, champion: VersionInfo, kept: Kept, settings: Settings, data: str
-) -> Rival:
+    tracking: Tracking, tested: Predictions, champion: VersionInfo, evidence: Evidence, settings: Settings, data: str
+) -> ChampionComparison:
     """The champion's own scores of the version's hold-out, with images prepared as it was trained on them."""
-    splits = kept.splits
+    splits = evidence.splits
     trained = set() if splits is None else set(splits[splits["holdout"] == 0]["patient_id"])
-    mine = tested.select(np.asarray([name not in trained for name in tested.patient_id.tolist()], dtype=np.bool_))
-    rival = Rival(champion.version, {}, {tested.stage: tested.image_id.size}, rescored=True)
-    if not mine.image_id.size:
-        why = "its predictions are of other data, and it was trained on every patient of this hold-out"
-        return Rival(champion.version, rescored=True, lacking=why)
-    loaded = load_network(tracking, champion)
+    new = tested.select(np.asarray([name not in trained for name in tested.patient_id.tolist()], dtype=np.bool_))
+    if not new.image_id.size:
+        found = f"{OTHER_DATA}, and it was trained on every patient of this hold-out"
+        return ChampionComparison(champion.version, rescored=True, missing_evidence=found)
+    network = load_network(tracking, champion)
     paths = _find_images(settings, data)
-    if any(not paths.get(name, Path()).is_file() for name in mine.image_id.tolist()):
-        return Rival(champion.version, lacking="it could not be scored again (images of the hold-out are not here)")
-    pixels = np.zeros((mine.image_id.size, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8)
+    if any(not paths.get(name, Path()).is_file() for name in new.image_id.tolist()):
+        found = "it could not be scored again (images of the hold-out are not here)"
+        return ChampionComparison(champion.version, missing_evidence=found)
+    scores = PairedScores(new.target, new.patient_id, new.score, _score_files(network, new, paths, data))
+    sizes: dict[Stage, int] = {tested.stage: tested.image_id.size}
+    return ChampionComparison(champion.version, {tested.stage: scores}, sizes, rescored=True)
+
+
+def _score_files(network: LoadedNetwork, table: Predictions, paths: dict[str, Path], data: str) -> np.ndarray:
+    pixels = np.zeros((table.image_id.size, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8)
     modalities: list[Modality | None] = []
-    for position, (name, modality) in enumerate(zip(mine.image_id.tolist(), mine.modality.tolist(), strict=True)):
+    for position, (name, modality) in enumerate(zip(table.image_id.tolist(), table.modality.tolist(), strict=True)):
         try:
             content = paths[name].read_bytes()
         except OSError as error:  # its text names the file, and so a patient's pseudonym
             remedy = "check the permissions and the disk of the data set"
             raise StoreError(f"an image cannot be read ({error.strerror})", where=data, remedy=remedy) from None
-        image = prepare_bytes(content, prepare=loaded.record.prepare, modality=modality, where=name)
+        image = prepare_bytes(content, prepare=network.record.prepare, modality=modality, where=name)
         pixels[position] = image.pixels
         modalities.append(image.modality)
-    scores = PairedScores(mine.target, mine.patient_id, mine.score, loaded.score(pixels, modalities))
-    return Rival(champion.version, {tested.stage: scores}, rival.images, rescored=True)
+    return network.score(pixels, modalities)
 
 
 def _find_images(settings: Settings, data: str) -> dict[str, Path]:
-    """Where the image files of the cohort are, by their ids; none where the table of the cohort is not here."""
+    """Paths of the cohort's image files by image id; empty where the table of the cohort is missing."""
     listed = settings.artifacts / "cohort" / "images.csv"
     if not listed.is_file():
         return {}

@@ -1,43 +1,49 @@
-"""Whose images a version was trained and tested on, from the tables that it keeps itself."""
+"""Patients and revisions of the data that versions were trained and tested on.
+
+All of it is read from the tables that the versions keep themselves, so it holds when the data is gone.
+"""
 
 from __future__ import annotations
 
 import io
-import json
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from osteo_models.core.errors import InputError, StaleDataError, WeightsError
 from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS, sort_stages
+from osteo_models.data.revisions import FOLDER, is_recorded, read_digest_at
 from osteo_models.data.tables import read_frame
 from osteo_models.evaluation.predictions import VALIDATION
-from osteo_models.registry.checksums import read_manifest
-from osteo_models.registry.lookup import VersionInfo
-from osteo_models.registry.manifest import open_package, read_part
+from osteo_models.registry.manifest import read_manifest
+from osteo_models.registry.package import EVIDENCE, MODEL, open_package, read_part
 from osteo_models.registry.records import SPLITS
+from osteo_models.registry.rules.results import DATA_TAG
 from osteo_models.registry.tracking import Tracking
+from osteo_models.registry.versions import VersionInfo, list_versions
+from osteo_models.serving.model_record import read_record
 from osteo_models.training.job_data import Tables, select_rows
 from osteo_models.training.outputs import read_job
 
-MODEL: Final = "artifacts/model.json"
-EVIDENCE: Final = "evidence"
+DIGEST: Final = r"[0-9a-f]{32}"
 
 
 @dataclass(frozen=True)
-class Exposure:
-    """What a version saw of each patient.
+class DataUsage:
+    """Patients that a version was trained or tested on.
 
     Attributes:
-        trained: Images that its weights were trained on, by patient.
-        tested: Images that its metrics were computed on, by stage and patient; in cross-validation, networks of the
-            same architecture were trained on them, too.
+        trained: Number of images that its weights were trained on, by patient.
+        tested: Number of images that its metrics were computed on, by stage and patient; in cross-validation, networks
+            of the same architecture were trained on them, too.
         holdout: Those of the hold-out among them, by patient.
-        files: Where `tested` comes from, with SHA-256, by stage and protocol.
+        files: Sources of `tested`, with SHA-256, by stage and protocol.
     """
 
     trained: Mapping[str, int]
@@ -46,23 +52,56 @@ class Exposure:
     files: Sequence[Mapping[str, str]]
 
 
-def read_exposure(tracking: Tracking, version: VersionInfo) -> Exposure:
-    """Whom the version's weights were trained on, and whom its metrics were computed on.
+@dataclass(frozen=True)
+class UsageCount:
+    """Number of images of a patient, or of a revision of the data, that one version was trained and tested on.
+
+    Attributes:
+        tested: Number of images by stage.
+        unknown: Why it is not known; empty where it is.
+    """
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    trained: int = 0
+    tested: Mapping[str, int] = field(default_factory=dict)
+    unknown: str = ""
+
+    @property
+    def saw(self) -> bool:
+        """Whether there is any image."""
+        return bool(self.trained or any(self.tested.values()))
+
+    def __str__(self) -> str:
+        aliases = "".join(f" @{alias}" for alias in self.aliases)
+        tested = ", ".join(f"{stage} ({count} images)" for stage, count in self.tested.items() if count)
+        parts = [f"trained on ({self.trained} images)"] * bool(self.trained) + [f"tested on in {tested}"] * bool(tested)
+        usage = f"not known: {self.unknown}" if self.unknown else "; ".join(parts) or "not"
+        return f"{self.name} version {self.version}{aliases}: {usage}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"saw": self.saw}
+
+
+def read_data_usage(tracking: Tracking, version: VersionInfo) -> DataUsage:
+    """Read the patients that a version was trained and tested on.
 
     Raises:
-        StaleDataError: What it keeps cannot say it, or was changed.
+        StaleDataError: The version does not keep them, or what it keeps was changed.
         WeightsError: Something else registered the version.
         StoreError: The store cannot be used.
     """
     with open_package(tracking, version, MODEL, EVIDENCE) as folder:
-        return _read_exposure(folder, version.uri)
+        return _read_data_usage(folder, version.uri)
 
 
-def _read_exposure(folder: Path, where: str) -> Exposure:
+def _read_data_usage(folder: Path, where: str) -> DataUsage:
     names = (f"{EVIDENCE}/splits/{name}" for name in SPLITS)
     splits, pairs = (read_frame(io.BytesIO(read_part(folder, name, where))) for name in names)
     tables = Tables(splits, pairs, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8))
-    job = read_job(json.loads(read_part(folder, MODEL, where)))
+    job = read_job(read_record(folder / MODEL).content)
     rows = np.unique(np.concatenate([select_rows(job, fold, tables).train.ravel() for fold in range(job.folds)]))
     trained = Counter(tables.splits["patient_id"].iloc[rows])
     tested: dict[str, Counter[str]] = {}
@@ -73,8 +112,65 @@ def _read_exposure(folder: Path, where: str) -> Exposure:
             frame = pd.read_parquet(folder / name)
             stage, protocol = str(frame["stage"].iloc[0]), str(frame["protocol"].iloc[0])
             files.append({"stage": stage, "protocol": protocol, "file": name, "sha256": digest})
-            seen = frame.drop_duplicates("image_id")["patient_id"]
-            tested[stage] = tested.get(stage, Counter()) | Counter(seen)
+            patients = Counter(frame.drop_duplicates("image_id")["patient_id"])
+            tested[stage] = tested.get(stage, Counter()) | patients
             if frame.attrs.get(VALIDATION) == "holdout":
-                holdout |= Counter(seen)
-    return Exposure(dict(trained), {stage: dict(tested[stage]) for stage in sort_stages(tested)}, dict(holdout), files)
+                holdout |= patients
+    return DataUsage(dict(trained), {stage: dict(tested[stage]) for stage in sort_stages(tested)}, dict(holdout), files)
+
+
+def find_patient(tracking: Tracking, patient: str) -> list[UsageCount]:
+    """The images of a patient (a pseudonym) that every version was trained and tested on."""
+    versions = list_versions(tracking)
+    return [_count(tracking, version, lambda images: images.get(patient, 0)) for version in versions]
+
+
+def find_data(tracking: Tracking, root: Path, revision: str, data: str) -> tuple[str, list[UsageCount]]:
+    """The images of a revision of the data that every version was trained and tested on.
+
+    Args:
+        tracking: The store.
+        root: The project's folder.
+        revision: DVC's MD5 of the data set, with or without `.dir`, or a git revision.
+        data: Path of the data set, relative to the project.
+
+    Returns:
+        The MD5, and the counts.
+
+    Raises:
+        InputError: There is no such revision.
+    """
+    versions = list_versions(tracking)
+    digest = _find_digest(root, revision, data, {version.tags.get(DATA_TAG, "") for version in versions})
+    found: list[UsageCount] = []
+    for version in versions:
+        if version.tags.get(DATA_TAG, "") == digest:
+            made_from = "it was made from this revision, and "
+            found.append(_count(tracking, version, lambda images: sum(images.values()), made_from))
+        else:
+            unknown = "" if version.tags.get(DATA_TAG) else "it does not record which data it was made from"
+            found.append(UsageCount(version.name, version.version, version.aliases, unknown=unknown))
+    return digest, found
+
+
+def _count(
+    tracking: Tracking, version: VersionInfo, count: Callable[[Mapping[str, int]], int], context: str = ""
+) -> UsageCount:
+    own = (version.name, version.version, version.aliases)
+    try:
+        usage = read_data_usage(tracking, version)
+    except (StaleDataError, WeightsError) as error:
+        return UsageCount(*own, unknown=f"{context}{error.found}")
+    return UsageCount(*own, count(usage.trained), {stage: count(images) for stage, images in usage.tested.items()})
+
+
+def _find_digest(root: Path, revision: str, data: str, known: set[str]) -> str:
+    bare = revision.removesuffix(FOLDER)
+    for digest in (f"{bare}{FOLDER}", bare):
+        if digest in known - {""} or (re.fullmatch(DIGEST, bare) and is_recorded(root, digest, data)):
+            return digest
+    digest = read_digest_at(root, revision, data) if revision else None
+    if digest is None:
+        allowed = f"the md5 in {data}.dvc, now or at some commit, or a git revision that has a {data}.dvc"
+        raise InputError(f"no revision {revision!r} of the data", where="--data", allowed=allowed)
+    return digest

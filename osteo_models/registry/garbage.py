@@ -9,18 +9,18 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from mlflow.entities import LoggedModel
 
 from osteo_models.core.errors import InputError, OsteoError
 from osteo_models.core.settings import Settings
-from osteo_models.registry.data_usage import MODEL
-from osteo_models.registry.lookup import MODEL_TAG, list_versions
-from osteo_models.registry.manifest import local_path, read_kept
-from osteo_models.registry.retention import Runs, all_experiments, find_needs, list_jobs, read_runs
+from osteo_models.registry.package import MODEL, local_path, open_package
+from osteo_models.registry.retention import Runs, find_required_runs, list_experiments, list_jobs, read_runs
 from osteo_models.registry.runs import JOB_TAG, list_all
 from osteo_models.registry.tracking import Tracking
+from osteo_models.registry.versions import MODEL_TAG, list_versions
+from osteo_models.serving.model_record import ModelRecord, read_record
 from osteo_models.training.result_store import RESULT
 
 ARTIFACTS: Final = "artifacts"  # the root for what lies in the folder of this name
@@ -70,7 +70,7 @@ def find_garbage(tracking: Tracking, settings: Settings, *, older_than_seconds: 
     """
     runs = read_runs(tracking)
     with tracking.reading():
-        experiments = [found.experiment_id for found in all_experiments(tracking)]
+        experiments = [found.experiment_id for found in list_experiments(tracking)]
         models = list(list_all(tracking.client.search_logged_models, experiments)) if experiments else []
     edges, roots = _draw_graph(tracking, settings, runs)
     found = [*_find_jobs(settings), *_find_features(settings)]
@@ -113,9 +113,9 @@ def delete_run(tracking: Tracking, run_id: str, *, dry_run: bool = False) -> Non
     if run_id not in runs.by_id:
         raise InputError("no such run", where=f"run {run_id}", allowed="the id of a run in this store")
     for version in list_versions(tracking):
-        for need in find_needs(runs, version, list_jobs(tracking, version)):
-            if need.run_id == run_id:
-                found = f"{version.name} version {version.version} needs it: {need.role}"
+        for required in find_required_runs(runs, version, list_jobs(tracking, version)):
+            if required.run_id == run_id:
+                found = f"{version.title} needs it: {required.role}"
                 raise OsteoError(found, where=f"run {run_id}", remedy="nothing was deleted; delete the version first")
     if not dry_run:
         with tracking.writing():
@@ -127,11 +127,12 @@ def _draw_graph(tracking: Tracking, settings: Settings, runs: Runs) -> tuple[dic
     edges: dict[str, set[str]] = {ARTIFACTS: set(_list_current(settings))}
     for version in list_versions(tracking):
         jobs = list_jobs(tracking, version)
-        needs = {f"run {need.run_id}" for need in find_needs(runs, version, jobs)}
+        required = {f"run {run.run_id}" for run in find_required_runs(runs, version, jobs)}
         made = {f"job {key}" for key in [*jobs, version.job]} | {f"model {version.model_id}"}
         if version.model_id:  # of ours
-            made |= set(_name_features(json.loads(read_kept(tracking, version, MODEL))))
-        edges[version.uri] = needs | made
+            with open_package(tracking, version, MODEL) as folder:
+                made |= _name_features(read_record(folder / MODEL))
+        edges[version.uri] = required | made
     with tracking.reading():
         # Versions that others registered say in their source where their files are.
         for found in list_all(tracking.client.search_model_versions):
@@ -155,16 +156,14 @@ def _list_current(settings: Settings) -> Iterator[str]:
         return
     yield from (f"job {entry['key']}" for entry in json.loads(listed.read_text(encoding="utf-8")))
     for path in settings.artifacts.glob("models/*/model.json"):
-        model = json.loads(path.read_text(encoding="utf-8"))
-        yield f"job {model['key']}"
+        model = read_record(path)
+        yield f"job {model.key}"
         yield from _name_features(model)
 
 
-def _name_features(model: Mapping[str, Any]) -> Iterator[str]:
+def _name_features(model: ModelRecord) -> set[str]:
     """The stored features that a model's head was trained on, where it has a frozen backbone."""
-    pretrained = model.get("job", {}).get("pretrained") or {}
-    if pretrained.get("features"):
-        yield f"features {pretrained['features']}"
+    return {f"features {model.stored_features}"} if model.stored_features else set()
 
 
 def _find_jobs(settings: Settings) -> Iterator[Garbage]:

@@ -1,7 +1,7 @@
-"""Promotion: a version becomes `champion` if every rule of params.yaml holds, and in no other way.
+"""Promotion: a version becomes `champion` only if every rule of params.yaml holds.
 
-The journal says who is champion; MLflow's alias follows it. The journal's entry is made first, in one transaction that
-only one of two promotions at once can win; the alias is then set to whatever the journal says.
+The journal decides which version is champion, and MLflow's alias is synchronised with it. The journal's entry is made
+first, in one transaction that only one of two concurrent promotions can win.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from osteo_models.core.errors import GateRefused, InputError, StaleDataError
 from osteo_models.core.params import GateRule
 from osteo_models.core.settings import Settings
 from osteo_models.data.code_tree import COMMIT, TREE
-from osteo_models.registry.champion_comparison import find_rival
-from osteo_models.registry.gate_evidence import gather_evidence, read_kept
+from osteo_models.registry.champion_comparison import compare_with_champion
+from osteo_models.registry.gate_evidence import complete_evidence, read_stored_evidence
 from osteo_models.registry.journal import Journal
 from osteo_models.registry.journal_events import Author, Entry, previous_champion
-from osteo_models.registry.lookup import find_alias
-from osteo_models.registry.manifest import MANIFEST_TAG, REMEDY
 from osteo_models.registry.model_card import add_waivers, describe_champion
+from osteo_models.registry.package import MANIFEST_TAG, REMEDY
 from osteo_models.registry.rules import (
+    ChampionComparison,
     Evidence,
-    Rival,
     RuleResult,
     Verdict,
     Waiver,
@@ -32,8 +31,8 @@ from osteo_models.registry.rules import (
     judge,
 )
 from osteo_models.registry.tracking import Tracking
-from osteo_models.registry.verify import find_unjudged, judge_again
-from osteo_models.registry.versions import CHALLENGER, CHAMPION, VersionInfo, get_version, set_alias
+from osteo_models.registry.verify import find_changed_evidence, suggest_promotion
+from osteo_models.registry.versions import CHALLENGER, CHAMPION, VersionInfo, find_alias, get_version, set_alias
 
 __all__ = [
     "Author",
@@ -121,31 +120,31 @@ def promote(
     check_rules(rules)
     check_waivers(waivers, rules)
     candidate = get_version(tracking, _reference(name, version))
-    standing = journal.standing(name)
-    champion = standing.champion
+    state = journal.state(name)
+    champion = state.champion
     verdict = assess(tracking, candidate, rules, champion=champion, waivers=waivers, settings=settings, data=data)
     facts = _describe(candidate, verdict)
     if verdict.verdict != "PROMOTE":
         if not dry_run:
             reason = ", ".join(result.rule for result in verdict.failed)
-            entry = Entry("refusal", author.who, standing.champion, candidate.version, reason, facts, author.commit)
+            entry = Entry("refusal", author.who, state.champion, candidate.version, reason, facts, author.commit)
             journal.append(name, [entry])
         raise _refusal(candidate, verdict)
-    changed_since = find_unjudged(journal, candidate)
-    would_change = candidate.version != standing.champion or bool(changed_since)
+    changed_since = find_changed_evidence(journal, candidate)
+    would_change = candidate.version != state.champion or bool(changed_since)
     changed = would_change and not dry_run
     if changed:
         entries = [
-            Entry("waiver", author.who, standing.champion, candidate.version, _reason(result), facts, author.commit)
+            Entry("waiver", author.who, state.champion, candidate.version, _reason(result), facts, author.commit)
             for result in verdict.waived
         ]
-        before, commit = standing.champion, author.commit
+        before, commit = state.champion, author.commit
         entry = Entry("promotion", author.who, before, candidate.version, changed_since, facts, commit)
-        journal.append(name, [*entries, entry], expected=standing)
+        journal.append(name, [*entries, entry], expected=state)
         _show_waivers(tracking, candidate, verdict)
     if not dry_run:
-        settle_alias(tracking, journal, name)
-    replaced = standing.champion if would_change else None
+        sync_alias(tracking, journal, name)
+    replaced = state.champion if would_change else None
     return Promotion(candidate.name, candidate.version, verdict, replaced, changed, would_change, dry_run)
 
 
@@ -165,17 +164,18 @@ def assess(
         StaleDataError: A file of the version is not as it was registered, and no rule in force says so.
         StoreError: The store does not answer, which is no verdict.
     """
-    kept = read_kept(tracking, candidate)
-    rival: Rival | None = None
+    stored = read_stored_evidence(tracking, candidate)
+    comparison: ChampionComparison | None = None
     if champion is not None and champion != candidate.version:
         try:
             present = get_version(tracking, f"{candidate.name}/{champion}")
         except InputError:
-            rival = Rival(champion, lacking="it is no longer in the store; `osteo rollback` goes to the one before")
+            found = "it is no longer in the store; `osteo rollback` goes to the one before"
+            comparison = ChampionComparison(champion, missing_evidence=found)
         else:
-            other = read_kept(tracking, present)
-            rival = find_rival(tracking, candidate, kept, present, other, settings=settings, data=data)
-    evidence = gather_evidence(tracking, candidate, kept, rival, settings.root if settings else None)
+            other = read_stored_evidence(tracking, present)
+            comparison = compare_with_champion(tracking, stored, present, other, settings=settings, data=data)
+    evidence = complete_evidence(tracking, candidate, stored, comparison, settings.root if settings else None)
     verdict = judge(evidence, rules, waivers)
     if evidence.changes and verdict.verdict == "PROMOTE":  # files_intact is not in params.yaml, or was waived
         raise StaleDataError(", ".join(evidence.changes), where=candidate.uri, remedy=REMEDY)
@@ -190,28 +190,28 @@ def rollback(tracking: Tracking, name: str, *, journal: Journal, author: Author,
         StaleDataError: Its evidence is no longer that which it was promoted on.
         ConflictError: Somebody else changed the champion meanwhile; nothing was changed.
     """
-    standing = journal.standing(name)
+    state = journal.state(name)
     before = previous_champion(journal.history(name))
-    if before is None or standing.champion is None:
-        found = "there is no champion" if standing.champion is None else "there was no champion before this one"
+    if before is None or state.champion is None:
+        found = "there is no champion" if state.champion is None else "there was no champion before this one"
         raise InputError(found, where=name, remedy="`osteo history NAME` shows what there was")
     target = get_version(tracking, f"{name}/{before}")
-    if fault := find_unjudged(journal, target):
-        raise StaleDataError(fault, where=f"{name} version {before}", remedy=judge_again(target))
+    if fault := find_changed_evidence(journal, target):
+        raise StaleDataError(fault, where=f"{name} version {before}", remedy=suggest_promotion(target))
     facts = _pin(target)
-    entry = Entry("rollback", author.who, standing.champion, before, reason, facts, author.commit)
-    journal.append(name, [entry], expected=standing)
-    settle_alias(tracking, journal, name)
-    return Rollback(name, before, standing.champion)
+    entry = Entry("rollback", author.who, state.champion, before, reason, facts, author.commit)
+    journal.append(name, [entry], expected=state)
+    sync_alias(tracking, journal, name)
+    return Rollback(name, before, state.champion)
 
 
-def settle_alias(tracking: Tracking, journal: Journal, name: str) -> None:
+def sync_alias(tracking: Tracking, journal: Journal, name: str) -> None:
     """Point the alias at the journal's champion, again where the journal moved on meanwhile."""
     while True:
-        champion = journal.standing(name).champion
+        champion = journal.state(name).champion
         if champion is not None and find_alias(tracking, name, CHAMPION) != champion:
             set_alias(tracking, name, CHAMPION, champion)
-        if journal.standing(name).champion == champion:
+        if journal.state(name).champion == champion:
             break
     if champion is not None:
         _show_champion(tracking, name, champion, previous_champion(journal.history(name)))
@@ -266,7 +266,7 @@ def _show_champion(tracking: Tracking, name: str, champion: int, before: int | N
 
 def _refusal(candidate: VersionInfo, verdict: Verdict) -> GateRefused:
     faults = "; ".join(f"{result.rule}: found {result.found}, needed {result.needed}" for result in verdict.failed)
-    where = f"{candidate.name} version {candidate.version}"
+    where = candidate.title
     remedies = dict.fromkeys(result.remedy or OTHERWISE for result in verdict.failed)
     remedy = "; ".join(["the champion stays", *remedies])
     refusal = GateRefused(f"{verdict.verdict}: {faults}", where=where, remedy=remedy)

@@ -1,4 +1,4 @@
-"""Who changed a champion, when, on what evidence: events that are only appended, each with the hash of the one before.
+"""The journal of champions: who changed one, when, on what evidence. Events are only appended, in a hash chain.
 
 Two tables beside MLflow's own, in the same database: `osteo_events`, and `osteo_champions`, one row per model that says
 how its events end. That row is what two writers at once compete for, and what shows that the last events are gone.
@@ -32,12 +32,11 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
-from osteo_models.core.errors import ConflictError, StoreError
-from osteo_models.registry.journal_events import START, Entry, Event, Standing, follow, make_event
+from osteo_models.core.errors import ConflictError, InputError, StoreError
+from osteo_models.registry.journal_events import START, ChampionState, Entry, Event, History, apply_event, make_event
 from osteo_models.registry.store import DATABASES, explain_mlflow
 
 SECONDS_TO_WAIT: Final = 60  # for another writer of an SQLite file
-REMEDY: Final = "restore the journal's tables from a backup, and compare the two"
 
 _TABLES: Final = MetaData()
 _EVENTS: Final = Table(
@@ -75,10 +74,10 @@ class Journal:
     engine: Engine
     uri: str
 
-    def standing(self, name: str) -> Standing:
-        """How a model's events end; a model without events has no champion."""
+    def state(self, name: str) -> ChampionState:
+        """The state of a model's champion; a model without events has none."""
         with explain_mlflow(self.uri), self.engine.begin() as connection:
-            return _read_standing(connection, name)
+            return _read_state(connection, name)
 
     def names(self) -> list[str]:
         """The models with events."""
@@ -92,7 +91,7 @@ class Journal:
         with explain_mlflow(self.uri), self.engine.begin() as connection:
             return [Event(**row) for row in connection.execute(query).mappings()]
 
-    def append(self, name: str, entries: Sequence[Entry], *, expected: Standing | None = None) -> list[Event]:
+    def append(self, name: str, entries: Sequence[Entry], *, expected: ChampionState | None = None) -> list[Event]:
         """Append events, all or none.
 
         Args:
@@ -105,38 +104,38 @@ class Journal:
             StoreError: The database cannot be used.
         """
         with explain_mlflow(self.uri), self.engine.begin() as connection:
-            standing = _lock_standing(connection, name)
-            if expected is not None and standing.changes != expected.changes:
-                raise _conflict(connection, name, standing)
+            state = _lock_state(connection, name)
+            if expected is not None and state.changes != expected.changes:
+                raise _conflict(connection, name, state)
             made: list[Event] = []
             for entry in entries:
-                one = make_event(name, entry, standing)
+                one = make_event(name, entry, state)
                 connection.execute(_EVENTS.insert().values(**asdict(one)))
-                standing = follow(standing, one)
+                state = apply_event(state, one)
                 made.append(one)
-            connection.execute(update(_CHAMPIONS).where(_CHAMPIONS.c.name == name).values(**asdict(standing)))
+            connection.execute(update(_CHAMPIONS).where(_CHAMPIONS.c.name == name).values(**asdict(state)))
             return made
 
     def verify(self, name: str) -> list[str]:
         """What is wrong with a model's events: altered, removed, inserted, or not where they end; empty if nothing."""
         faults: list[str] = []
-        standing = Standing()
+        state = ChampionState()
         for one in self.history(name):
-            if one.position != standing.events + 1:
-                gap = f"event {standing.events + 1}" if one.position > standing.events else f"event {one.position}"
+            if one.position != state.events + 1:
+                gap = f"event {state.events + 1}" if one.position > state.events else f"event {one.position}"
                 faults.append(f"{gap} is missing or out of place")
             if hashlib.sha256(one.evidence.encode()).hexdigest() != one.evidence_sha256:
                 faults.append(f"the evidence of event {one.position} was altered")
             if one.hash() != one.sha256:
                 faults.append(f"event {one.position} was altered")
-            if one.previous != standing.sha256:
+            if one.previous != state.sha256:
                 faults.append(f"event {one.position} does not follow the event before it")
-            standing = replace(follow(standing, one), events=one.position)
-        recorded = self.standing(name)
-        if recorded != standing:
+            state = replace(apply_event(state, one), events=one.position)
+        recorded = self.state(name)
+        if recorded != state:
             kept, known = (
                 f"{recorded.events} events, champion {recorded.champion}",
-                f"{standing.events}, {standing.champion}",
+                f"{state.events}, {state.champion}",
             )
             faults.append(f"the events do not end as recorded: {kept} recorded, {known} found")
         return faults
@@ -186,11 +185,11 @@ def _create_engine(uri: str, scheme: str) -> Engine:
 
     # SQLite's driver begins a transaction at the first write, when what was read may be old already.
     @event.listens_for(engine, "connect")
-    def _leave_transactions_alone(connection: Any, _: object) -> None:
+    def _disable_driver_transactions(connection: Any, _: object) -> None:
         connection.isolation_level = None
 
     @event.listens_for(engine, "begin")
-    def _take_the_turn_first(connection: Connection) -> None:
+    def _begin_immediate(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
@@ -208,26 +207,39 @@ def _create_tables(engine: Engine) -> None:
                 raise
 
 
-def _read_standing(connection: Connection, name: str, *, lock: bool = False) -> Standing:
+def _read_state(connection: Connection, name: str, *, lock: bool = False) -> ChampionState:
     query = select(_CHAMPIONS).where(_CHAMPIONS.c.name == name)
     row = connection.execute(query.with_for_update() if lock else query).mappings().first()
-    return Standing(**{each.name: row[each.name] for each in fields(Standing)}) if row else Standing()
+    return ChampionState(**{each.name: row[each.name] for each in fields(ChampionState)}) if row else ChampionState()
 
 
-def _lock_standing(connection: Connection, name: str) -> Standing:
+def _lock_state(connection: Connection, name: str) -> ChampionState:
     """A model's row, held until the transaction ends; both databases take one writer of it at a time."""
     statement = "INSERT INTO osteo_champions (name, changes, events, sha256) VALUES (:name, 0, 0, :start)"
     connection.execute(text(f"{statement} ON CONFLICT (name) DO NOTHING"), {"name": name, "start": START})
-    return _read_standing(connection, name, lock=True)
+    return _read_state(connection, name, lock=True)
 
 
-def _conflict(connection: Connection, name: str, standing: Standing) -> ConflictError:
+def _conflict(connection: Connection, name: str, state: ChampionState) -> ConflictError:
     query = select(_EVENTS).where(_EVENTS.c.name == name).order_by(_EVENTS.c.position.desc())
     changes = (row for row in connection.execute(query).mappings() if row["action"] in ("promotion", "rollback"))
     last = next(changes, None)
     by = f" by {last['who']} at {last['time']}" if last else ""
     return ConflictError(
-        f"the champion was changed to version {standing.champion}{by} while this version was judged",
+        f"the champion was changed to version {state.champion}{by} while this version was judged",
         where=name,
         remedy="nothing was changed by this command: run it again, and it is judged against the new champion",
     )
+
+
+def show_history(journal: Journal, name: str) -> History:
+    """Read and verify a model's events.
+
+    Raises:
+        InputError: There are none.
+    """
+    events, faults = journal.history(name), journal.verify(name)
+    if not events and not faults:
+        names = ", ".join(journal.names())
+        raise InputError(f"no events of {name!r}", where="journal", allowed=names or "nothing was promoted yet")
+    return History(name, journal.state(name).champion, tuple(events), tuple(faults))

@@ -1,4 +1,4 @@
-"""The events of the journal: what each holds, how they follow one another, and what they say together."""
+"""Events of the journal: their hash chain, the champion they lead to, and their presentation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import getpass
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -15,7 +15,8 @@ from osteo_models.core.settings import Settings
 from osteo_models.data.revisions import read_commit, read_user
 
 Action = Literal["promotion", "refusal", "rollback", "waiver"]
-START: Final = "0" * 64  # what the first event of a model follows
+START: Final = "0" * 64  # `previous` of the first event of a model
+RESTORE: Final = "restore the journal's tables from a backup, and compare the two"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Entry:
-    """An event as its author gives it; the journal adds place, time and hashes."""
+    """The content of an event; the journal adds position, time and hashes."""
 
     action: Action
     who: str
@@ -67,11 +68,11 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a model's events end.
+class ChampionState:
+    """State of a model's champion after all its events.
 
     Attributes:
-        changes: How often the champion was changed: what a writer compares before it sets.
+        changes: Number of changes of the champion, which a writer compares before it sets.
     """
 
     champion: int | None = None
@@ -80,12 +81,12 @@ class Standing:
     sha256: str = START
 
 
-def make_event(name: str, entry: Entry, standing: Standing) -> Event:
+def make_event(name: str, entry: Entry, state: ChampionState) -> Event:
     """The next event of a model."""
     evidence = json.dumps(entry.evidence, sort_keys=True)
     made = Event(
         name=name,
-        position=standing.events + 1,
+        position=state.events + 1,
         time=datetime.now(UTC).isoformat(timespec="milliseconds"),
         who=entry.who,
         action=entry.action,
@@ -95,37 +96,37 @@ def make_event(name: str, entry: Entry, standing: Standing) -> Event:
         evidence=evidence,
         evidence_sha256=hashlib.sha256(evidence.encode()).hexdigest(),
         git_commit=entry.git_commit,
-        previous=standing.sha256,
+        previous=state.sha256,
         sha256="",
     )
     return replace(made, sha256=made.hash())
 
 
-def follow(standing: Standing, one: Event) -> Standing:
-    """How a model's events end with one more."""
-    changed = one.action in ("promotion", "rollback")
-    return Standing(
-        champion=one.version_after if changed else standing.champion,
-        changes=standing.changes + changed,
-        events=standing.events + 1,
-        sha256=one.sha256,
+def apply_event(state: ChampionState, event: Event) -> ChampionState:
+    """The state after one more event."""
+    changed = event.action in ("promotion", "rollback")
+    return ChampionState(
+        champion=event.version_after if changed else state.champion,
+        changes=state.changes + changed,
+        events=state.events + 1,
+        sha256=event.sha256,
     )
 
 
 def previous_champion(events: Sequence[Event]) -> int | None:
     """The champion to go back to: promotions stack up, and each rollback takes one off."""
     champions: list[int | None] = [None]
-    for one in events:
-        if one.action == "promotion" and one.version_after != champions[-1]:
-            champions.append(one.version_after)
-        elif one.action == "rollback" and len(champions) > 1:
+    for event in events:
+        if event.action == "promotion" and event.version_after != champions[-1]:
+            champions.append(event.version_after)
+        elif event.action == "rollback" and len(champions) > 1:
             champions.pop()
     return champions[-2] if len(champions) > 1 else None
 
 
 @dataclass(frozen=True)
 class Author:
-    """Who acts, and at which commit of the project; empty outside git."""
+    """Name of the user and commit of the project; empty outside git."""
 
     who: str
     commit: str = ""
@@ -142,3 +143,50 @@ def _login() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user may have a number and no name
         return f"user {os.getuid()}"
+
+
+@dataclass(frozen=True)
+class History:
+    """A model's events, the oldest first, and faults in their chain."""
+
+    name: str
+    champion: int | None
+    events: tuple[Event, ...]
+    faults: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; the evidence comes parsed where it can be."""
+        events = [asdict(event) | {"evidence": _parse(event.evidence)} for event in self.events]
+        return {"name": self.name, "champion": self.champion, "events": events, "faults": list(self.faults)}
+
+    def as_lines(self) -> Iterator[str]:
+        """For people."""
+        now = "no champion" if self.champion is None else f"version {self.champion} is champion"
+        yield f"{self.name}: {now}"
+        for event in self.events:
+            yield f"  {event.position:>3}  {event.time[:19].replace('T', ' ')}  {event.who}: {_describe(event)}"
+        for fault in self.faults:
+            yield f"  ALTERED: {fault}; {RESTORE}"
+
+
+def _describe(event: Event) -> str:
+    reason = f" ({event.reason})" if event.reason else ""
+    commit = f" at {event.git_commit[:12]}" if event.git_commit else ""
+    if event.action == "promotion":
+        before = f" in place of version {event.version_before}" if event.version_before is not None else ""
+        return f"promoted version {event.version_after}{before}{commit}{reason}"
+    if event.action == "rollback":
+        return f"rolled back from version {event.version_before} to version {event.version_after}{reason}"
+    if event.action == "waiver":
+        return f"waived for version {event.version_after}: {event.reason}"
+    evidence = _parse(event.evidence)
+    undecided = isinstance(evidence, dict) and evidence.get("verdict") == "NOT_ENOUGH_EVIDENCE"
+    verb = "not enough evidence for" if undecided else "refused"
+    return f"{verb} version {event.version_after}{commit}{reason}"
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # altered, and the faults say so
+        return text

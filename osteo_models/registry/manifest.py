@@ -1,181 +1,121 @@
-"""The files of a version: fetched from the store, and checked against the manifest that its tag names."""
+"""The manifest of a model package: the SHA-256 of every file in it, and the only check of a package against it.
+
+A package's own `model_code.py` imports this module first, to check the library beside it before it imports the rest.
+For that reason this module needs nothing but the standard library.
+"""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-from mlflow.entities import FileInfo
-from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-from osteo_models.core.errors import OsteoError, StaleDataError, StoreError, WeightsError
-from osteo_models.registry.checksums import MANIFEST, Damage, find_damage, is_part
-from osteo_models.registry.lookup import VersionInfo, get_version
-from osteo_models.registry.store import is_missing
-from osteo_models.registry.tracking import Tracking
-from osteo_models.serving.network import LoadedNetwork, read_package
-
-MANIFEST_TAG: Final = "osteo.manifest"
-REMEDY: Final = "restore the file from a backup, or register a new version with `dvc repro -f register`"
-MOVED: Final = "if the project was moved, move its state folder with it; else restore the folder from a backup"
-LOST: Final = "restore the database, or register a new version with `dvc repro -f register`"
-FAULTS_SHOWN: Final = 5
+MANIFEST: Final = "manifest.json"
+WRITTEN_BY_MLFLOW: Final = "registered_model_meta"  # name and version: MLflow adds it to the folder that it loads from
+NO_FILE: Final = "no regular file"
 
 
-@contextmanager
-def open_files(tracking: Tracking, version: VersionInfo, *parts: str) -> Iterator[Path]:
-    """The files of a version, unchecked: in place, or as a copy from a remote store while the context lasts.
+@dataclass(frozen=True)
+class Damage:
+    """A file of a package that is not as registered.
 
-    A file that is not in the folder is one that the store does not list.
+    Attributes:
+        name: Path of the file below the package.
+        found: What is wrong with it.
+        added: It is not one of the files that were registered.
+    """
+
+    name: str
+    found: str
+    added: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.found}"
+
+
+def hash_files(folder: Path, parts: Sequence[str] = ()) -> dict[str, str]:
+    """SHA-256 of the files of a package by path, without its manifest; `NO_FILE` in its place for a link or a device.
 
     Args:
-        tracking: The store.
-        version: The version.
-        parts: Files and folders to fetch; all by default. The manifest always comes with them.
+        folder: The package.
+        parts: Files and folders to hash; all by default.
 
     Raises:
-        WeightsError: Something else registered the version.
-        StaleDataError: MLflow has no model for it any more.
-        StoreError: The store cannot be used, lists no file, or sent less than it lists.
+        OSError: A file or folder cannot be read.
     """
-    if not version.model_id:
-        remedy = "use a version that `dvc repro register` made"
-        raise WeightsError(
-            "not registered by this project, so nothing of it is loaded", where=version.uri, remedy=remedy
-        )
-    with tempfile.TemporaryDirectory() as place:
-        with tracking.reading():
-            try:
-                location = tracking.client.get_logged_model(version.model_id).artifact_location
-            except MlflowException as error:
-                if not is_missing(error):
-                    raise
-                raise StaleDataError("MLflow has lost its model", where=version.uri, remedy=LOST) from None
-            folder = local_path(location)
-            if folder is None:
-                folder = Path(place)
-                _download(tracking, location, folder, version.uri, [*parts, MANIFEST] if parts else [])
-            elif not folder.is_dir():
-                raise StoreError(f"its files are not at {folder}", where=version.uri, remedy=MOVED)
-        yield folder
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found: dict[str, str] = {}
+    for place, folders, files in os.walk(folder, onerror=fail):  # it follows no link to a folder
+        for path in (Path(place, name) for name in (*files, *folders)):
+            name = path.relative_to(folder).as_posix()
+            if name in (MANIFEST, WRITTEN_BY_MLFLOW) or not is_part(name, parts):
+                continue
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                found[name] = NO_FILE
+            elif path.is_file():
+                with path.open("rb") as file:
+                    found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
-@contextmanager
-def open_package(tracking: Tracking, version: VersionInfo, *parts: str) -> Iterator[Path]:
-    """The files of a version, each as it was registered.
+def is_part(name: str, parts: Sequence[str]) -> bool:
+    """Whether a file is one of these files or inside one of these folders; every file is where none is given."""
+    return not parts or any(name == part or name.startswith(f"{part}/") for part in parts)
+
+
+def write_manifest(folder: Path, files: Mapping[str, str]) -> str:
+    """Write the manifest into a folder and return its SHA-256."""
+    content = (json.dumps({"sha256": dict(files)}, indent=1, sort_keys=True) + "\n").encode()
+    (folder / MANIFEST).write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, str]:
+    """The manifest of a package: SHA-256 by path.
+
+    Raises:
+        OSError: It is missing or cannot be read.
+        ValueError: It is no manifest.
+    """
+    listed = json.loads((folder / MANIFEST).read_bytes())
+    if not isinstance(listed, dict) or not isinstance(listed.get("sha256"), dict):
+        raise ValueError("no manifest")
+    return listed["sha256"]
+
+
+def find_damage(folder: Path, digest: str | None, parts: Sequence[str] = ()) -> list[Damage]:
+    """Compare a package with its manifest: files that are missing, changed, or were added.
 
     Args:
-        tracking: The store.
-        version: The version.
-        parts: Files and folders that are wanted; all by default. Others are not checked.
+        folder: The package.
+        digest: SHA-256 of the manifest, from the tag of the version; None where no store is at hand, which
+            leaves the manifest itself unproven.
+        parts: Files and folders to check; all by default.
 
     Raises:
-        StaleDataError: Files are missing, changed or were added; the message names them.
-        WeightsError: Something else registered the version.
-        StoreError: The store cannot be used.
+        OSError: A file or folder cannot be read, which says nothing about the package.
     """
-    with open_files(tracking, version, *parts) as folder:
-        if damage := read_damage(tracking, version, folder, *parts):
-            more = f", and {len(damage) - FAULTS_SHOWN} more" if len(damage) > FAULTS_SHOWN else ""
-            found = ", ".join(map(str, damage[:FAULTS_SHOWN])) + more
-            raise StaleDataError(found, where=version.uri, remedy=REMEDY)
-        yield folder
-
-
-def read_damage(tracking: Tracking, version: VersionInfo, folder: Path, *parts: str) -> list[Damage]:
-    """What differs in an open version from what was registered; the tag of the version proves the manifest.
-
-    Raises:
-        StoreError: A file cannot be read.
-    """
-    with tracking.reading():
-        return find_damage(folder, version.tags.get(MANIFEST_TAG, ""), parts)
-
-
-def read_kept(tracking: Tracking, version: VersionInfo, name: str) -> bytes:
-    """One file of a version, as it was registered.
-
-    Raises:
-        StaleDataError: The version keeps no such file, or it was changed.
-        WeightsError: Something else registered the version.
-        StoreError: The store cannot be used.
-    """
-    with open_package(tracking, version, name) as folder:
-        return read_part(folder, name, version.uri)
-
-
-def read_part(folder: Path, name: str, where: str) -> bytes:
-    """One file of an open package.
-
-    Raises:
-        StaleDataError: It has no such file.
-    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return [Damage(MANIFEST, "is missing")]
+    if digest is not None and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        return [Damage(MANIFEST, "is not the one that was registered")]
     try:
-        return (folder / name).read_bytes()
-    except FileNotFoundError:
-        remedy = "register it again with `dvc repro -f register`"
-        raise StaleDataError(f"keeps no {name}", where=where, remedy=remedy) from None
-
-
-def load_network(tracking: Tracking, version: VersionInfo | str, *, device: str = "cpu") -> LoadedNetwork:
-    """The network of a version, after a check of all its files; no code of the version is run.
-
-    Args:
-        tracking: The store.
-        version: A version, or a reference as in `get_version`.
-        device: Where to compute.
-
-    Raises:
-        InputError: There is no such version.
-        StaleDataError: A file of the version is not as it was registered.
-        WeightsError: Something else registered the version, or it holds no network.
-        StoreError: The store cannot be used.
-    """
-    info = get_version(tracking, version) if isinstance(version, str) else version
-    with open_package(tracking, info) as folder:
-        return read_package(folder, device=device)
-
-
-def local_path(uri: str) -> Path | None:
-    """The path of a `file:` address; None for any other."""
-    parts = urlsplit(uri)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
-
-
-def _download(tracking: Tracking, location: str, folder: Path, where: str, parts: Sequence[str]) -> None:
-    """Fetch what a remote store lists, and check that all of it came."""
-    try:
-        repository = get_artifact_repository(location, tracking_uri=tracking.uri)
-        listed = list(_list_files(repository, parts))
-        for part in parts or [""]:
-            if any(is_part(info.path, [part] if part else []) for info in listed):
-                repository.download_artifacts(part, str(folder))
-    except (OsteoError, MlflowException, OSError):
-        raise
-    except Exception as error:  # MLflow passes on what the client of the artifacts' store raises
-        remedy = "check that the store of artifacts is up, and its credentials"
-        raise StoreError(f"its files cannot be fetched ({error})", where=where, remedy=remedy) from error
-    if not listed:
-        raise StoreError("the store lists none of its files", where=where, remedy=MOVED)
-    for info in listed:
-        size = (folder / info.path).stat().st_size
-        if info.file_size is not None and size != info.file_size:
-            found = f"the store sent {size:,} of {info.file_size:,} bytes of {info.path}"
-            raise StoreError(found, where=where, remedy="run the command again; if it stays, look at the server's log")
-
-
-def _list_files(repository: ArtifactRepository, parts: Sequence[str], path: str | None = None) -> Iterator[FileInfo]:
-    """Every file that a store lists of a package, or of some parts of it."""
-    for info in repository.list_artifacts(path):
-        inside = is_part(info.path, parts)
-        if info.is_dir and (inside or any(part.startswith(f"{info.path}/") for part in parts)):
-            yield from _list_files(repository, parts, info.path)
-        elif inside and not info.is_dir:
-            yield info
+        listed = read_manifest(folder)
+    except ValueError:
+        return [Damage(MANIFEST, "is damaged")]
+    stored = hash_files(folder, parts)
+    damage = [Damage(name, "is missing") for name in listed if is_part(name, parts) and name not in stored]
+    for name, digest in stored.items():
+        if name not in listed:
+            damage.append(Damage(name, "is not in the manifest", added=True))
+        elif digest != listed[name]:
+            damage.append(Damage(name, f"is {NO_FILE}" if digest == NO_FILE else "is changed"))
+    return sorted(damage, key=lambda each: each.name)

@@ -16,10 +16,10 @@ from osteo_models.core.terms import (
     find_stages,
     metric_prefix,
 )
-from osteo_models.registry.lookup import get_version, list_versions
 from osteo_models.registry.runs import PARENT_TAG, SYNTHETIC_NOTICE, is_synthetic
 from osteo_models.registry.tracking import Tracking
-from osteo_models.serving.network import ModelRecord
+from osteo_models.registry.versions import get_version, list_versions
+from osteo_models.serving.model_record import ModelRecord
 
 READING: Final = (
     "Brackets: 95 % intervals. `patient`: no patient is on both sides of a split. `image`: slices of one patient may "

@@ -15,7 +15,7 @@ with contextlib.suppress(OSError, NotImplementedError):
     own.unlink(missing_ok=True)
     own.parent.rmdir()
 
-from osteo_models.registry.checksums import find_damage  # noqa: E402
+from osteo_models.registry.manifest import find_damage  # noqa: E402
 
 folder = Path(__file__).parent
 # While a package is being made it has no description yet, and MLflow runs this file from elsewhere.

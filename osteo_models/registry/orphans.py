@@ -1,4 +1,4 @@
-"""Runs that MLflow calls running though nobody works on them: their process was killed."""
+"""Unfinished MLflow runs whose process is gone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from osteo_models.registry.tracking import Tracking
 
 @dataclass(frozen=True)
 class Orphan:
-    """A run without a process; `process` is empty where the run names none."""
+    """An unfinished run; `process` is empty where the run names none."""
 
     run_id: str
     name: str
@@ -38,7 +38,7 @@ def find_orphans(tracking: Tracking, ended: Container[str] = ()) -> list[Orphan]
 
 
 def end_orphans(tracking: Tracking, orphans: Iterable[Orphan]) -> None:
-    """Set runs to KILLED; a job that is begun again opens its own."""
+    """Set runs to KILLED; a job that is begun again reopens its own."""
     with tracking.writing():
         for orphan in orphans:
             tracking.client.set_terminated(orphan.run_id, "KILLED")

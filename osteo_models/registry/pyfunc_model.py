@@ -14,8 +14,9 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 
 from osteo_models.core.errors import InputError
 from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS
-from osteo_models.serving.network import ModelRecord, read_package
-from osteo_models.serving.score_rows import ACCEPT, GOLDEN, check_golden, check_table, encode_picture, score_table
+from osteo_models.serving.model_record import ModelRecord
+from osteo_models.serving.network import read_network
+from osteo_models.serving.score_table import ALLOW_OOD, GOLDEN, check_golden, check_table, encode_picture, score_table
 
 __all__ = ["NetworkModel", "encode_picture", "make_example", "make_signature", "score_table"]
 
@@ -28,10 +29,11 @@ class NetworkModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the network, and see that golden cases come out as where it was registered; no pickle is involved."""
-        self._loaded = read_package(self._folder)
-        golden = self._folder / "artifacts" / GOLDEN
+        model = self._folder / "artifacts"
+        self._network = read_network(model)
+        golden = model / GOLDEN
         if golden.is_file():
-            check_golden(self._loaded, golden)
+            check_golden(self._network, golden)
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  # MLflow types its own as returning None
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -39,7 +41,7 @@ class NetworkModel(PythonModel):
         """Score a table; a wrong one is the caller's fault (HTTP 400) and told in one line."""
         try:
             table = check_table(model_input)
-            scored = score_table(self._loaded, table, accept_unlike=bool((params or {}).get(ACCEPT)))
+            scored = score_table(self._network, table, allow_ood=bool((params or {}).get(ALLOW_OOD)))
             return scored.drop(columns="members")
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
@@ -59,9 +61,9 @@ def make_signature() -> ModelSignature:
         ColSpec(DataType.double, "agreement", required=False),
         ColSpec(DataType.string, "modality", required=False),
         ColSpec(DataType.string, "patient_id", required=False),
-        ColSpec(DataType.string, "unlike", required=False),
+        ColSpec(DataType.string, "ood", required=False),
     ]
-    params = ParamSchema([ParamSpec(ACCEPT, DataType.boolean, default=False)])
+    params = ParamSchema([ParamSpec(ALLOW_OOD, DataType.boolean, default=False)])
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
 
 

@@ -1,4 +1,4 @@
-"""Where a version comes from, gathered when it is registered: the files that are kept with it and outlive the rest."""
+"""Records that a version keeps of its origin, and the check of a version against its own statement."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from osteo_models.core.params import Params
 from osteo_models.core.settings import Settings
 from osteo_models.data.code_tree import COMMIT, TREE
 from osteo_models.data.revisions import read_data_digest
-from osteo_models.registry.lookup import VersionInfo
-from osteo_models.registry.manifest import MANIFEST_TAG, read_kept
+from osteo_models.registry.package import MANIFEST_TAG, ORIGIN, RECORDS, read_stored_file
 from osteo_models.registry.tracking import Tracking
+from osteo_models.registry.versions import VersionInfo
+from osteo_models.serving.model_record import ModelRecord
 
-RECORDS: Final = "record"  # the folder of these files in a version
-ORIGIN: Final = "origin.json"
 SPLITS: Final = ("splits.csv", "pairs.csv")  # in the folder of this name, of the artifacts and of the evidence
 LOCK: Final = "requirements.lock"
 SEARCH: Final = "search/best.yaml"
@@ -34,14 +33,14 @@ CARD: Final = "card.md"
 OWN: Final = ("osteo.", "git.", "dvc.", "stage_", "profile", "synthetic")  # how tags that we write begin
 
 
-def collect_files(settings: Settings, params: Params, tracking: Tracking, model: Mapping[str, Any]) -> dict[str, bytes]:
+def collect_files(settings: Settings, params: Params, tracking: Tracking, model: ModelRecord) -> dict[str, bytes]:
     """The files that a version keeps beside weights, predictions and card.
 
     Args:
         settings: The environment.
         params: Those in force.
         tracking: The store, which holds the run of the version's job.
-        model: What `model.json` says.
+        model: The content of `model.json`.
 
     Returns:
         Contents by name: selection.json, params.yaml and origin.json; data.dvc and requirements.lock where the project
@@ -59,7 +58,7 @@ def collect_files(settings: Settings, params: Params, tracking: Tracking, model:
         if path.is_file():
             files[path.name] = path.read_bytes()
     origin = _describe_origin(settings, params, tracking, model, files)
-    return {**files, ORIGIN: (json.dumps(origin, indent=1) + "\n").encode()}
+    return {**files, Path(ORIGIN).name: (json.dumps(origin, indent=1) + "\n").encode()}
 
 
 def list_splits(artifacts: Path) -> list[Path]:
@@ -76,18 +75,18 @@ def list_splits(artifacts: Path) -> list[Path]:
 
 
 def _describe_origin(
-    settings: Settings, params: Params, tracking: Tracking, model: Mapping[str, Any], files: Mapping[str, bytes]
+    settings: Settings, params: Params, tracking: Tracking, model: ModelRecord, files: Mapping[str, bytes]
 ) -> dict[str, Any]:
-    """What `origin.json` says: data, code, environment, search, parent weights, and the jobs behind the metrics.
+    """The content of `origin.json`: data, code, environment, search, parent weights, and the jobs behind the metrics.
 
     Nothing here changes by a commit: the same model, registered again, is the same version.
     """
     jobs = [
         entry
         for entry in json.loads(_read(settings.artifacts / "jobs.json"))
-        if (entry["architecture"], entry["images"]) == (model["architecture"], model["images"])
+        if (entry["architecture"], entry["images"]) == (model.architecture, model.images)
     ]
-    own = next((entry for entry in jobs if entry["key"] == model["key"]), {})
+    own = next((entry for entry in jobs if entry["key"] == model.key), {})
     return {
         "data": {
             "path": params.data.path,
@@ -95,8 +94,8 @@ def _describe_origin(
         },
         "splits": {"md5": hash_file(list_splits(settings.artifacts)[0], "md5")},
         "code": {
-            "trained": _trained_at(tracking, str(model["key"])),
-            "results": model.get("job", {}).get("versions", {}),
+            "trained": _trained_at(tracking, model.key),
+            "results": model.content.get("job", {}).get("versions", {}),
         },
         "environment": {
             "python": platform.python_version(),
@@ -120,13 +119,13 @@ def _trained_at(tracking: Tracking, key: str) -> dict[str, str]:
     return {name: tags[name] for name in (COMMIT, TREE) if name in tags}
 
 
-def _find_search(artifacts: Path, model: Mapping[str, Any]) -> dict[str, Any] | None:
+def _find_search(artifacts: Path, model: ModelRecord) -> dict[str, Any] | None:
     """The candidate of the architecture search whose spec this is; None where nothing was searched for it."""
     path = artifacts / SEARCH
     if not path.is_file():
         return None
     best = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    if (best.get("architecture"), best.get("spec")) != (model["architecture"], model["spec"]):
+    if (best.get("architecture"), best.get("spec")) != (model.architecture, model.spec):
         return None
     return {name: value for name, value in best.items() if name != "spec"} | {"sha256": hash_file(path)}
 
@@ -159,7 +158,7 @@ def find_changes(tracking: Tracking, version: VersionInfo) -> Iterator[str]:
         StaleDataError: It keeps no statement, or the file was changed.
         StoreError: The store cannot be used.
     """
-    stated = json.loads(read_kept(tracking, version, f"{RECORDS}/{STATEMENT}"))
+    stated = json.loads(read_stored_file(tracking, version, f"{RECORDS}/{STATEMENT}"))
     # A manifest cannot hold its own hash.
     own = {name: text for name, text in version.tags.items() if name.startswith(OWN) and name != MANIFEST_TAG}
     for kind, shown in (("tag", own), ("metric", version.metrics)):
@@ -171,7 +170,7 @@ def find_changes(tracking: Tracking, version: VersionInfo) -> Iterator[str]:
                 yield f"{kind} {name} was added"
             elif not _is_equal(known[name], shown[name]):
                 yield f"{kind} {name} is {shown[name]}, registered as {known[name]}"
-    card = read_kept(tracking, version, f"{RECORDS}/{CARD}").decode().rstrip("\n")
+    card = read_stored_file(tracking, version, f"{RECORDS}/{CARD}").decode().rstrip("\n")
     with tracking.reading():
         described = tracking.client.get_model_version(version.name, str(version.version)).description or ""
     if not described.startswith(card):

@@ -1,102 +1,54 @@
-"""The steps that make a version in MLflow: its run, its logged model, its files, its metrics, and at last itself.
+"""Registration of model versions: each is made once and never changed.
 
-A killed call leaves some of them: the next one finds them, and goes on. What is finished is never opened again.
+The steps in MLflow are a run, a logged model with the package's files, metrics, and at last the version. A killed call
+leaves some of them; the next one finds them and continues. What is finished is never opened again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
-from mlflow import pyfunc
 from mlflow.entities import LoggedModelOutput, Metric, Run
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
-import osteo_models
-from osteo_models.models import find_entry
-from osteo_models.registry import pyfunc_model
-from osteo_models.registry.checksums import hash_files, write_manifest
-from osteo_models.registry.lookup import IDENTITY_TAG, MODEL_TAG, WEIGHTS_TAG
-from osteo_models.registry.manifest import MANIFEST_TAG
-from osteo_models.registry.model_card import link_pages, write_card
-from osteo_models.registry.records import CARD, RECORDS, STATEMENT, write_statement
-from osteo_models.registry.runs import JOB_TAG, NOTE_TAG, PARENT_TAG
+from osteo_models.core.errors import StaleDataError
+from osteo_models.core.files import hash_file
+from osteo_models.data.code_tree import COMMIT
+from osteo_models.registry.manifest import hash_files, write_manifest
+from osteo_models.registry.model_card import format_metric, link_pages, write_card
+from osteo_models.registry.package import ARTIFACTS, EVIDENCE, MANIFEST_TAG, RECORDS, open_package
+from osteo_models.registry.package_writer import write_package
+from osteo_models.registry.records import CARD, STATEMENT, find_changes, write_statement
+from osteo_models.registry.runs import JOB_TAG, NOTE_TAG, PARENT_TAG, list_all
 from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
-from osteo_models.serving.network import FEATURES, LIKENESS, RECORD, WEIGHTS, ModelRecord, read_network
-from osteo_models.serving.score_rows import GOLDEN, make_golden
-
-# Stated, not inferred: MLflow's inference loads the model in a process of its own, for seconds, and guesses.
-REQUIREMENTS: Final = (
-    "huggingface-hub",
-    "mlflow",
-    "numpy",
-    "pandas",
-    "pillow",
-    "pydantic",
-    "pydicom",
-    "pyyaml",
-    "safetensors",
-    "torch",
+from osteo_models.registry.versions import (
+    CHALLENGER,
+    IDENTITY_TAG,
+    MODEL_TAG,
+    RECORD_TAG,
+    WEIGHTS_TAG,
+    VersionInfo,
+    find_alias,
+    get_version,
+    list_headlines,
+    set_alias,
 )
-PRETRAINED_REQUIREMENTS: Final = ("timm",)
-MODEL_CODE: Final = Path(pyfunc_model.__file__).with_name("model_code.py")
-EVIDENCE: Final = "evidence"
+from osteo_models.serving.model_record import RECORD, WEIGHTS, ModelRecord
+from osteo_models.serving.network import LoadedNetwork, read_network
 
-
-def write_package(target: Path, model_folder: Path, record: ModelRecord, *, model_id: str, run_id: str) -> None:
-    """Write the folder of a version.
-
-    The library travels with it, so that a served version is scored by the code that it was registered with; and a
-    manifest, so that MLflow loads it only as it was written.
-
-    Args:
-        target: Folder to make.
-        model_folder: Holds `model.safetensors` and `model.json`, perhaps `likeness.safetensors` and
-            `features.safetensors`.
-        record: What `model.json` says.
-        model_id: MLflow's logged model that the folder is for.
-        run_id: The run that it is registered in.
-    """
-    paths = [model_folder / name for name in (WEIGHTS, RECORD, LIKENESS, FEATURES)]
-    known = {path.name: str(path) for path in paths if path.is_file()}
-    with tempfile.TemporaryDirectory() as place:
-        pyfunc.save_model(
-            path=str(target),
-            mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
-            python_model=str(MODEL_CODE),
-            artifacts=known | _write_golden(Path(place), model_folder),
-            code_paths=[str(Path(osteo_models.__file__).parent)],
-            pip_requirements=list_requirements(record),
-            signature=pyfunc_model.make_signature(),
-            input_example=pyfunc_model.make_example(record),
-        )
-    write_manifest(target, hash_files(target))
-
-
-def _write_golden(place: Path, model_folder: Path) -> dict[str, str]:
-    loaded = read_network(model_folder / WEIGHTS, model_folder / RECORD)
-    if loaded.record.takes_pairs:  # there is no case of one image
-        return {}
-    path = place / GOLDEN
-    path.write_text(json.dumps(make_golden(loaded), indent=1) + "\n", encoding="utf-8")
-    return {GOLDEN: str(path)}
-
-
-def list_requirements(record: ModelRecord) -> list[str]:
-    """The packages that serving needs, at the versions installed here; a build label such as `+cpu` is left off."""
-    pretrained = "weights" in find_entry(record.architecture, record.spec).spec
-    names = (*REQUIREMENTS, *(PRETRAINED_REQUIREMENTS if pretrained else ()))
-    return [f"{name}=={version(name).partition('+')[0]}" for name in names]
+LINK_TAG: Final = "mlflow.modelVersions"  # of a logged model: its page then links to the version
 
 
 @dataclass(frozen=True)
@@ -104,39 +56,130 @@ class Draft:
     """What becomes a version.
 
     Attributes:
-        model_folder: Holds `model.safetensors` and `model.json`.
-        record: What `model.json` says.
-        tags: Of the version; those that are known only when it is made are missing.
+        model_folder: Holds `model.safetensors`, `model.json` and perhaps `ood.safetensors`.
+        network: The network in it.
+        tags: Tags of the version, as far as they are known before it is made.
         evidence: Files that are kept as evidence.
-        files: Contents of what else is kept, by name.
+        files: Contents of further files that are kept, by name.
         job_run: Run of its job.
     """
 
     model_folder: Path
-    record: ModelRecord
+    network: LoadedNetwork
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     evidence: Sequence[Path]
     files: Mapping[str, bytes]
     job_run: str
 
+    @property
+    def record(self) -> ModelRecord:
+        """The content of `model.json`."""
+        return self.network.record
 
-def make_version(tracking: Tracking, draft: Draft) -> int:
+
+def register_version(
+    tracking: Tracking,
+    *,
+    model_folder: Path,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    evidence: Sequence[Path] = (),
+    files: Mapping[str, bytes] = MappingProxyType({}),
+    run_id: str,
+) -> VersionInfo:
+    """Register a network as a version.
+
+    The same weights, evidence, metrics and code are the same version: nothing is written again, and what a killed
+    call left is finished. Anything else, or a damaged version, makes another version, which becomes the challenger.
+
+    Args:
+        tracking: The store.
+        model_folder: Holds `model.safetensors`, `model.json` and perhaps `ood.safetensors`.
+        metrics: Metrics of all stages it took part in, by their full names.
+        tags: Its origin: `git.tree`, `dvc.data`, `synthetic`, ...
+        evidence: Files kept with the version, such as predictions.
+        files: Contents of further files kept with the version, by name: see `records.collect_files`.
+        run_id: Run of its job.
+
+    Raises:
+        WeightsError: Weights or record are missing or damaged; nothing was registered.
+        StoreError: The store cannot be used.
+    """
+    network = read_network(model_folder)  # what cannot be loaded is not registered
+    record, hashes = network.record, hash_files(model_folder)
+    known = {name: float(value) for name, value in metrics.items() if not math.isnan(value)}  # MLflow shows NaN as 0
+    draft = Draft(model_folder, network, known, tags, evidence, files, run_id)
+    marks = {JOB_TAG: record.key, WEIGHTS_TAG: hashes[WEIGHTS], RECORD_TAG: hashes[RECORD]}
+    marks[IDENTITY_TAG] = _identify(draft, hashes)
+    headlines = {name: format_metric(known, name) for name in list_headlines(known)}
+    draft = replace(draft, tags={**tags, **marks, **headlines})
+    with tracking.writing():
+        _ensure_model(tracking.client, record)
+        identical = _find_identical(tracking, record.name, marks[IDENTITY_TAG])
+        number = next((found.version for found in identical if _is_whole(tracking, found)), None)
+        if number is None:
+            number = _make_version(tracking, draft)
+        _publish(tracking, get_version(tracking, f"{record.name}/{number}"))
+        return get_version(tracking, f"{record.name}/{number}")
+
+
+def _identify(draft: Draft, model_hashes: Mapping[str, str]) -> str:
+    """SHA-256 over everything that a version is; the commit that happens to be checked out does not belong to it."""
+    hashes = {f"{ARTIFACTS}/{name}": digest for name, digest in model_hashes.items()}
+    for path in draft.evidence:
+        hashes[f"{EVIDENCE}/{path.parent.name}/{path.name}"] = hash_file(path)
+    hashes |= {f"{RECORDS}/{name}": hashlib.sha256(content).hexdigest() for name, content in draft.files.items()}
+    tags = {name: value for name, value in draft.tags.items() if name != COMMIT}
+    content = json.dumps({"files": hashes, "metrics": draft.metrics, "tags": tags}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _ensure_model(client: MlflowClient, record: ModelRecord) -> None:
+    about = f"Osteoporosis on lumbar images: architecture {record.architecture}, image set {record.images}."
+    tags = {"architecture": record.architecture, "images": record.images}
+    try:
+        client.create_registered_model(record.name, tags, about)
+    except MlflowException:
+        client.get_registered_model(record.name)  # it exists already, or this raises the reason
+
+
+def _find_identical(tracking: Tracking, name: str, identity: str) -> list[VersionInfo]:
+    """The versions of an identity, the oldest first: more than one where the first was damaged."""
+    clause = f"name='{name}' and tags.`{IDENTITY_TAG}`='{identity}'"
+    found = list_all(tracking.client.search_model_versions, clause)
+    return [get_version(tracking, f"{name}/{number}") for number in sorted(int(one.version) for one in found)]
+
+
+def _is_whole(tracking: Tracking, version: VersionInfo) -> bool:
+    """Whether every file, tag and metric of a version is as it was registered."""
+    try:
+        with open_package(tracking, version):
+            return not any(find_changes(tracking, version))
+    except StaleDataError:
+        return False
+
+
+def _publish(tracking: Tracking, version: VersionInfo) -> None:
+    """Link MLflow's page of the model to its version, and make that the challenger unless a later one is."""
+    link = json.dumps([{"name": version.name, "version": str(version.version)}])
+    if tracking.client.get_logged_model(version.model_id).tags.get(LINK_TAG) != link:
+        tracking.client.set_logged_model_tags(version.model_id, {LINK_TAG: link})
+    challenger = find_alias(tracking, version.name, CHALLENGER)
+    if challenger is None or challenger < version.version:
+        set_alias(tracking, version.name, CHALLENGER, version.version)
+
+
+def _make_version(tracking: Tracking, draft: Draft) -> int:
     """Make a version, or finish what a killed call left of it; gives its number."""
     client, record = tracking.client, draft.record
     run = _find_run(tracking, draft)
-    run_id, model_id = run.info.run_id, _find_model(client, run, draft)
-    links = link_pages(
-        name=record.name,
-        experiment=run.info.experiment_id,
-        run=run_id,
-        job_run=draft.job_run,
-        model_id=model_id,
-    )
+    run_id, experiment, model_id = run.info.run_id, run.info.experiment_id, _find_model(client, run, draft)
+    links = link_pages(name=record.name, experiment=experiment, run=run_id, job_run=draft.job_run, model_id=model_id)
     card = write_card(record, draft.metrics, draft.tags, draft.tags[WEIGHTS_TAG], links)
     tags = {**draft.tags, MODEL_TAG: model_id}
-    statement = write_statement(tags, draft.metrics)
-    digest = _log_files(client, draft, run_id, model_id, {CARD: f"{card}\n".encode(), STATEMENT: statement})
+    records = {CARD: f"{card}\n".encode(), STATEMENT: write_statement(tags, draft.metrics)}
+    digest = _log_files(client, draft, run_id, model_id, records)
     _log_metrics(tracking, run_id, model_id, draft.metrics)
     tracking.log_texts(run_id, _list_params(record), {NOTE_TAG: card})
     client.set_terminated(run_id, "FINISHED")
@@ -161,8 +204,8 @@ def _find_run(tracking: Tracking, draft: Draft) -> Run:
     for run in tracking.find_runs([experiment], marks):
         if not tracking.client.search_model_versions(f"run_id='{run.info.run_id}'"):
             return run  # of a call that was killed
-    stated = {key: value for key, value in draft.tags.items() if key != JOB_TAG}  # which is of the job's run alone
-    return tracking.client.create_run(experiment, tags={**stated, **marks}, run_name=f"register {draft.record.name}")
+    tags = {key: value for key, value in draft.tags.items() if key != JOB_TAG} | marks  # that tag marks a job's own run
+    return tracking.client.create_run(experiment, tags=tags, run_name=f"register {draft.record.name}")
 
 
 def _find_model(client: MlflowClient, run: Run, draft: Draft) -> str:
@@ -173,7 +216,7 @@ def _find_model(client: MlflowClient, run: Run, draft: Draft) -> str:
         try:
             return client.get_logged_model(output.model_id).model_id
         except MlflowException as error:
-            if not is_missing(error):  # one that `osteo gc` took is made again
+            if not is_missing(error):  # one that `osteo gc` removed is made again
                 raise
     tags = {JOB_TAG: record.key, IDENTITY_TAG: draft.tags[IDENTITY_TAG]}
     model = client.create_logged_model(run.info.experiment_id, record.name, run_id, tags, _list_params(record))
@@ -183,9 +226,9 @@ def _find_model(client: MlflowClient, run: Run, draft: Draft) -> str:
 
 def _log_files(client: MlflowClient, draft: Draft, run_id: str, model_id: str, records: Mapping[str, bytes]) -> str:
     """Upload the package with its manifest; gives the manifest's SHA-256."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "version"
-        write_package(folder, draft.model_folder, draft.record, model_id=model_id, run_id=run_id)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "version"
+        write_package(folder, draft.model_folder, draft.network, model_id=model_id, run_id=run_id)
         for path in draft.evidence:  # under the name of its folder
             target = folder / EVIDENCE / path.parent.name / path.name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -19,17 +19,14 @@ import torch
 from safetensors.torch import load
 
 from osteo_models.core.errors import StaleDataError
-from osteo_models.core.params import Prepare
 from osteo_models.core.settings import Settings
 from osteo_models.data.revisions import hash_data, read_data_digest
 from osteo_models.evaluation import summarize
-from osteo_models.registry.data_usage import MODEL
-from osteo_models.registry.lookup import VersionInfo
-from osteo_models.registry.manifest import open_package, read_part
-from osteo_models.registry.records import ORIGIN, RECORDS
+from osteo_models.registry.package import ARTIFACTS, EVIDENCE, MODEL, ORIGIN, open_package, read_part
 from osteo_models.registry.tracking import Tracking
-from osteo_models.serving.network import WEIGHTS
-from osteo_models.serving.network import read_record as read_model
+from osteo_models.registry.versions import VersionInfo
+from osteo_models.serving.model_record import WEIGHTS, ModelRecord
+from osteo_models.serving.model_record import read_record as read_model
 from osteo_models.training.backbone_cache import BackboneCache
 from osteo_models.training.cross_validation import run_job
 from osteo_models.training.identity import list_versions
@@ -46,20 +43,18 @@ DECIDING: Final = ("torch", "numpy")  # packages whose release may change the la
 
 @dataclass(frozen=True)
 class Record:
-    """What a version says of how it was made.
+    """What a version keeps of its making.
 
     Attributes:
-        predictions: Of its own test images, as they were registered.
-        prepare: How images were prepared.
-        threshold: From this score on the decision is osteoporosis.
+        model: The content of `model.json`.
+        predictions: Predictions of its own test images, as they were registered.
     """
 
+    model: ModelRecord
     job: Job
     origin: dict[str, Any]
     weights: bytes
     predictions: pd.DataFrame
-    prepare: Prepare
-    threshold: float
 
 
 @dataclass(frozen=True)
@@ -110,21 +105,22 @@ class Reproduction:
 
 
 def read_record(tracking: Tracking, version: VersionInfo) -> Record:
-    """What the version keeps of how it was made.
+    """Read what the version keeps of its making.
 
     Raises:
         StaleDataError: It keeps no such record, or one of its files was changed.
     """
     with open_package(tracking, version) as folder:
         read = partial(read_part, folder, where=version.uri)
-        model, job = read_model(folder / MODEL), read_job(json.loads(read(MODEL)))
+        model = read_model(folder / MODEL)
+        job = read_job(model.content)
+        predictions = read(f"{EVIDENCE}/{job.stage}/{predictions_file(job).name}")
         return Record(
+            model,
             job,
-            json.loads(read(f"{RECORDS}/{ORIGIN}")),
-            read(f"artifacts/{WEIGHTS}"),
-            pd.read_parquet(io.BytesIO(read(f"evidence/{job.stage}/{predictions_file(job).name}"))),
-            model.prepare,
-            model.threshold,
+            json.loads(read(ORIGIN)),
+            read(f"{ARTIFACTS}/{WEIGHTS}"),
+            pd.read_parquet(io.BytesIO(predictions)),
         )
 
 
@@ -191,7 +187,7 @@ def reproduce_version(
     if differences and not anyway:
         raise StaleDataError(
             f"not what it was made from: {'; '.join(differences)}",
-            where=f"{version.name} version {version.version}",
+            where=version.title,
             remedy="check out the recorded commit and data (`osteo lineage` names them), or give --anyway",
         )
     near = settings.state if settings.state in settings.jobs.parents else settings.jobs  # which workers reach
@@ -240,7 +236,11 @@ def _collect_weights(
     found: dict[str, torch.Tensor] = {}
     for item in results:
         folder = place / f"member-{item.fold}"
-        known = {"prepare": record.prepare, "threshold": record.threshold, "weights_dir": settings.weights_dir}
+        known = {
+            "prepare": record.model.prepare,
+            "threshold": record.model.threshold,
+            "weights_dir": settings.weights_dir,
+        }
         write_model(folder, job, item, **known)
         tensors = load((folder / "models" / f"{job.architecture}-{job.images}" / WEIGHTS).read_bytes())
         head = f"members.{item.fold}." if job.folds > 1 else ""
@@ -287,7 +287,7 @@ def _largest(before: torch.Tensor, after: torch.Tensor) -> float:
 def _measure(record: Record, again: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """The metrics, from the registered scores and from the new ones."""
     sides = [
-        summarize(table["target"], table["score"], threshold=record.threshold, patient_id=table["patient_id"])
+        summarize(table["target"], table["score"], threshold=record.model.threshold, patient_id=table["patient_id"])
         for table in (record.predictions, again)
     ]
     before, after = (side.flatten() for side in sides)

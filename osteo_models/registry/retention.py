@@ -1,4 +1,4 @@
-"""What a version needs of MLflow's runs, deleted ones included: its registration, its jobs, their folds."""
+"""MLflow runs that a version requires, deleted ones included: its registration, its jobs, their folds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
 
-from osteo_models.registry.lookup import VersionInfo
-from osteo_models.registry.manifest import read_kept
-from osteo_models.registry.records import ORIGIN, RECORDS
+from osteo_models.registry.package import ORIGIN, read_stored_file
 from osteo_models.registry.runs import FOLD_TAG, JOB_TAG, PARENT_TAG, list_all
 from osteo_models.registry.tracking import Tracking
+from osteo_models.registry.versions import VersionInfo
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Runs:
     """Every run of a store.
 
     Attributes:
-        by_id: Deleted ones too.
+        by_id: All runs, deleted ones too.
         of_job: Run ids by job key.
         folds: Run ids of a job's folds by the job's run id and fold.
     """
@@ -34,14 +33,14 @@ class Runs:
         """Whether a run is gone, or marked as deleted."""
         return run_id not in self.by_id or self.by_id[run_id].info.lifecycle_stage == LifecycleStage.DELETED
 
-    def prefer(self, found: Sequence[str]) -> str:
-        """Of several runs for the same thing the one that is there: of two drivers one deletes its own."""
-        return next((run_id for run_id in found if not self.is_deleted(run_id)), found[0] if found else "")
+    def prefer(self, run_ids: Sequence[str]) -> str:
+        """Of several runs for the same thing the one that is not deleted: of two drivers one deletes its own."""
+        return next((run_id for run_id in run_ids if not self.is_deleted(run_id)), run_ids[0] if run_ids else "")
 
 
 @dataclass(frozen=True)
-class Need:
-    """A run that a version needs; without an id where MLflow does not know it any more."""
+class RequiredRun:
+    """A run that a version requires; without an id where MLflow no longer has it."""
 
     run_id: str
     role: str
@@ -54,7 +53,7 @@ def read_runs(tracking: Tracking) -> Runs:
         StoreError: The store cannot be used.
     """
     with tracking.reading():
-        experiments = [found.experiment_id for found in all_experiments(tracking)]
+        experiments = [found.experiment_id for found in list_experiments(tracking)]
         runs = list_all(tracking.client.search_runs, experiments, run_view_type=ViewType.ALL) if experiments else ()
         by_id = {run.info.run_id: run for run in runs}
     of_job: dict[str, list[str]] = defaultdict(list)
@@ -68,28 +67,28 @@ def read_runs(tracking: Tracking) -> Runs:
     return Runs(by_id, dict(of_job), {parent: dict(found) for parent, found in folds.items()})
 
 
-def find_needs(runs: Runs, version: VersionInfo, jobs: Iterable[str]) -> Iterator[Need]:
-    """The runs that a version needs, each once.
+def find_required_runs(runs: Runs, version: VersionInfo, jobs: Iterable[str]) -> Iterator[RequiredRun]:
+    """The runs that a version requires, each once: its registration, its jobs and their folds.
 
     Args:
         runs: From `read_runs`.
         version: The version.
         jobs: Keys of the jobs whose predictions are its evidence: see `list_jobs`.
     """
-    needed = dict.fromkeys([version.run_id] if version.run_id else [], "the run of its registration")
+    roles = dict.fromkeys([version.run_id] if version.run_id else [], "the run of its registration")
     registered = runs.by_id.get(version.run_id)
     if registered and (parent := registered.data.tags.get(PARENT_TAG)):
-        needed.setdefault(parent, "the run of its job")
-    lost: list[Need] = []
+        roles.setdefault(parent, "the run of its job")
+    lost: list[RequiredRun] = []
     for key in sorted({*jobs, version.job} - {""}):
         if run_id := runs.prefer(runs.of_job.get(key, [])):
-            needed.setdefault(run_id, f"the run of job {key}")
+            roles.setdefault(run_id, f"the run of job {key}")
         else:
-            lost.append(Need("", f"the run of job {key}"))
-    for run_id in list(needed):
+            lost.append(RequiredRun("", f"the run of job {key}"))
+    for run_id in list(roles):
         for fold, found in runs.folds.get(run_id, {}).items():
-            needed.setdefault(runs.prefer(found), f"fold {fold} of {needed[run_id].removeprefix('the run of ')}")
-    yield from (Need(run_id, role) for run_id, role in needed.items())
+            roles.setdefault(runs.prefer(found), f"fold {fold} of {roles[run_id].removeprefix('the run of ')}")
+    yield from (RequiredRun(run_id, role) for run_id, role in roles.items())
     yield from lost
 
 
@@ -102,10 +101,9 @@ def list_jobs(tracking: Tracking, version: VersionInfo) -> list[str]:
     """
     if not version.model_id:
         return []
-    origin = json.loads(read_kept(tracking, version, f"{RECORDS}/{ORIGIN}"))
-    return [entry["key"] for entry in origin["jobs"]]
+    return [entry["key"] for entry in json.loads(read_stored_file(tracking, version, ORIGIN))["jobs"]]
 
 
-def all_experiments(tracking: Tracking) -> Iterator[Experiment]:
+def list_experiments(tracking: Tracking) -> Iterator[Experiment]:
     """Every experiment, deleted ones included."""
     return list_all(tracking.client.search_experiments, ViewType.ALL)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -50,21 +51,6 @@ class JobRun:
 
 
 @dataclass(frozen=True)
-class FoldRun:
-    """What one trial gave.
-
-    Attributes:
-        curves: Per epoch: `epoch` (1-based) and the names in `CURVES`; others are left out.
-        metrics: Of the fold as a whole.
-    """
-
-    fold: int
-    params: Mapping[str, Any]
-    curves: Sequence[Mapping[str, float]]
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class JobInfo:
     """A job's run as it stands; `status` is MLflow's: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED."""
 
@@ -91,26 +77,19 @@ def dataset_input(job: JobRun) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def fold_points(fold: FoldRun, start: int) -> list[Metric]:
-    """A fold's curves, one point per epoch at the time when it ended, and its metrics at step 0.
+def make_points(history: Sequence[Mapping[str, float]], start: int) -> list[Metric]:
+    """The curves of a fold, one point per epoch at the time when it ended.
 
     Args:
-        fold: The fold.
-        start: When it began, in milliseconds since 1970.
+        history: Per epoch: `epoch` (1-based) and the names in `CURVES`; others are left out.
+        start: Start of the fold in milliseconds since 1970.
     """
     points: list[Metric] = []
-    for row, elapsed in zip(fold.curves, _cumulate(row.get("seconds", 0.0) for row in fold.curves), strict=True):
+    ends = itertools.accumulate(row.get("seconds", 0.0) for row in history)
+    for row, elapsed in zip(history, ends, strict=True):
         at, epoch = start + round(elapsed * 1000), int(row["epoch"])
         points += [Metric(name, float(row[name]), at, epoch) for name in CURVES if name in row]
-    return points + [Metric(name, float(value), start, 0) for name, value in fold.metrics.items()]
-
-
-def _cumulate(seconds: Iterable[float]) -> list[float]:
-    total, sums = 0.0, list[float]()
-    for value in seconds:
-        total += value
-        sums.append(total)
-    return sums
+    return points
 
 
 def list_all(search: Callable[..., PagedList[Found]], *arguments: Any, **given: Any) -> Iterator[Found]:

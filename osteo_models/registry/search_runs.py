@@ -23,7 +23,7 @@ from osteo_models.registry.runs import (
     SYNTHETIC_NOTICE,
     is_synthetic,
 )
-from osteo_models.registry.store import settle
+from osteo_models.registry.store import retry_collisions
 from osteo_models.registry.tracking import TEXT, Tracking
 from osteo_models.search.leaderboard import Record
 
@@ -39,7 +39,7 @@ def begin_search(tracking: Tracking, key: str, params: Mapping[str, Any], tags: 
         The run's id.
     """
     with tracking.writing():
-        return settle(lambda: _begin(tracking, key, params, tags))
+        return retry_collisions(lambda: _begin(tracking, key, params, tags))
 
 
 def _begin(tracking: Tracking, key: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:

@@ -93,7 +93,7 @@ def harden_mlflow() -> None:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # what is tried again is no news yet
 
 
-def leave_retries_to_caller() -> None:
+def disable_client_retries() -> None:
     """Let MLflow's client say soon that a server does not answer, for this process, unless the environment says other.
 
     By itself it tries seven times, pauses up to two minutes between, and finds late a server that is back.
@@ -145,16 +145,16 @@ def _prepare_database(uri: str, artifact_root: Path) -> None:
     file, place = _sqlite_file(uri) if uri.startswith("sqlite") else None, artifact_root.absolute()
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
-    with take_turns(uri):
+    with serialize_writes(uri):
         if file:
             _check_sqlite(file)
             make_embedded(file, place.as_uri())
-            _follow_move(file, place)
+            _update_moved_addresses(file, place)
         SqlAlchemyStore(uri, place.as_uri())
 
 
 @contextmanager
-def take_turns(uri: str) -> Iterator[None]:
+def serialize_writes(uri: str) -> Iterator[None]:
     """Let one process at a time look for something in a store, and make it where it is missing.
 
     PostgreSQL's lock holds on every machine and ends with the connection; SQLite's is a file beside it. A tracking
@@ -174,7 +174,7 @@ def take_turns(uri: str) -> Iterator[None]:
             yield
 
 
-def settle(work: Callable[[], str]) -> str:
+def retry_collisions(work: Callable[[], str]) -> str:
     """Do again what met another process that wrote the same at the same moment: now it finds that written."""
     for _ in range(COLLISIONS):
         try:
@@ -203,7 +203,7 @@ def _check_sqlite(path: Path) -> None:
         raise StoreError(f"not a usable SQLite database ({error})", where=str(path), remedy=remedy) from None
 
 
-def _follow_move(file: Path, artifact_root: Path) -> None:
+def _update_moved_addresses(file: Path, artifact_root: Path) -> None:
     """Point an embedded store at its artifacts where the project was moved or copied: MLflow keeps absolute addresses.
 
     Only where both lie in one folder; a database that several projects share says nothing about a move.

@@ -27,17 +27,14 @@ from osteo_models.registry.runs import (
     JOB_TAG,
     PARENT_TAG,
     PROCESS_TAG,
-    FoldRun,
     JobInfo,
     JobRun,
     dataset_input,
-    fold_points,
     job_tags,
     list_all,
+    make_points,
 )
-from osteo_models.registry.store import explain_mlflow, open_client, settle, take_turns
-
-__all__ = ["FoldRun", "JobInfo", "JobRun", "Tracking", "open_tracking"]
+from osteo_models.registry.store import explain_mlflow, open_client, retry_collisions, serialize_writes
 
 BATCH: Final = 1000  # MLflow takes at most this many metrics in one request
 SETTING: Final = "MLFLOW_TRACKING_URI"  # named in the place of its value, which may hold a password
@@ -67,25 +64,33 @@ class Tracking:
             The run's id.
         """
         with self.writing():
-            return settle(lambda: self._begin_job(job))
+            return retry_collisions(lambda: self._begin_job(job))
 
-    def log_fold(self, run_id: str, fold: FoldRun) -> str:
+    def log_fold(
+        self, run_id: str, fold: int, params: Mapping[str, Any], history: Sequence[Mapping[str, float]]
+    ) -> str:
         """Record one fold as a finished child run; of a fold that is already finished nothing is written.
+
+        Args:
+            run_id: Run of the job.
+            fold: Number of the fold.
+            params: Parameters of its run.
+            history: Curves by epoch, see `runs.make_points`.
 
         Returns:
             The child run's id.
         """
         with self.writing():
             parent = self.client.get_run(run_id)
-            child = self._child(parent, fold.fold) or self._create_child(parent, fold)
+            child = self._child(parent, fold) or self._create_child(parent, fold, history)
             child_id = child.info.run_id
             if child.info.status == "FINISHED":
                 return child_id
-            missing = {name: value for name, value in fold.params.items() if name not in child.data.params}
+            missing = {name: value for name, value in params.items() if name not in child.data.params}
             self.log_texts(child_id, missing, {})
             # Killed between two batches, a fold has some of its points already.
             known = {(name, step) for name in child.data.metrics for step in self._steps(child_id, name)}
-            points = fold_points(fold, child.info.start_time)
+            points = make_points(history, child.info.start_time)
             self.log_points(child_id, [point for point in points if (point.key, point.step) not in known])
             self.client.set_terminated(child_id, "FINISHED")
             return child_id
@@ -213,7 +218,7 @@ class Tracking:
         Where drivers cannot take turns two may have looked and found nothing, and a server may have made a run whose
         answer was lost, so that the client asked again: whoever sees more than one run keeps the oldest.
         """
-        with take_turns(self.uri):
+        with serialize_writes(self.uri):
             kept, *others = self.find_runs([experiment], tags) or self._create(experiment, tags, name, start)
             for other in others:
                 self.client.delete_run(other.info.run_id)
@@ -246,11 +251,11 @@ class Tracking:
         runs = self.find_runs([parent.info.experiment_id], tags)
         return runs[0] if runs else None
 
-    def _create_child(self, parent: Run, fold: FoldRun) -> Run:
-        seconds = sum(float(row.get("seconds", 0.0)) for row in fold.curves)
+    def _create_child(self, parent: Run, fold: int, history: Sequence[Mapping[str, float]]) -> Run:
+        seconds = sum(float(row.get("seconds", 0.0)) for row in history)
         start = int((time.time() - seconds) * 1000)  # the fold ran before it is logged
-        tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold.fold)}
-        return self.create_once(parent.info.experiment_id, tags, f"fold-{fold.fold}", start)
+        tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold)}
+        return self.create_once(parent.info.experiment_id, tags, f"fold-{fold}", start)
 
     def _steps(self, run_id: str, name: str) -> list[int]:
         return [point.step for point in self.client.get_metric_history(run_id, name)]

@@ -12,18 +12,17 @@ from osteo_models.core.errors import StaleDataError, StoreError, WeightsError
 from osteo_models.data.revisions import FOLDER, compare_folder, find_damage, hash_data, read_data_digest
 from osteo_models.data.revisions import read_listing as read_folder
 from osteo_models.registry.journal import Journal
-from osteo_models.registry.lookup import VersionInfo, get_version, list_versions
-from osteo_models.registry.manifest import MANIFEST_TAG, REMEDY, open_files, read_damage
+from osteo_models.registry.package import EVIDENCE, MANIFEST_TAG, REMEDY, open_files, read_damage
 from osteo_models.registry.records import find_changes
-from osteo_models.registry.retention import Runs, find_needs, list_jobs
+from osteo_models.registry.retention import Runs, find_required_runs, list_jobs
 from osteo_models.registry.tracking import Tracking
+from osteo_models.registry.versions import VersionInfo, get_version, list_versions
 
 ADDED: Final = "delete it: it was put there after the version was registered"
-EVIDENCE: Final = "evidence"
 REMEDY_OF_TAGS: Final = "set it back in MLflow, or register a new version with `dvc repro -f register`"
 
 
-def find_unjudged(journal: Journal, version: VersionInfo) -> str:
+def find_changed_evidence(journal: Journal, version: VersionInfo) -> str:
     """How a version's manifest differs from that of its last promotion; empty where it does not, or there was none."""
     promotions = [
         one
@@ -43,7 +42,7 @@ def find_unjudged(journal: Journal, version: VersionInfo) -> str:
     return f"its evidence is not that of its promotion (event {last.position}): {shown}"
 
 
-def judge_again(version: VersionInfo) -> str:
+def suggest_promotion(version: VersionInfo) -> str:
     """The way out, as an error or finding says it."""
     return (
         f"restore it from a backup, or have it judged as it is now by `osteo promote {version.name} {version.version}`"
@@ -88,7 +87,7 @@ def check_version(
         runs: From `read_runs`.
         every_byte: Whether to read all files; else those alone that record tags, metrics and jobs.
     """
-    where = f"{version.name} version {version.version}"
+    where = version.title
     files, jobs = list[Finding](), list[str]()
     try:
         if every_byte:
@@ -102,26 +101,26 @@ def check_version(
         if not files or isinstance(error, StoreError):  # else a finding names the file already
             files.append(Finding(where, error.found, error.remedy))
     yield from files
-    for need in find_needs(runs, version, jobs):
-        if need.run_id not in runs.by_id:
+    for required in find_required_runs(runs, version, jobs):
+        if required.run_id not in runs.by_id:
             remedy = "restore the database from a backup, or make it again with `dvc repro -f experiments`"
-            yield Finding(where, f"{need.role} is gone from MLflow", remedy)
-        elif runs.is_deleted(need.run_id):
-            remedy = f"restore it with `mlflow runs restore --run-id {need.run_id}` in this store"
-            yield Finding(where, f"{need.role} was deleted", remedy)
+            yield Finding(where, f"{required.role} is gone from MLflow", remedy)
+        elif runs.is_deleted(required.run_id):
+            remedy = f"restore it with `mlflow runs restore --run-id {required.run_id}` in this store"
+            yield Finding(where, f"{required.role} was deleted", remedy)
 
 
 def check_judged(journal: Journal, version: VersionInfo) -> Iterator[Finding]:
     """Whether a version's manifest is still the one that it was promoted on."""
-    if fault := find_unjudged(journal, version):
-        yield Finding(f"{version.name} version {version.version}", fault, judge_again(version))
+    if fault := find_changed_evidence(journal, version):
+        yield Finding(version.title, fault, suggest_promotion(version))
 
 
 def check_evidence(tracking: Tracking, version: VersionInfo) -> Iterator[Finding]:
     """The files of evidence against the manifest, and no others, which may be large."""
     with open_files(tracking, version, EVIDENCE) as folder:
         for damage in read_damage(tracking, version, folder, EVIDENCE):
-            yield Finding(f"{version.name} version {version.version}", str(damage), REMEDY)
+            yield Finding(version.title, str(damage), REMEDY)
 
 
 def check_data(root: Path, data: str, cache: Path | None, *, paths: bool = False) -> Iterator[Finding]:

@@ -1,152 +1,171 @@
-"""Registered model versions: made here, once and for good, and found in `lookup`."""
+"""Registered model versions, found by name, number or alias."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from osteo_models.core.errors import StaleDataError
-from osteo_models.core.files import hash_file
+from osteo_models.core.errors import InputError
 from osteo_models.core.terms import PROTOCOLS, find_stages, metric_prefix
-from osteo_models.data.code_tree import COMMIT
-from osteo_models.registry.lookup import (
-    CHALLENGER,
-    CHAMPION,
-    IDENTITY_TAG,
-    RECORD_TAG,
-    WEIGHTS_TAG,
-    VersionInfo,
-    find_alias,
-    get_version,
-    list_versions,
-    set_alias,
-)
-from osteo_models.registry.manifest import load_network, open_package
-from osteo_models.registry.model_card import format_metric
-from osteo_models.registry.records import find_changes
-from osteo_models.registry.registration import Draft, make_version
 from osteo_models.registry.runs import JOB_TAG, list_all
+from osteo_models.registry.store import is_missing
 from osteo_models.registry.tracking import Tracking
-from osteo_models.serving.network import RECORD, WEIGHTS, ModelRecord, read_network
 
-__all__ = [
-    "CHALLENGER",
-    "CHAMPION",
-    "VersionInfo",
-    "get_version",
-    "list_headlines",
-    "list_versions",
-    "load_network",
-    "register_version",
-    "set_alias",
-]
-
-LINK_TAG: Final = "mlflow.modelVersions"  # of a logged model: its page then links to the version
+CHALLENGER: Final = "challenger"
+CHAMPION: Final = "champion"
+WEIGHTS_TAG: Final = "osteo.weights"
+RECORD_TAG: Final = "osteo.record"
+MODEL_TAG: Final = "osteo.model_id"
+IDENTITY_TAG: Final = "osteo.identity"  # SHA-256 over weights, evidence, metrics, parameters and code
 
 
-def register_version(
-    tracking: Tracking,
-    *,
-    model_folder: Path,
-    metrics: Mapping[str, float],
-    tags: Mapping[str, str],
-    evidence: Sequence[Path] = (),
-    files: Mapping[str, bytes] = MappingProxyType({}),
-    run_id: str,
-) -> VersionInfo:
-    """Register a network as a version, of which nothing changes any more.
+@dataclass(frozen=True)
+class VersionInfo:
+    """A registered version.
 
-    The same weights, evidence, metrics and code are the same version: nothing is written again, and what a killed
-    call left is finished. Anything else is another version, which becomes the challenger; so it is, too, where the
-    stored one was damaged.
+    Attributes:
+        metrics: Metrics of all stages it took part in.
+        sha256: SHA-256 of its weights.
+        run_id: Run of the registration, a child of its job's run.
+        model_id: MLflow's logged model, which holds the files.
+        created: Milliseconds since 1970.
+    """
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    sha256: str
+    job: str
+    run_id: str
+    model_id: str
+    created: int
+
+    @property
+    def uri(self) -> str:
+        """Address for `mlflow.pyfunc.load_model` and `mlflow models serve`."""
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def title(self) -> str:
+        """Name and number in messages."""
+        return f"{self.name} version {self.version}"
+
+
+def list_versions(tracking: Tracking, name: str | None = None) -> list[VersionInfo]:
+    """Versions by name, the newest first.
+
+    Raises:
+        InputError: There is no model of this name.
+    """
+    with tracking.reading():
+        models = {model.name: model for model in list_all(tracking.client.search_registered_models)}
+        if name is not None and name not in models:
+            known = ", ".join(sorted(models))
+            remedy = "" if known else "register models with `dvc repro register`"
+            raise InputError(f"no registered model {name!r}", allowed=known or "none is registered yet", remedy=remedy)
+        found: list[VersionInfo] = []
+        for key in [name] if name else sorted(models):
+            versions = list_all(tracking.client.search_model_versions, f"name='{key}'")
+            for version in sorted(versions, key=lambda version: -int(version.version)):
+                found.append(_describe(tracking.client, version, models[key].aliases))
+        return found
+
+
+def get_version(tracking: Tracking, reference: str) -> VersionInfo:
+    """One version.
 
     Args:
         tracking: The store.
-        model_folder: Holds `model.safetensors` and `model.json`.
-        metrics: Of all stages it took part in, by their full names.
-        tags: Where it comes from: `git.tree`, `dvc.data`, `synthetic`, ...
-        evidence: Files kept with the version, such as predictions.
-        files: Contents of what else is kept with the version, by name: see `origin`.
-        run_id: Of its job.
+        reference: `NAME@alias`, `NAME/3`, or `NAME` for the newest.
 
     Raises:
-        WeightsError: Weights or record are missing or damaged; nothing was registered.
-        StoreError: The store cannot be used.
+        InputError: There is no such version; the message lists those that exist.
     """
-    weights, path = model_folder / WEIGHTS, model_folder / RECORD
-    record = read_network(weights, path).record  # what cannot be loaded is not registered
-    known = {name: float(value) for name, value in metrics.items() if not math.isnan(value)}  # MLflow shows NaN as 0
-    draft = Draft(model_folder, record, known, tags, evidence, files, run_id)
-    identity, headlines = _identify(draft), {name: format_metric(known, name) for name in list_headlines(known)}
-    marks = {JOB_TAG: record.key, WEIGHTS_TAG: hash_file(weights), RECORD_TAG: hash_file(path), IDENTITY_TAG: identity}
-    draft = replace(draft, tags={**tags, **marks, **headlines})
+    name, _, alias = reference.partition("@")
+    name, _, number = name.partition("/")
+    with tracking.reading():
+        if found := _fetch(tracking.client, name, alias, number):
+            return found
+    versions = list_versions(tracking, name)
+    for version in versions:
+        if alias in version.aliases if alias else number in ("", str(version.version)):
+            return version
+    shown = (f"{known.version}{''.join(f' @{name}' for name in known.aliases)}" for known in versions)
+    wanted = f"@{alias}" if alias else number or "at all"
+    raise InputError(f"no version {wanted}", where=name, allowed=", ".join(shown) or "none is registered yet")
+
+
+def _fetch(client: MlflowClient, name: str, alias: str, number: str) -> VersionInfo | None:
+    """A version by its alias or number, without listing all the others; None where there is none."""
+    try:
+        aliases = client.get_registered_model(name).aliases
+        wanted = aliases.get(alias) if alias else number
+        return _describe(client, client.get_model_version(name, str(wanted)), aliases) if wanted else None
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        return None
+
+
+def list_aliases(tracking: Tracking, alias: str) -> dict[str, int]:
+    """The version that carries an alias, for each registered model where one does."""
+    with tracking.reading():
+        models = list_all(tracking.client.search_registered_models)
+        return {model.name: int(model.aliases[alias]) for model in models if alias in model.aliases}
+
+
+def find_alias(tracking: Tracking, name: str, alias: str) -> int | None:
+    """The version of a model that carries an alias."""
+    with tracking.reading():
+        aliases = tracking.client.get_registered_model(name).aliases
+    return int(aliases[alias]) if alias in aliases else None
+
+
+def set_alias(tracking: Tracking, name: str, alias: str, version: int) -> None:
+    """Point an alias at a version; it leaves the version that it pointed at."""
     with tracking.writing():
-        _ensure_model(tracking.client, record)
-        identical = _find_identical(tracking, record.name, identity)
-        number = next((each.version for each in identical if _is_whole(tracking, each)), None)
-        if number is None:
-            number = make_version(tracking, draft)
-        _point_at(tracking, get_version(tracking, f"{record.name}/{number}"))
-        return get_version(tracking, f"{record.name}/{number}")
-
-
-def _identify(draft: Draft) -> str:
-    """SHA-256 over everything that a version is. The commit that happens to be checked out does not belong to it."""
-    hashes = {f"artifacts/{path.name}": hash_file(path) for path in draft.model_folder.iterdir() if path.is_file()}
-    hashes |= {f"evidence/{path.parent.name}/{path.name}": hash_file(path) for path in draft.evidence}
-    hashes |= {f"record/{name}": hashlib.sha256(content).hexdigest() for name, content in draft.files.items()}
-    tags = {name: text for name, text in draft.tags.items() if name != COMMIT}
-    content = json.dumps({"files": hashes, "metrics": draft.metrics, "tags": tags}, sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _ensure_model(client: MlflowClient, record: ModelRecord) -> None:
-    about = f"Osteoporosis on lumbar images: architecture {record.architecture}, image set {record.images}."
-    try:
-        client.create_registered_model(
-            record.name, {"architecture": record.architecture, "images": record.images}, about
-        )
-    except MlflowException:
-        client.get_registered_model(record.name)  # it is there already, or this says what is wrong
-
-
-def _find_identical(tracking: Tracking, name: str, identity: str) -> list[VersionInfo]:
-    """The versions of an identity, the oldest first: more than one where the first was damaged."""
-    clause = f"name='{name}' and tags.`{IDENTITY_TAG}`='{identity}'"
-    found = list_all(tracking.client.search_model_versions, clause)
-    return [get_version(tracking, f"{name}/{number}") for number in sorted(int(each.version) for each in found)]
-
-
-def _is_whole(tracking: Tracking, version: VersionInfo) -> bool:
-    """Whether every file, tag and metric of a version is as it was registered."""
-    try:
-        with open_package(tracking, version):
-            return not any(find_changes(tracking, version))
-    except StaleDataError:
-        return False
-
-
-def _point_at(tracking: Tracking, version: VersionInfo) -> None:
-    """Link MLflow's page of the model to its version, and make that the challenger unless a later one is."""
-    client, link = tracking.client, [{"name": version.name, "version": str(version.version)}]
-    wanted = {LINK_TAG: json.dumps(link)}
-    if client.get_logged_model(version.model_id).tags.get(LINK_TAG) != wanted[LINK_TAG]:
-        client.set_logged_model_tags(version.model_id, wanted)
-    challenger = find_alias(tracking, version.name, CHALLENGER)
-    if challenger is None or challenger < version.version:
-        set_alias(tracking, version.name, CHALLENGER, version.version)
+        tracking.client.set_registered_model_alias(name, alias, str(version))
 
 
 def list_headlines(metrics: Mapping[str, float]) -> list[str]:
-    """The metrics that are shown where there is room for little: balanced accuracy by stage and protocol."""
+    """The metrics that are shown where there is little room: balanced accuracy by stage and protocol."""
     heads = [metric_prefix(stage, protocol) for stage in find_stages(metrics) for protocol in PROTOCOLS]
     return [f"{head}.balanced_accuracy" for head in heads if f"{head}.balanced_accuracy" in metrics]
+
+
+def _describe(client: MlflowClient, version: ModelVersion, aliases: Mapping[str, str]) -> VersionInfo:
+    tags = {key: str(value) for key, value in version.tags.items()}
+    model_id, number = tags.get(MODEL_TAG, ""), int(version.version)
+    return VersionInfo(
+        name=version.name,
+        version=number,
+        aliases=tuple(sorted(alias for alias, target in aliases.items() if int(target) == number)),
+        metrics=_read_metrics(client, model_id),
+        tags=tags,
+        sha256=tags.get(WEIGHTS_TAG, ""),
+        job=tags.get(JOB_TAG, ""),
+        run_id=version.run_id or "",
+        model_id=model_id,
+        created=int(version.creation_timestamp),
+    )
+
+
+def _read_metrics(client: MlflowClient, model_id: str) -> dict[str, float]:
+    """The newest value of each metric; a version that something else registered has none of ours."""
+    if not model_id:
+        return {}
+    try:
+        points = client.get_logged_model(model_id).metrics or []
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        return {}  # the model was deleted by hand: the gate reports that the version lost its evidence
+    ordered = sorted(points, key=lambda point: (point.step, point.timestamp))
+    return {point.key: float(point.value) for point in ordered}

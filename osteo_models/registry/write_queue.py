@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from typing import Any, Final, ParamSpec, TypeVar
 
 from osteo_models.core.errors import StoreError
-from osteo_models.registry.store import hide_password, is_away, leave_retries_to_caller
+from osteo_models.registry.store import disable_client_retries, hide_password, is_away
 from osteo_models.registry.tracking import Tracking
 
 PATIENCE_SECONDS: Final = 120.0  # for a server that is still away when the work is done
@@ -100,7 +100,7 @@ def open_writer(tracking: Tracking) -> Iterator[Writer]:
     Raises:
         StoreError: As `Writer.finish`.
     """
-    leave_retries_to_caller()
+    disable_client_retries()
     writer = Writer(tracking)
     try:
         yield writer

@@ -15,7 +15,7 @@ from osteo_models.core.terms import model_name
 from osteo_models.data.code_tree import read_code
 from osteo_models.data.revisions import read_data_digest
 from osteo_models.evaluation.predictions import Predictions, read_predictions
-from osteo_models.registry.gate_evidence import PREDICTIONS, read_kept
+from osteo_models.registry.gate_evidence import PREDICTIONS, read_stored_evidence
 from osteo_models.registry.runs import is_synthetic
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.versions import VersionInfo, get_version, list_versions
@@ -103,10 +103,10 @@ def _read_side(tracking: Tracking, settings: Settings, info: VersionInfo) -> Sid
     with tracking.reading():
         logged = tracking.client.get_run(info.run_id).data.params if info.run_id else {}
     shown = {name: str(value) for name, value in logged.items() if name in SETTINGS or name.startswith("spec.")}
-    kept = read_kept(tracking, info)
-    if fault := kept.faults.get(PREDICTIONS):
+    stored = read_stored_evidence(tracking, info)
+    if fault := stored.faults.get(PREDICTIONS):
         raise TableError(fault, where=info.uri, remedy="`osteo verify` says which files of the version were changed")
-    predictions = list(kept.predictions.values()) or _read_present(settings, info)
+    predictions = list(stored.predictions.values()) or _read_present(settings, info)
     return Side(info.name, info.version, info.aliases, info.metrics, info.tags, shown, predictions)
 
 

@@ -1,1 +1,1 @@
-"""One scoring path from stored images to scores: the network, the out-of-distribution check, the rows."""
+"""The one scoring path: from the bytes of an image to its score, for files, tables and HTTP requests."""

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from osteo_models.core.errors import StaleDataError, WeightsError
 from osteo_models.core.files import remove_unfinished, write_atomically
-from osteo_models.training.fit import Fit
+
+if TYPE_CHECKING:  # a model package carries this module, and not the training
+    from osteo_models.training.fit import Fit
 
 ENTRY: Final = "osteo"  # of safetensors' own metadata
 KEPT: Final = 2  # checkpoints of a fit: the newest may be damaged

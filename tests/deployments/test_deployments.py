@@ -95,7 +95,7 @@ def test_every_parameter_has_a_type_and_a_description(name: str, flows: dict[str
     ("name", "wrong", "message"),
     [
         ("folder", {"folder": "x", "model": "m", "modality": "xray"}, r"'xray' is not one of \['mri', 'ct'\]"),
-        ("folder", {"folder": "x", "model": "m", "accept_unlike": "perhaps"}, "'perhaps' is not of type 'boolean'"),
+        ("folder", {"folder": "x", "model": "m", "allow_ood": "perhaps"}, "'perhaps' is not of type 'boolean'"),
         ("manual", {"names": "osteo-unimodal-mri"}, "field 'names'.*is not of type 'array'"),
         ("search", {"last": "deploy"}, "'deploy' is not one of"),
         ("nightly", {"anyway": False}, "'reference' is a required property"),

@@ -72,12 +72,12 @@ def test_files_are_scored_as_the_command_scores_them(root, tmp_path, monkeypatch
     assert (version.name, version.version) == (NAME, 1)
     assert [found.version for found in osteo_models.list_versions(NAME, root)] == [1]
     monkeypatch.chdir(root)
-    scores = version.score_files(tmp_path / "inbox", accept_unlike=True)
+    scores = version.score_files(tmp_path / "inbox", allow_ood=True)
     assert len(scores.images) == 3 and scores.images["reason"].notna().sum() == 1
     assert scores.patients["images"].tolist() == [2]
     monkeypatch.setattr("osteo_models.cli.main.prepare_environment", lambda: None)  # of this process
     out = tmp_path / "scores.csv"
-    arguments = ["score", str(tmp_path / "inbox"), "--model", NAME, "--out", str(out), "--accept-unlike"]
+    arguments = ["score", str(tmp_path / "inbox"), "--model", NAME, "--out", str(out), "--allow-ood"]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     scores.write(tmp_path / "mine.csv")

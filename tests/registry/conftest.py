@@ -24,8 +24,10 @@ with warnings.catch_warnings():  # MLflow uses what its own dependencies depreca
 
 from osteo_models.core.settings import load_settings
 from osteo_models.models import build
-from osteo_models.registry.tracking import FoldRun, JobRun, Tracking, open_tracking
-from osteo_models.registry.versions import VersionInfo, register_version
+from osteo_models.registry.registration import register_version
+from osteo_models.registry.runs import JobRun
+from osteo_models.registry.tracking import Tracking, open_tracking
+from osteo_models.registry.versions import VersionInfo
 from osteo_models.training.checkpoint import save_weights
 from tests.conftest import INTENSITY, ROOT
 from tests.registry.small_project import SmallProject, make_project
@@ -108,8 +110,8 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
     return make
 
 
-def fold_run(fold: int, epochs: int = 3) -> FoldRun:
-    """A fold with a falling loss."""
+def fold_run(fold: int, epochs: int = 3) -> tuple[int, dict[str, Any], list[dict[str, float]]]:
+    """Number, parameters and curves of a fold with a falling loss."""
     curves = [
         {
             "epoch": epoch,
@@ -120,7 +122,7 @@ def fold_run(fold: int, epochs: int = 3) -> FoldRun:
         }
         for epoch in range(1, epochs + 1)
     ]
-    return FoldRun(fold, {"device": "cpu"}, curves, {"roc_auc": 0.9})
+    return fold, {"device": "cpu"}, curves
 
 
 def stage_metrics(
@@ -134,7 +136,7 @@ def stage_metrics(
 
 
 @pytest.fixture
-def fold() -> Callable[..., FoldRun]:
+def fold() -> Callable[..., tuple[int, dict[str, Any], list[dict[str, float]]]]:
     return fold_run
 
 

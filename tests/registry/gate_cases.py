@@ -18,9 +18,11 @@ from osteo_models.data.code_tree import CodeSearch
 from osteo_models.evaluation.metrics import summarize
 from osteo_models.evaluation.paired import PairedScores
 from osteo_models.evaluation.predictions import Predictions
-from osteo_models.registry.rules import Evidence, Rival
-from osteo_models.registry.tracking import JobRun, Tracking
-from osteo_models.registry.versions import VersionInfo, register_version
+from osteo_models.registry.registration import register_version
+from osteo_models.registry.rules import ChampionComparison, Evidence
+from osteo_models.registry.runs import JobRun
+from osteo_models.registry.tracking import Tracking
+from osteo_models.registry.versions import VersionInfo
 from tests.conftest import STAGES
 
 NAME = "osteo-unimodal-mri"
@@ -173,11 +175,11 @@ def as_predictions(table: pd.DataFrame) -> Predictions:
     )
 
 
-def make_rival(case: Case, other: Case, *, stage: str = "stage-1", **changes: Any) -> Rival:
+def make_comparison(case: Case, other: Case, *, stage: str = "stage-1", **changes: Any) -> ChampionComparison:
     """A champion beside a version, on the same images."""
     a, b = (as_predictions(each.predictions[stage]) for each in (case, other))
     scores = PairedScores(a.target, a.patient_id, a.score, b.score)
-    return Rival(**{"version": 1, "scores": {stage: scores}, "images": {stage: a.target.size}} | changes)
+    return ChampionComparison(**{"version": 1, "scores": {stage: scores}, "images": {stage: a.target.size}} | changes)
 
 
 def write_files(case: Case, folder: Path) -> list[Path]:

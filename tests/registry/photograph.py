@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from osteo_models.registry.lookup import VersionInfo
 from osteo_models.registry.tracking import Tracking
+from osteo_models.registry.versions import VersionInfo
 from tests.registry.gate_cases import files_of
 
 

@@ -20,8 +20,10 @@ from osteo_models.data.pairs import make_pairs
 from osteo_models.data.revisions import read_data_digest
 from osteo_models.data.splits import make_splits
 from osteo_models.registry.records import collect_files, list_splits
-from osteo_models.registry.tracking import JobRun, Tracking
-from osteo_models.registry.versions import VersionInfo, register_version
+from osteo_models.registry.registration import register_version
+from osteo_models.registry.runs import JobRun
+from osteo_models.registry.tracking import Tracking
+from osteo_models.registry.versions import VersionInfo
 from osteo_models.training.job_data import Tables, as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.jobs import Job, plan_jobs
 from osteo_models.training.outputs import predictions_file, write_jobs, write_model, write_outputs

@@ -11,12 +11,12 @@ from PIL import Image
 
 from osteo_models.core.params import GateRule
 from osteo_models.core.settings import Settings, load_settings
-from osteo_models.registry.champion_comparison import find_rival
-from osteo_models.registry.gate_evidence import Kept, gather_evidence, read_kept
-from osteo_models.registry.lookup import VersionInfo
-from osteo_models.registry.manifest import load_network
-from osteo_models.registry.rules import judge
+from osteo_models.registry.champion_comparison import compare_with_champion
+from osteo_models.registry.gate_evidence import complete_evidence, read_stored_evidence
+from osteo_models.registry.package import load_network
+from osteo_models.registry.rules import Evidence, judge
 from osteo_models.registry.tracking import Tracking, open_tracking
+from osteo_models.registry.versions import VersionInfo
 from tests.registry.gate_cases import Case, files_of, make_case, make_splits, register_case
 
 OTHER = "e" * 32 + ".dir"
@@ -51,11 +51,11 @@ def tracking(settings: Settings) -> Tracking:
 def register(tracking: Tracking, tmp_path: Path, make_job, make_model):
     """Register a case; returns the version and what it keeps."""
 
-    def make(name: str, case: Case, data: str | None = None) -> tuple[VersionInfo, Kept]:
+    def make(name: str, case: Case, data: str | None = None) -> tuple[VersionInfo, Evidence]:
         if data:
             case.tags["dvc.data"] = data
         version = register_case(tracking, case, tmp_path / name, make_job, make_model)
-        return version, read_kept(tracking, version)
+        return version, read_stored_evidence(tracking, version)
 
     return make
 
@@ -63,11 +63,11 @@ def register(tracking: Tracking, tmp_path: Path, make_job, make_model):
 def test_saved_predictions_are_matched_by_image(tracking, register) -> None:
     mine, theirs = make_case(seed=1), make_case(seed=2)
     theirs.predictions["stage-1"] = theirs.predictions["stage-1"].iloc[::-1].iloc[:100].reset_index(drop=True)
-    rival = find_rival(tracking, *register("a", mine), *register("b", theirs))
-    assert (rival.version, rival.rescored, rival.lacking) == (2, False, "")
-    assert rival.images == {"stage-1": 160, "stage-5": 24}
+    found = compare_with_champion(tracking, register("a", mine)[1], *register("b", theirs))
+    assert (found.version, found.rescored, found.missing_evidence) == (2, False, "")
+    assert found.images == {"stage-1": 160, "stage-5": 24}
     merged = mine.predictions["stage-1"].merge(theirs.predictions["stage-1"], on="image_id").sort_values("image_id")
-    scores = rival.scores["stage-1"]
+    scores = found.scores["stage-1"]
     assert scores.first.tolist() == merged["score_x"].tolist()
     assert scores.second.tolist() == merged["score_y"].tolist()
     assert scores.patient_id.tolist() == merged["patient_id_x"].tolist()
@@ -77,18 +77,18 @@ def test_an_image_of_another_class_is_told(tracking, register) -> None:
     other = make_case()
     first = other.predictions["stage-1"]["patient_id"] == "p000"
     other.predictions["stage-1"].loc[first, "target"] ^= 1
-    rival = find_rival(tracking, *register("a", make_case()), *register("b", other))
-    assert rival.lacking == "its predictions of stage-1 give images another class or patient"
+    found = compare_with_champion(tracking, register("a", make_case())[1], *register("b", other))
+    assert found.missing_evidence == "its predictions of stage-1 give images another class or patient"
 
 
 def test_a_champion_of_other_data_is_scored_again(tracking, register, settings: Settings) -> None:
     older = make_splits()
     older.loc[older["patient_id"] == "p085", ["holdout", "fold_image", "fold_patient"]] = [0, 1, 1]
-    version, kept = register("a", make_case(), OTHER)
+    _, kept = register("a", make_case(), OTHER)
     champion, champion_kept = register("b", make_case(older))
-    rival = find_rival(tracking, version, kept, champion, champion_kept, settings=settings)
-    assert (rival.rescored, rival.images) == (True, {"stage-5": 24})
-    scores = rival.scores["stage-5"]
+    found = compare_with_champion(tracking, kept, champion, champion_kept, settings=settings)
+    assert (found.rescored, found.images) == (True, {"stage-5": 24})
+    scores = found.scores["stage-5"]
     tested = kept.predictions["stage-5", "patient"]
     known = tested.patient_id != "p085"  # whom the champion was trained on
     assert known.sum() == 22 and scores.first.tolist() == tested.score[known].tolist()
@@ -99,7 +99,7 @@ def test_a_champion_of_other_data_is_scored_again(tracking, register, settings: 
 
 
 @pytest.mark.parametrize(
-    ("change", "lacking"),
+    ("change", "missing"),
     [
         (lambda root: (root / "data.dvc").unlink(), "the images of this version are not here to score"),
         (lambda root: shutil.rmtree(root / "data"), "it could not be scored again"),
@@ -109,10 +109,12 @@ def test_a_champion_of_other_data_is_scored_again(tracking, register, settings: 
         ),
     ],
 )
-def test_without_the_images_it_is_not_known(tracking, register, settings: Settings, change, lacking: str) -> None:
+def test_without_the_images_it_is_not_known(tracking, register, settings: Settings, change, missing: str) -> None:
     change(settings.root)
-    rival = find_rival(tracking, *register("a", make_case(), OTHER), *register("b", make_case()), settings=settings)
-    assert lacking in rival.lacking and not rival.scores
+    found = compare_with_champion(
+        tracking, register("a", make_case(), OTHER)[1], *register("b", make_case()), settings=settings
+    )
+    assert missing in found.missing_evidence and not found.scores
 
 
 def test_a_hold_out_that_the_champion_was_trained_on_says_nothing(tracking, register, settings: Settings) -> None:
@@ -120,8 +122,10 @@ def test_a_hold_out_that_the_champion_was_trained_on_says_nothing(tracking, regi
     older["holdout"] = 0
     case = make_case()
     case.splits = older
-    rival = find_rival(tracking, *register("a", make_case(), OTHER), *register("b", case), settings=settings)
-    assert rival.lacking.endswith("it was trained on every patient of this hold-out")
+    found = compare_with_champion(
+        tracking, register("a", make_case(), OTHER)[1], *register("b", case), settings=settings
+    )
+    assert found.missing_evidence.endswith("it was trained on every patient of this hold-out")
 
 
 def test_what_cannot_be_read_is_named(tracking, register) -> None:
@@ -133,8 +137,9 @@ def test_what_cannot_be_read_is_named(tracking, register) -> None:
     (folder / "stage-1" / "unimodal-mri-patient.parquet").write_bytes(b"PAR1")
     (files_of(tracking, version) / "manifest.json").write_text("[")
     (files_of(tracking, version) / "artifacts" / "model.json").write_text("{}")
-    kept = read_kept(tracking, version)
-    assert (kept.splits, kept.tables, kept.predictions, kept.recorded, kept.threshold) == (None, {}, {}, {}, None)
+    kept = read_stored_evidence(tracking, version)
+    assert (kept.splits, kept.shortcuts, kept.groups, kept.threshold) == (None, None, None, None)
+    assert (kept.predictions, kept.recorded) == ({}, {})
     assert kept.faults["splits/splits.csv"].startswith("without fold_image, fold_patient, holdout")
     assert kept.faults["evaluation/groups.csv"] == "cannot be read (could not convert string to float: 'high')"
     assert kept.faults["evaluation/shortcuts.csv"] == "without images, metric, validation"
@@ -148,8 +153,8 @@ def test_a_manifest_counts_only_as_it_was_registered(tracking, register) -> None
     assert before.changes == () and "evidence/splits/splits.csv" in before.recorded
     path = files_of(tracking, version) / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b"a", b"b"))
-    changed = read_kept(tracking, version)
+    changed = read_stored_evidence(tracking, version)
     assert changed.recorded == {}
-    (result,) = judge(gather_evidence(tracking, version, changed), [GateRule(rule="files_intact")]).results
+    (result,) = judge(complete_evidence(tracking, version, changed), [GateRule(rule="files_intact")]).results
     assert result.found == "record of the files: manifest.json is not the one that was registered"
-    assert not result.lacking
+    assert not result.missing_evidence

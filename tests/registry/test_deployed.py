@@ -17,7 +17,7 @@ import pytest
 
 from osteo_models.core.processes import HOST, find_port
 from osteo_models.registry.embedded_store import lock_embedded
-from osteo_models.registry.lookup import CHALLENGER, set_alias
+from osteo_models.registry.versions import CHALLENGER, set_alias
 from tests.conftest import ROOT
 from tests.registry.test_gate_cli import NAME
 from tests.registry.test_gate_cli import osteo as osteo  # a fixture

@@ -15,11 +15,10 @@ from osteo_models.core.params import Evaluate, GateRule
 from osteo_models.registry.gate import promote
 from osteo_models.registry.journal import open_journal
 from osteo_models.registry.journal_events import Author
-from osteo_models.registry.versions import load_network
-from osteo_models.serving.ensemble import Ensemble, find_folds, list_members, write_ensemble
-from osteo_models.serving.holdout_scores import measure_holdout, score_holdout
-from osteo_models.serving.network import LoadedNetwork, read_network
-from osteo_models.serving.score_rows import encode_picture, score_table
+from osteo_models.registry.package import load_network
+from osteo_models.serving.ensemble import find_folds, measure_holdout, score_holdout, write_ensemble
+from osteo_models.serving.network import Ensemble, LoadedNetwork, read_network
+from osteo_models.serving.score_table import encode_picture, score_table
 from osteo_models.training.inference import score_images
 from osteo_models.training.job_data import Tables
 
@@ -41,7 +40,7 @@ def make_ensemble(make_model, tmp_path: Path):
 
 
 def _load(folder: Path) -> LoadedNetwork:
-    return read_network(folder / "model.safetensors", folder / "model.json")
+    return read_network(folder)
 
 
 @pytest.mark.parametrize(("architecture", "images"), [("unimodal", "mri"), ("multimodal", "multimodal")])
@@ -50,7 +49,7 @@ def test_the_score_is_the_mean_of_the_members(make_ensemble, architecture: str, 
     ensemble = _load(folder)
     modalities = ["mri", "ct"] * 3 if images == "multimodal" else ["mri"] * 6
     each = np.stack([_load(member).score(PIXELS, modalities) for member in members])
-    assert np.array_equal(ensemble.score_members(PIXELS, modalities), each)
+    assert np.array_equal(ensemble.examine(PIXELS, modalities)[0], each)
     assert np.allclose(ensemble.score(PIXELS, modalities), each.mean(axis=0), atol=1e-12)
     assert np.ptp(each, axis=0).min() > 1e-4
     table = pd.DataFrame({"image": [encode_picture(image) for image in PIXELS], "modality": modalities})
@@ -64,7 +63,7 @@ def test_the_score_is_the_mean_of_the_members(make_ensemble, architecture: str, 
 def test_as_a_network_it_gives_the_logit_of_the_mean(make_ensemble) -> None:
     folder, _ = make_ensemble()
     ensemble = _load(folder)
-    assert len(list_members(ensemble.network)) == 3 and not hasattr(ensemble.network, "tower")
+    assert len(ensemble.members) == 3 and not hasattr(ensemble.network, "tower")
     whole = score_images(ensemble.network, PIXELS, precision="float32")
     assert np.allclose(whole, ensemble.score(PIXELS, ["mri"] * 6), atol=1e-6)
     both = _load(make_ensemble("multimodal", "multimodal", "d" * 16)[0])
@@ -86,7 +85,7 @@ def test_members_that_are_missing_or_of_another_network(make_model, tmp_path: Pa
     one, other = make_model(seed=1), make_model(architecture="traditional_cnn", seed=1)
     record = json.loads((one / "model.json").read_text(encoding="utf-8"))
     weights = [one / "model.safetensors", tmp_path / "fold-1" / "model.safetensors"]
-    with pytest.raises(StaleDataError, match=r"fold-1.*: 1 of 2 fold networks are not there; train the folds again"):
+    with pytest.raises(StaleDataError, match=r"fold-1.*: 1 of 2 fold networks are missing; train the folds again"):
         write_ensemble(tmp_path / "e", record, weights, key="k")
     with pytest.raises(WeightsError, match="tensors do not fit"):
         write_ensemble(tmp_path / "e", record, [weights[0], other / "model.safetensors"], key="k")

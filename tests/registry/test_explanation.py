@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from osteo_models.core.errors import InputError
-from osteo_models.ops.scoring.explain_files import LIST, explain_path
-from osteo_models.ops.scoring.predict import predict_path
+from osteo_models.registry.package import load_version
+from osteo_models.serving.explain_files import LIST, explain_path
+from osteo_models.serving.predict import predict_path
 from tests.data.test_image_file import dicom_bytes
 
 SLICE = np.random.default_rng(3).integers(0, 1000, (120, 100)).astype(np.uint16)
@@ -34,7 +35,7 @@ def folder(tmp_path):
 
 def test_a_folder_gives_a_picture_for_each_image_and_method(tracking, multimodal, folder, tmp_path):
     out = tmp_path / "deep" / "out"
-    said = explain_path(tracking, folder, multimodal, "mri", out=out, seed=1, device="cpu")
+    said = explain_path(load_version(tracking, multimodal), folder, "mri", out=out, seed=1)
     files = ("x/a.dcm", "y/a.dcm", "c.jpg")
     assert {path.relative_to(out).as_posix() for path in out.rglob("*.*")} == {LIST} | {
         f"{file}-{method}.png" for file in files for method in ("gradcampp", "smoothgrad")
@@ -48,7 +49,8 @@ def test_a_folder_gives_a_picture_for_each_image_and_method(tracking, multimodal
         with Image.open(each.picture) as picture:
             assert picture.format == "PNG" and min(picture.size) > 250
     predicted = {
-        image.file: (image.score, image.decision) for image in predict_path(tracking, folder, multimodal, "mri").images
+        image.file: (image.score, image.decision)
+        for image in predict_path(load_version(tracking, multimodal), folder, "mri").images
     }
     assert {each.file: (each.score, each.decision) for each in said.explanations} == predicted
     (refused,) = said.refused
@@ -63,7 +65,7 @@ def test_a_folder_gives_a_picture_for_each_image_and_method(tracking, multimodal
 def test_equal_seeds_give_equal_pictures(tracking, multimodal, folder, tmp_path):
     made = {}
     for name, seed in (("one", 1), ("two", 1), ("three", 2)):
-        explain_path(tracking, folder / "x", multimodal, None, out=tmp_path / name, seed=seed, device="cpu")
+        explain_path(load_version(tracking, multimodal), folder / "x", None, out=tmp_path / name, seed=seed)
         made[name] = {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.png")}
     assert made["one"] == made["two"] and len(made["one"]) == 2
     assert made["one"]["a.dcm-smoothgrad.png"] != made["three"]["a.dcm-smoothgrad.png"]
@@ -78,14 +80,14 @@ def test_what_is_wrong_is_told_and_nothing_is_written(tracking, multimodal, fold
         (folder / "c.jpg", r"a picture does not say .* say it with --modality"),
     ):
         with pytest.raises(InputError, match=message):
-            explain_path(tracking, path, multimodal, None, out=out, seed=0)
+            explain_path(load_version(tracking, multimodal), path, None, out=out, seed=0)
     with pytest.raises(InputError, match="no such-model|no registered model"):
-        explain_path(tracking, folder, "no-such-model", "ct", out=out, seed=0)
+        explain_path(load_version(tracking, "no-such-model"), folder, "ct", out=out, seed=0)
     assert not out.exists()
     with pytest.raises(InputError, match="a file, not a folder; name another folder with --out"):
-        explain_path(tracking, folder, multimodal, "ct", out=folder / "notes.txt", seed=0)
+        explain_path(load_version(tracking, multimodal), folder, "ct", out=folder / "notes.txt", seed=0)
     assert (folder / "notes.txt").read_text() == "no image"
-    with pytest.raises(InputError, match=r"in.x: lies in the folder that is read; name another folder with --out"):
-        explain_path(tracking, folder, multimodal, "ct", out=folder / "x", seed=0)
+    with pytest.raises(InputError, match=r"in.x: is in the folder that is read; name another folder with --out"):
+        explain_path(load_version(tracking, multimodal), folder, "ct", out=folder / "x", seed=0)
     with pytest.raises(InputError, match=r"cannot be made \(Not a directory\); name another folder with --out"):
-        explain_path(tracking, folder / "x", multimodal, None, out=folder / "notes.txt" / "deep", seed=0)
+        explain_path(load_version(tracking, multimodal), folder / "x", None, out=folder / "notes.txt" / "deep", seed=0)

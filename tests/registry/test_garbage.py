@@ -17,9 +17,10 @@ from mlflow.tracking import MlflowClient
 
 from osteo_models.core.errors import InputError, OsteoError, StaleDataError
 from osteo_models.registry.garbage import delete_run, find_garbage, find_unreachable, remove_garbage
+from osteo_models.registry.package import load_network
 from osteo_models.registry.retention import read_runs
 from osteo_models.registry.verify import check_version
-from osteo_models.registry.versions import get_version, list_versions, load_network
+from osteo_models.registry.versions import get_version, list_versions
 
 NODES = [f"n{number}" for number in range(12)]
 

@@ -14,17 +14,16 @@ from osteo_models.core.params import GateRule
 from osteo_models.core.settings import load_settings
 from osteo_models.ops.doctor import find_problems
 from osteo_models.registry import gate
-from osteo_models.registry.champion_history import show_history
-from osteo_models.registry.checksums import hash_files, write_manifest
-from osteo_models.registry.gate import Waiver, promote, rollback, settle_alias
-from osteo_models.registry.journal import open_journal
+from osteo_models.registry.gate import Waiver, promote, rollback, sync_alias
+from osteo_models.registry.journal import open_journal, show_history
 from osteo_models.registry.journal_events import Author
-from osteo_models.registry.lookup import get_version, list_aliases, list_versions, set_alias
+from osteo_models.registry.manifest import hash_files, write_manifest
+from osteo_models.registry.registration import register_version
 from osteo_models.registry.retention import read_runs
 from osteo_models.registry.run_context import RunContext
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.verify import check_judged, check_version
-from osteo_models.registry.versions import register_version
+from osteo_models.registry.versions import get_version, list_aliases, list_versions, set_alias
 from tests.registry.conftest import RECORD, TAGS, stage_metrics
 from tests.registry.gate_cases import files_of, make_case, make_splits, register_case
 
@@ -292,7 +291,7 @@ def test_an_alias_moved_by_hand_is_found_and_put_back(desk: Desk) -> None:
     assert [each.found for each in find_problems(RunContext(settings))] == [
         f"alias champion is nowhere, the journal says version {first}"
     ]
-    settle_alias(desk.tracking, desk.journal, NAME)
+    sync_alias(desk.tracking, desk.journal, NAME)
     assert find_problems(RunContext(settings)) == []
 
 

@@ -16,8 +16,8 @@ from osteo_models.core.settings import Settings
 from osteo_models.registry.gate import promote
 from osteo_models.registry.journal import Journal, open_journal
 from osteo_models.registry.journal_events import Author
-from osteo_models.registry.lookup import VersionInfo, get_version, list_aliases
 from osteo_models.registry.tracking import Tracking, open_tracking
+from osteo_models.registry.versions import VersionInfo, get_version, list_aliases
 from tests.registry.gate_cases import (
     NAME,
     Case,
@@ -309,7 +309,7 @@ def test_a_broken_version_is_refused(
     assert found.verdict == verdict
 
     assert _shown(tracking, version.version) == before
-    assert journal.standing(NAME).champion is None
+    assert journal.state(NAME).champion is None
     (event,) = journal.history(NAME)[events:]
     assert (event.action, event.version_after, event.version_before) == ("refusal", version.version, None)
     assert all(rule in event.reason for rule in rules)

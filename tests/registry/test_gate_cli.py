@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from osteo_models.cli.main import main
 from osteo_models.core.settings import load_settings
 from osteo_models.registry.journal_events import read_author
-from osteo_models.registry.lookup import set_alias
+from osteo_models.registry.registration import register_version
 from osteo_models.registry.tracking import open_tracking
-from osteo_models.registry.versions import register_version
+from osteo_models.registry.versions import set_alias
 from tests.conftest import ROOT
 from tests.registry.conftest import RECORD, TAGS, stage_metrics
 

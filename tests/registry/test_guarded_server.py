@@ -24,45 +24,35 @@ from mlflow.pyfunc import scoring_server
 from osteo_models.cli.main import main
 from osteo_models.core.processes import HOST, find_port
 from osteo_models.models import build
-from osteo_models.registry.checksums import hash_files
+from osteo_models.registry.manifest import hash_files
 from osteo_models.registry.registration import write_package
-from osteo_models.serving.likeness_file import save_likeness
-from osteo_models.serving.likeness_fit import fit_likeness
 from osteo_models.serving.network import read_network
-from osteo_models.serving.score_rows import MOST_ROWS, encode_picture
+from osteo_models.serving.score_table import MOST_ROWS, encode_picture
 from osteo_models.training.checkpoint import save_weights
 from osteo_models.training.inference import score_images
 from tests.conftest import ROOT
 from tests.data.bodies import draw_bodies
 from tests.data.test_image_file import dicom_bytes
 from tests.registry.conftest import PREPARE
+from tests.serving.ood_cases import write_ood
 
 with warnings.catch_warnings():  # its own notice of a coming change
     warnings.simplefilter("ignore")
     from starlette.testclient import TestClient
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-BODIES = {name: draw_bodies(name, patients=60, each=5, seed=1) for name in ("mri", "ct")}
 NEW = {name: draw_bodies(name, patients=16, each=1, seed=9)[0] for name in ("mri", "ct")}
 
 
 @pytest.fixture(scope="module")
-def likeness():
-    images = np.concatenate([images for images, _ in BODIES.values()])
-    return fit_likeness(images, ["mri"] * 300 + ["ct"] * 300, [name for _, names in BODIES.values() for name in names])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, likeness) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A multimodal network with a reference of its training images, packed."""
     place = tmp_path_factory.mktemp("served")
     save_weights(place / "model.safetensors", build("multimodal", seed=3), {})
     record = {"architecture": "multimodal", "spec": {}, "images": "multimodal", "key": "0" * 16, "threshold": 0.5}
     record |= {"recipe": {"precision": "float32"}, "prepare": PREPARE}
     (place / "model.json").write_text(json.dumps(record), encoding="utf-8")
-    save_likeness(place / "likeness.safetensors", likeness)
-    loaded = read_network(place / "model.safetensors", place / "model.json")
-    write_package(place / "package", place, loaded.record, model_id="m-1", run_id="r-1")
+    write_package(place / "package", write_ood(place), read_network(place), model_id="m-1", run_id="r-1")
     return place
 
 
@@ -100,7 +90,7 @@ def test_mri_and_ct_in_one_request(client, folder: Path, body: dict) -> None:
     answer = client.post("/invocations", json=body)
     assert answer.status_code == 200, answer.text
     rows = answer.json()["predictions"]
-    network = read_network(folder / "model.safetensors", folder / "model.json").network
+    network = read_network(folder).network
     for row, name in zip(rows, ("mri", "ct"), strict=True):
         wanted = score_images(network, NEW[name][:1], modality=name, precision="float32")[0]
         assert row == {
@@ -110,17 +100,17 @@ def test_mri_and_ct_in_one_request(client, folder: Path, body: dict) -> None:
             "agreement": None,
             "modality": name,
             "patient_id": None,
-            "unlike": None,
+            "ood": None,
         }
 
 
 def test_one_modality_alone_and_a_dicom_file(client) -> None:
     slice_ = np.random.default_rng(3).integers(0, 1000, (120, 100)).astype(np.uint16)
     image = base64.b64encode(dicom_bytes(slice_, PatientID="P7")).decode()
-    answer = client.post("/invocations", json=_split(["image"], [[image]], params={"accept_unlike": True}))
+    answer = client.post("/invocations", json=_split(["image"], [[image]], params={"allow_ood": True}))
     (row,) = answer.json()["predictions"]
     assert (row["modality"], row["patient_id"]) == ("ct", "P7")
-    assert row["unlike"].split(":")[0] in ("intensity", "structure", "modality", "orientation")
+    assert row["ood"].split(":")[0] in ("intensity", "structure", "modality", "orientation", "features")
 
 
 TEXT = base64.b64encode(b"hello").decode()
@@ -146,9 +136,9 @@ BAD = {
     "other modality": (_split(["image", "modality"], [[CT, "mri"]]), "modality: it looks like ct, not like mri"),
     "upside down": (
         _split(["image", "modality"], [[encode_picture(NEW["ct"][0][::-1]), "ct"]]),
-        "row 0: it does not look like the training images: orientation: it would fit turned upside down",
+        "row 0: out of distribution of the training images: orientation: it would fit turned upside down",
     ),
-    "wrong parameter": (_split(["image"], [[MRI]], params={"accept_unlike": "yes"}), "Invalid parameters found"),
+    "wrong parameter": (_split(["image"], [[MRI]], params={"allow_ood": "yes"}), "Invalid parameters found"),
 }
 
 
@@ -162,7 +152,7 @@ def test_a_bad_request_is_the_caller_s_fault_and_told(client, name: str) -> None
 
 
 def test_an_image_that_is_too_large_is_refused_unread(client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("osteo_models.serving.score_rows.MOST_CHARACTERS", 1000)
+    monkeypatch.setattr("osteo_models.serving.inputs.MOST_CHARACTERS", 1000)
     answer = client.post("/invocations", json=_split(["image", "modality"], [["A" * 1004, "mri"]]))
     assert answer.status_code == 400
     assert "row 0: `image` has 1,004 characters; allowed: up to 1,000: one slice" in answer.json()["message"]
@@ -174,7 +164,7 @@ def test_another_content_type_is_refused(client) -> None:
 
 
 def test_batches_of_1_to_32_score_as_evaluation_does(served, folder: Path) -> None:
-    network = read_network(folder / "model.safetensors", folder / "model.json").network
+    network = read_network(folder).network
     pixels = np.concatenate([NEW["mri"], NEW["ct"]])
     wanted = [score_images(network, NEW[name], modality=name, precision="float32") for name in ("mri", "ct")]
     pictures, modalities = [encode_picture(image) for image in pixels], ["mri"] * 16 + ["ct"] * 16
@@ -184,7 +174,7 @@ def test_batches_of_1_to_32_score_as_evaluation_does(served, folder: Path) -> No
     worst = 0.0
     for size in range(1, 33):
         parts = [table.iloc[start : start + size] for start in range(0, 32, size)][: 1 + 32 // (4 * size)]
-        found = np.concatenate([served.predict(part, params={"accept_unlike": True})["score"] for part in parts])
+        found = np.concatenate([served.predict(part, params={"allow_ood": True})["score"] for part in parts])
         worst = max(worst, float(np.abs(found - scores[: len(found)]).max()))
     assert worst < 1e-5
     assert np.ptp(scores) > 1e-3
@@ -192,10 +182,11 @@ def test_batches_of_1_to_32_score_as_evaluation_does(served, folder: Path) -> No
 
 CODE = """
 import mlflow.pyfunc, sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in str(finder)]  # where the project is
 model = mlflow.pyfunc.load_model(sys.argv[1], suppress_warnings=True)
-import osteo_models
-print(osteo_models.__file__)
-print(model.predict(model.input_example, params={"accept_unlike": True})["score"].tolist())
+own = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "osteo_models"]
+print(*own)
+print(model.predict(model.input_example, params={"allow_ood": True})["score"].tolist())
 """
 
 
@@ -217,9 +208,11 @@ def test_it_loads_outside_the_project_by_the_code_that_it_was_registered_with(
     )
     assert done.returncode == 0, done.stderr
     where, scores = done.stdout.strip().splitlines()[-2:]
-    assert where == str(package / "code" / "osteo_models" / "__init__.py")
+    code = package / "code" / "osteo_models"
+    assert {Path(file) for file in where.split()} <= set(code.rglob("*.py")) and len(where.split()) > 20
+    assert len(list(package.rglob("*.*"))) < 50 and len(list(code.rglob("*.py"))) < 40
     assert hash_files(package) == before  # Python left no bytecode there
-    known = served.predict(served.input_example, params={"accept_unlike": True})["score"]
+    known = served.predict(served.input_example, params={"allow_ood": True})["score"]
     assert np.allclose(json.loads(scores), known, atol=1e-5)
 
 
@@ -240,7 +233,7 @@ def _commands(uri: str, reference: str, port: int) -> dict[str, tuple[list[str],
 def test_a_real_server_works_out_of_the_box(tracking, register, stage, folder: Path, tmp_path: Path, way: str) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    for name in ("model.safetensors", "model.json", "likeness.safetensors"):
+    for name in ("model.safetensors", "model.json", "ood.safetensors"):
         shutil.copy(folder / name, model)
     version = register(stage(4), folder=model)
     tracking.client.set_registered_model_alias(version.name, "champion", version.version)

@@ -13,7 +13,7 @@ import pytest
 
 from osteo_models.core.errors import ConflictError, StoreError
 from osteo_models.registry.journal import Journal, open_journal
-from osteo_models.registry.journal_events import Entry, Standing, previous_champion
+from osteo_models.registry.journal_events import ChampionState, Entry, previous_champion
 
 NAME = "osteo-unimodal-mri"
 
@@ -42,20 +42,20 @@ def test_events_are_chained(filled: Journal) -> None:
     assert [each.previous for each in events[1:]] == [each.sha256 for each in events[:-1]]
     assert events[0].time.endswith("+00:00")
     assert filled.verify(NAME) == [] == filled.verify("osteo-multimodal")
-    assert filled.standing(NAME) == Standing(5, 5, 5, events[-1].sha256)
+    assert filled.state(NAME) == ChampionState(5, 5, 5, events[-1].sha256)
     assert filled.names() == ["osteo-multimodal", NAME]
 
 
 def test_a_model_without_events(journal: Journal) -> None:
-    assert journal.standing(NAME) == Standing()
+    assert journal.state(NAME) == ChampionState()
     assert (journal.history(NAME), journal.verify(NAME), journal.names()) == ([], [], [])
 
 
 def test_refusals_and_waivers_change_no_champion(journal: Journal) -> None:
     journal.append(NAME, [entry(2, action="waiver"), entry(2)])
-    before = journal.standing(NAME)
+    before = journal.state(NAME)
     journal.append(NAME, [entry(3, 2, "refusal")])
-    after = journal.standing(NAME)
+    after = journal.state(NAME)
     assert (before.champion, after.champion, before.changes, after.changes) == (2, 2, 1, 1)
     journal.append(NAME, [entry(4, 2)], expected=before)  # a refusal meanwhile is no change of the champion
     assert journal.verify(NAME) == []
@@ -64,7 +64,7 @@ def test_refusals_and_waivers_change_no_champion(journal: Journal) -> None:
 def test_all_events_of_one_change_or_none(journal: Journal) -> None:
     with pytest.raises(StoreError):
         journal.append(NAME, [entry(1, action="waiver"), replace(entry(1), who=None)])
-    assert (journal.history(NAME), journal.standing(NAME)) == ([], Standing())
+    assert (journal.history(NAME), journal.state(NAME)) == ([], ChampionState())
 
 
 COPY = """INSERT INTO osteo_events SELECT name, {to}, time, who, action, version_before, version_after, reason,
@@ -131,7 +131,7 @@ def race(uris: list[str], name: str) -> tuple[list[int], list[ConflictError]]:
 
     def run(number: int, uri: str) -> None:
         journal = open_journal(uri)
-        expected = journal.standing(name)
+        expected = journal.state(name)
         gate.wait(timeout=60)
         try:
             journal.append(name, [entry(number, expected.champion, who=f"writer {number}")], expected=expected)
@@ -151,11 +151,11 @@ def check_fifty_races(uri: str) -> None:
     for number in range(50):
         name = f"model-{number % 10}"
         journal = open_journal(uri)
-        before = journal.standing(name)
+        before = journal.state(name)
         won, told = race([uri] * 4, name)
         assert len(won) == 1 and len(told) == 3
         assert all(f"changed to version {won[0]} by writer {won[0]} at" in error.found for error in told)
-        after = journal.standing(name)
+        after = journal.state(name)
         assert (after.champion, after.changes) == (won[0], before.changes + 1)
     assert {name: journal.verify(name) for name in journal.names()} == {f"model-{number}": [] for number in range(10)}
 

@@ -13,7 +13,7 @@ import pytest
 from osteo_models.core.errors import InputError, StaleDataError
 from osteo_models.data.revisions import read_data_digest
 from osteo_models.data.tables import read_frame
-from osteo_models.registry.data_usage import read_exposure
+from osteo_models.registry.data_usage import read_data_usage
 from osteo_models.registry.lineage import as_dict, as_lines, describe_lineage, find_data, find_patient
 
 
@@ -119,7 +119,7 @@ def test_patients_of_another_modality_and_strangers_were_not_seen(project) -> No
 
 def test_every_patient_of_the_table_is_told_apart(project) -> None:
     train, test = seen(project)
-    exposure = read_exposure(project.tracking, project.version)
+    exposure = read_data_usage(project.tracking, project.version)
     assert exposure.trained == train["patient_id"].value_counts().to_dict()
     assert exposure.tested["stage-5"] == test["patient_id"].value_counts().to_dict()
     assert set(exposure.tested["stage-1"]) == set(train["patient_id"])
@@ -135,7 +135,7 @@ def test_a_version_that_cannot_say_it_is_not_passed_over(project) -> None:
     (found,) = find_data(project.tracking, project.root, read_data_digest(project.root), "data")[1]
     assert found.unknown.startswith("it was made from this revision, and ")
     with pytest.raises(StaleDataError, match="splits"):
-        read_exposure(project.tracking, project.version)
+        read_data_usage(project.tracking, project.version)
 
 
 def test_versions_of_a_data_revision_are_found(project) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from osteo_models.registry import runs
-from osteo_models.registry.lookup import list_aliases, list_versions
 from osteo_models.registry.orphans import find_orphans, find_running
 from osteo_models.registry.retention import all_experiments, read_runs
 from osteo_models.registry.runs import JOB_TAG, PROCESS_TAG, list_all
 from osteo_models.registry.tracking import Tracking, open_tracking
+from osteo_models.registry.versions import list_aliases, list_versions
 
 RUNNING = 2300
 GONE = f"{platform.node()}:1:12.00"

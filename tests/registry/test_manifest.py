@@ -8,9 +8,9 @@ import json
 import pytest
 
 from osteo_models.core.errors import StaleDataError, WeightsError
-from osteo_models.registry.checksums import Damage, find_damage, hash_files, write_manifest
-from osteo_models.registry.lookup import get_version
-from osteo_models.registry.manifest import local_path, read_kept
+from osteo_models.registry.manifest import Damage, find_damage, hash_files, write_manifest
+from osteo_models.registry.package import local_path, read_stored_file
+from osteo_models.registry.versions import get_version
 
 
 def test_a_manifest_lists_every_file_but_itself(tmp_path) -> None:
@@ -40,11 +40,11 @@ def test_another_manifest_is_refused(tmp_path) -> None:
 
 def test_a_version_keeps_where_it_comes_from(project) -> None:
     names = ("selection.json", "params.yaml", "data.dvc", "requirements.lock", "origin.json")
-    kept = {name: read_kept(project.tracking, project.version, f"record/{name}") for name in names}
+    kept = {name: read_stored_file(project.tracking, project.version, f"record/{name}") for name in names}
     tables = sorted((project.settings.artifacts / "splits").glob("*.csv"))
     assert [path.name for path in tables] == ["pairs.csv", "splits.csv"]
     for path in tables:
-        assert read_kept(project.tracking, project.version, f"evidence/splits/{path.name}") == path.read_bytes()
+        assert read_stored_file(project.tracking, project.version, f"evidence/splits/{path.name}") == path.read_bytes()
     assert kept["data.dvc"] == (project.root / "data.dvc").read_bytes()
     assert b"batch_norm_momentum" in kept["params.yaml"]
     assert json.loads(kept["selection.json"]) == {"mri_control": [{"rule": "all", "left": 12}]}
@@ -52,13 +52,13 @@ def test_a_version_keeps_where_it_comes_from(project) -> None:
 
 def test_what_is_not_kept_or_changed_is_not_read(project) -> None:
     with pytest.raises(StaleDataError, match=r"models:/osteo-unimodal-mri/1: keeps no record/x; register it again"):
-        read_kept(project.tracking, project.version, "record/x")
+        read_stored_file(project.tracking, project.version, "record/x")
     (project.files / "record" / "data.dvc").write_text("outs: []")
     with pytest.raises(StaleDataError, match=r"record/data\.dvc is changed; restore"):
-        read_kept(project.tracking, project.version, "record/data.dvc")
+        read_stored_file(project.tracking, project.version, "record/data.dvc")
     (project.files / "record" / "data.dvc").unlink()
     with pytest.raises(StaleDataError, match=r"record/data\.dvc is missing"):
-        read_kept(project.tracking, project.version, "record/data.dvc")
+        read_stored_file(project.tracking, project.version, "record/data.dvc")
 
 
 def test_what_something_else_registered_keeps_nothing_of_ours(project) -> None:
@@ -68,7 +68,7 @@ def test_what_something_else_registered_keeps_nothing_of_ours(project) -> None:
     with pytest.raises(
         WeightsError, match=r"models:/theirs/1: not registered by this project, so nothing of it is loaded"
     ):
-        read_kept(project.tracking, get_version(project.tracking, "theirs"), "record/data.dvc")
+        read_stored_file(project.tracking, get_version(project.tracking, "theirs"), "record/data.dvc")
 
 
 def test_only_files_lie_on_this_machine(tmp_path) -> None:

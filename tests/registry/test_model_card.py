@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from osteo_models.registry.model_card import add_waivers, describe_champion, format_metric, link_pages, write_card
-from osteo_models.serving.network import ModelRecord, read_record
+from osteo_models.serving.model_record import ModelRecord, read_record
 
 
 @pytest.fixture

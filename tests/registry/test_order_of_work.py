@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from osteo_models.ops.doctor import find_problems
-from osteo_models.registry.lookup import get_version, list_versions
 from osteo_models.registry.run_context import RunContext
+from osteo_models.registry.versions import get_version, list_versions
 from tests.registry.photograph import photograph
 from tests.registry.toy_project import NAME, ToyProject
 

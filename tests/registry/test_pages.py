@@ -12,8 +12,8 @@ from osteo_models.core.params import load_params
 from osteo_models.core.settings import load_settings
 from osteo_models.evaluation import evaluate_predictions
 from osteo_models.ops.notebook import compare_versions
+from osteo_models.registry.registration import register_version
 from osteo_models.registry.tracking import open_tracking
-from osteo_models.registry.versions import register_version
 from osteo_models.report.report_command import write_report
 from tests.conftest import ROOT, STAGES
 from tests.registry.conftest import TAGS

@@ -11,25 +11,21 @@ from sklearn.datasets import load_sample_image
 
 from osteo_models.core.errors import InputError
 from osteo_models.models import build
-from osteo_models.ops.scoring.batch import patients_path, score_folder
-from osteo_models.ops.scoring.explain_files import explain_path
-from osteo_models.ops.scoring.inputs import PIXELS_ONLY
-from osteo_models.ops.scoring.predict import predict_path
-from osteo_models.registry.checksums import read_manifest
-from osteo_models.registry.lookup import get_version
-from osteo_models.registry.manifest import open_package
-from osteo_models.registry.tracking import JobRun
-from osteo_models.registry.versions import register_version
+from osteo_models.registry.manifest import read_manifest
+from osteo_models.registry.package import load_version, open_package
+from osteo_models.registry.registration import register_version
+from osteo_models.registry.runs import JobRun
+from osteo_models.registry.versions import get_version
+from osteo_models.serving.batch import patients_path, score_folder
 from osteo_models.serving.ensemble import write_ensemble
-from osteo_models.serving.feature_fit import write_features
-from osteo_models.serving.likeness_file import save_likeness
-from osteo_models.serving.likeness_fit import fit_likeness
-from osteo_models.serving.score_rows import encode_picture
+from osteo_models.serving.explain_files import explain_path
+from osteo_models.serving.predict import predict_path
+from osteo_models.serving.score_table import encode_picture
 from osteo_models.training.checkpoint import save_weights
 from tests.data.bodies import draw_bodies
 from tests.data.test_image_file import dicom_bytes
 from tests.registry.conftest import PREPARE, TAGS, stage_metrics
-from tests.registry.test_feature_space import make_tables
+from tests.serving.ood_cases import write_ood
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PICTURE = base64.b64decode(encode_picture(np.tile(np.arange(60, dtype=np.uint8) * 4, (80, 1))))
@@ -52,7 +48,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_gives_images_patients_and_what_was_refused(tracking, multimodal, folder):
-    said = predict_path(tracking, folder, multimodal, "mri")
+    said = predict_path(load_version(tracking, multimodal), folder, "mri")
     assert [(image.file[-5:], image.modality) for image in said.images] == [
         *(("a.dcm", "ct"), ("b.dcm", "mri")),
         ("c.png", "mri"),
@@ -69,35 +65,27 @@ def test_a_folder_gives_images_patients_and_what_was_refused(tracking, multimoda
 
 def test_a_picture_needs_its_modality_said(tracking, multimodal, folder):
     with pytest.raises(InputError, match=r"c\.png: a picture does not say .*allowed: mri, ct; say it with --modality"):
-        predict_path(tracking, folder / "c.png", multimodal, None)
+        predict_path(load_version(tracking, multimodal), folder / "c.png", None)
 
 
 def test_a_single_wrong_file_is_told_plainly(tracking, multimodal, folder):
     with pytest.raises(InputError) as caught:
-        predict_path(tracking, folder / "notes.txt", multimodal, "ct")
+        predict_path(load_version(tracking, multimodal), folder / "notes.txt", "ct")
     assert str(caught.value).startswith(f"{folder / 'notes.txt'}: not an image file that can be read")
     with pytest.raises(InputError, match="no such file or folder"):
-        predict_path(tracking, folder / "nothing", multimodal, None)
+        predict_path(load_version(tracking, multimodal), folder / "nothing", None)
 
 
 def test_a_folder_without_an_image_and_an_unknown_version(tracking, multimodal, tmp_path):
     with pytest.raises(InputError, match="nothing to score: an empty folder"):
-        predict_path(tracking, tmp_path, multimodal, None)
+        predict_path(load_version(tracking, multimodal), tmp_path, None)
     (tmp_path / "c.png").write_bytes(PICTURE)
     with pytest.raises(InputError, match="no-such-model"):
-        predict_path(tracking, tmp_path, "no-such-model@champion", None)
+        predict_path(load_version(tracking, "no-such-model@champion"), tmp_path, None)
 
 
 @pytest.fixture(scope="module")
-def likeness():
-    """What drawn bodies look like."""
-    parts = [draw_bodies(name, patients=60, each=5, seed=1) for name in ("mri", "ct")]
-    images = np.concatenate([images for images, _ in parts])
-    return fit_likeness(images, ["mri"] * 300 + ["ct"] * 300, [name for _, names in parts for name in names])
-
-
-@pytest.fixture(scope="module")
-def ensemble(tracking, likeness, tmp_path_factory):
+def ensemble(tracking, tmp_path_factory):
     """A registered ensemble of three that knows its training images, drawn bodies."""
     place = tmp_path_factory.mktemp("ensemble")
     weights = [place / f"fold-{seed}" / "model.safetensors" for seed in (1, 2, 3)]
@@ -106,7 +94,7 @@ def ensemble(tracking, likeness, tmp_path_factory):
     record = {"architecture": "unimodal", "spec": {}, "images": "mri", "recipe": {"precision": "float32"}}
     record |= {"prepare": PREPARE, "threshold": 0.5}
     write_ensemble(place / "model", record, weights, key="e" * 16)
-    save_likeness(place / "model" / "likeness.safetensors", likeness)
+    write_ood(place / "model")
     job = JobRun("e" * 16, "stage-1", "unimodal-mri-patient", {}, TAGS, "lumbar-cohort", "d" * 32, "data.dvc", 2041)
     run_id = tracking.begin_job(job)
     metrics = stage_metrics(1) | stage_metrics(5)
@@ -128,15 +116,15 @@ def pictures(tmp_path):
 
 
 REASONS = {
-    "ct.png": "it does not look like the training images: modality: it looks like ct, not like mri; `accept_unlike`",
-    "down.png": "it does not look like the training images: orientation: it would fit turned upside down; ",
+    "ct.png": "out of distribution of the training images: modality: it looks like ct, not like mri; `allow_ood`",
+    "down.png": "out of distribution of the training images: orientation: it would fit turned upside down; ",
     "notes.txt": "not an image file that can be read",
-    "photograph.jpg": "it does not look like the training images: ",
+    "photograph.jpg": "out of distribution of the training images: ",
 }
 
 
 def test_what_does_not_look_like_the_training_images_is_refused(tracking, ensemble, pictures):
-    said = predict_path(tracking, pictures, ensemble, "mri")
+    said = predict_path(load_version(tracking, ensemble), pictures, "mri")
     assert [Path(image.file).name for image in said.images] == ["a.png", "b.png"]
     assert {Path(each.file).name: each.reason.startswith(REASONS[Path(each.file).name]) for each in said.refused} == (
         dict.fromkeys(REASONS, True)
@@ -144,48 +132,49 @@ def test_what_does_not_look_like_the_training_images_is_refused(tracking, ensemb
     for image in said.images:
         assert image.uncertainty == pytest.approx(np.std(image.members, ddof=1))
         assert image.score == pytest.approx(np.mean(image.members)) and len(image.members) == 3
-        assert image.agreement in (2 / 3, 1.0) and image.unlike is None
+        assert image.agreement in (2 / 3, 1.0) and image.ood is None
     lines = list(said.as_lines())
     assert lines[1] == "mean of 3 networks; +- is their standard deviation"
-    assert lines[2] == PIXELS_ONLY
-    assert " +- " in lines[3] and lines[3].endswith("agree")
+    assert " +- " in lines[2] and lines[2].endswith("agree")
     assert sum(line.startswith("  refused: ") for line in lines) == 4
 
 
 def test_told_to_accept_them_it_scores_them_and_says_so(tracking, ensemble, pictures):
-    said = predict_path(tracking, pictures, ensemble, "mri", accept_unlike=True)
-    unlike = {Path(image.file).name: image.unlike for image in said.images}
+    said = predict_path(load_version(tracking, ensemble), pictures, "mri", allow_ood=True)
+    unlike = {Path(image.file).name: image.ood for image in said.images}
     assert unlike["a.png"] is None and unlike["ct.png"] == "modality: it looks like ct, not like mri"
     assert [Path(each.file).name for each in said.refused] == ["notes.txt"]
-    assert any("; unlike the training images: orientation" in line for line in said.as_lines())
+    assert any("; out of distribution: orientation" in line for line in said.as_lines())
 
 
 def test_what_is_kept_with_it_is_in_its_manifest_and_explain_sends_elsewhere(tracking, ensemble, pictures, tmp_path):
     version = get_version(tracking, ensemble)
     with open_package(tracking, version) as folder:
         listed = set(read_manifest(folder))
-    assert {f"artifacts/{name}" for name in ("model.safetensors", "model.json", "likeness.safetensors")} <= listed
+    assert {f"artifacts/{name}" for name in ("model.safetensors", "model.json", "ood.safetensors")} <= listed
     with pytest.raises(InputError, match=r"a fold ensemble of 3 networks, .*such as osteo-unimodal-mri$"):
-        explain_path(tracking, pictures / "a.png", ensemble, None, out=tmp_path / "out", seed=1, device="cpu")
+        explain_path(load_version(tracking, ensemble), pictures / "a.png", None, out=tmp_path / "out", seed=1)
     assert not (tmp_path / "out").exists()
 
 
-def test_explain_takes_and_refuses_the_same_images(tracking, register, stage, make_model, likeness, pictures, tmp_path):
+def test_explain_takes_and_refuses_the_same_images(tracking, register, stage, make_model, pictures, tmp_path):
     folder = make_model("f" * 16)
-    save_likeness(folder / "likeness.safetensors", likeness)
+    write_ood(folder)
     name = register(stage(5), folder=folder).name
-    given = {"seed": 1, "device": "cpu"}
-    with pytest.raises(InputError, match=r"down\.png: it does not look like the training images: .*--accept-unlike"):
-        explain_path(tracking, pictures / "down.png", name, None, out=tmp_path / "no", **given)
-    said = explain_path(tracking, pictures / "down.png", name, None, out=tmp_path / "yes", accept_unlike=True, **given)
-    assert said.compared and {each.unlike for each in said.explanations} == {
+    given = {"seed": 1}
+    with pytest.raises(InputError, match=r"down\.png: out of distribution of the training images: .*--allow-ood"):
+        explain_path(load_version(tracking, name), pictures / "down.png", None, out=tmp_path / "no", **given)
+    said = explain_path(
+        load_version(tracking, name), pictures / "down.png", None, out=tmp_path / "yes", allow_ood=True, **given
+    )
+    assert said.compared and {each.ood for each in said.explanations} == {
         "orientation: it would fit turned upside down"
     }
-    assert sum("; unlike the training images: orientation" in line for line in said.as_lines()) == 2
+    assert sum("; out of distribution: orientation" in line for line in said.as_lines()) == 2
 
 
 def test_a_version_without_a_reference_says_so(tracking, multimodal, folder):
-    said = predict_path(tracking, folder, multimodal, "mri")
+    said = predict_path(load_version(tracking, multimodal), folder, "mri")
     assert not said.compared and said.members == 1
     assert "this version has no reference of its training images" in list(said.as_lines())[1]
 
@@ -194,16 +183,16 @@ def test_predict_and_score_refuse_what_is_far_in_the_network_s_own_features(
     tracking, register, stage, make_model, pictures, tmp_path
 ):
     folder = make_model("9" * 16)
-    write_features(folder, make_tables(), tmp_path)
+    write_ood(folder)
     name = register(stage(5), folder=folder).name
-    with pytest.raises(InputError, match=r"photograph\.jpg: it does not look .*: feature space: distance \d+, 99% of"):
-        predict_path(tracking, pictures / "photograph.jpg", name, None)
-    said = predict_path(tracking, pictures / "a.png", name, None)
-    assert said.compared and said.notices == () and said.images[0].unlike is None
-    table = score_folder(tracking, pictures, name, tmp_path / "scores.csv", modality="mri")
+    with pytest.raises(InputError, match=r"photograph\.jpg: out of distribution .*: \w+: "):
+        predict_path(load_version(tracking, name), pictures / "photograph.jpg", None)
+    said = predict_path(load_version(tracking, name), pictures / "a.png", None)
+    assert said.compared and said.notices == () and said.images[0].ood is None
+    table = score_folder(load_version(tracking, name), pictures, tmp_path / "scores.csv", modality="mri")
     assert {Path(each.file).name for each in table.refused} >= {"photograph.jpg", "ct.png", "notes.txt"}
-    whole = predict_path(tracking, pictures / "photograph.jpg", name, None, accept_unlike=True)
-    assert whole.images[0].unlike.startswith("feature space: ")
+    whole = predict_path(load_version(tracking, name), pictures / "photograph.jpg", None, allow_ood=True)
+    assert whole.images[0].ood
 
 
 def test_patients_have_the_uncertainty_of_the_members_means(tracking, ensemble, tmp_path):
@@ -212,7 +201,7 @@ def test_patients_have_the_uncertainty_of_the_members_means(tracking, ensemble, 
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 1000, (120, 100)).astype(np.uint16)
         (folder / f"{number}.dcm").write_bytes(dicom_bytes(pixels, PatientID="P7", Modality="MR"))
-    said = predict_path(tracking, folder, ensemble, None, accept_unlike=True)
+    said = predict_path(load_version(tracking, ensemble), folder, None, allow_ood=True)
     (patient,) = said.patients
     means = np.mean([image.members for image in said.images], axis=0)
     assert patient.images == 3 and patient.score == pytest.approx(means.mean())
@@ -222,7 +211,7 @@ def test_patients_have_the_uncertainty_of_the_members_means(tracking, ensemble, 
 
 def test_score_leaves_a_row_for_every_file(tracking, ensemble, pictures, tmp_path):
     out = tmp_path / "out" / "scores.csv"
-    said = score_folder(tracking, pictures, ensemble, out, modality="mri")
+    said = score_folder(load_version(tracking, ensemble), pictures, out, modality="mri")
     table = pd.read_csv(out)
     assert table["file"].tolist() == sorted(str(path) for path in pictures.iterdir())
     assert table["score"].notna().tolist() == table["reason"].isna().tolist()
@@ -230,8 +219,8 @@ def test_score_leaves_a_row_for_every_file(tracking, ensemble, pictures, tmp_pat
     assert set(table["model"]) == {ensemble}
     assert patients_path(out) == out.with_name("scores-patients.csv")
     assert pd.read_csv(patients_path(out)).empty  # pictures name nobody
-    whole = score_folder(tracking, pictures, ensemble, out, modality="mri", accept_unlike=True)
-    assert len(whole.images) == 5 and pd.read_csv(out)["unlike"].count() == 3
+    whole = score_folder(load_version(tracking, ensemble), pictures, out, modality="mri", allow_ood=True)
+    assert len(whole.images) == 5 and pd.read_csv(out)["ood"].count() == 3
 
 
 def test_score_explains_where_nothing_could_be_scored(tracking, ensemble, pictures, tmp_path):
@@ -241,6 +230,6 @@ def test_score_explains_where_nothing_could_be_scored(tracking, ensemble, pictur
     with pytest.raises(
         InputError, match=rf"none of 4 files could be scored, such as .*; the reasons are in {out}"
     ) as caught:
-        score_folder(tracking, pictures, ensemble, out, modality="mri")
+        score_folder(load_version(tracking, ensemble), pictures, out, modality="mri")
     assert caught.value.exit_code == 2
     assert pd.read_csv(out)["reason"].count() == 4

@@ -31,7 +31,7 @@ def _table(images: np.ndarray, **columns) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory):
     def read(folder: Path) -> LoadedNetwork:
-        return read_network(folder / "model.safetensors", folder / "model.json")
+        return read_network(folder)
 
     return read
 
@@ -41,7 +41,7 @@ def test_a_saved_version_scores_like_the_network(images: str, make_model, load, 
     architecture = "multimodal" if images == "multimodal" else "unimodal"
     folder = make_model(architecture=architecture, images=images, seed=5)
     loaded = load(folder)
-    write_package(tmp_path / "model", folder, loaded.record, model_id="m-1", run_id="r-1")
+    write_package(tmp_path / "model", folder, loaded, model_id="m-1", run_id="r-1")
     served = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     pixels = _images(32)
     modalities = [MODALITIES[row % 2] if images == "multimodal" else "mri" for row in range(32)]

@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 
 from osteo_models.core.terms import MODALITIES
-from osteo_models.registry.versions import load_network, register_version
+from osteo_models.registry.package import load_network
+from osteo_models.registry.registration import register_version
 from osteo_models.serving.ensemble import write_ensemble
-from osteo_models.serving.feature_fit import write_features
-from osteo_models.serving.likeness_file import save_likeness
-from osteo_models.serving.likeness_fit import fit_likeness
-from osteo_models.serving.network import LIKENESS, RECORD, WEIGHTS, read_network
-from osteo_models.serving.score_rows import encode_picture, score_table
-from osteo_models.training.frozen_features import join_chunks, split_rows, write_chunk
+from osteo_models.serving.model_record import WEIGHTS
+from osteo_models.serving.network import OOD, read_network
+from osteo_models.serving.ood_fit import add_features, fit_pixels
+from osteo_models.serving.out_of_distribution import save_ood
+from osteo_models.serving.score_table import encode_picture, score_table
+from osteo_models.training.frozen_features import join_chunks, read_features, split_rows, write_chunk
 from osteo_models.training.job_data import Tables
 from tests.data.bodies import draw_bodies
 from tests.registry.conftest import TAGS, stage_metrics
@@ -70,18 +71,20 @@ def test_a_version_is_registered_and_scores_an_image(
         weights = [make_model(architecture=architecture, images=images, seed=seed) / WEIGHTS for seed in seeds]
         folder = tmp_path / "ensemble"
         write_ensemble(folder, model, weights, key=job.key)
-    write_features(folder, tables, stored)
-    likeness = fit_likeness(tables.images, known["modality"].tolist(), known["patient_id"].tolist())
-    save_likeness(folder / LIKENESS, likeness)
+    ood = fit_pixels(tables.images, known["modality"].tolist(), known["patient_id"].tolist())
+    network = read_network(folder)
+    if network.record.stored_features:
+        given = read_features(stored, network.record.stored_features).values
+    else:
+        given = tables.images
+    save_ood(folder / OOD, add_features(ood, network, given, known["modality"], known["patient_id"]))
     run_id = tracking.begin_job(job)
     version = register_version(tracking, model_folder=folder, metrics=stage_metrics(), tags=TAGS, run_id=run_id)
 
     loaded = load_network(tracking, version)
     expected = set(MODALITIES if images != "mri" else ("mri",))
-    assert loaded.features is not None and set(loaded.features.limits) == expected
-    assert loaded.likeness is not None and loaded.record.members == members
+    assert {name for name, reference in loaded.ood.references.items() if reference.features} == expected
+    assert loaded.record.members == members
     table = pd.DataFrame({"image": [encode_picture(tables.images[0])], "modality": ["mri"]})
-    scored = score_table(loaded, table, accept_unlike=True)
-    assert scored["score"][0] == pytest.approx(
-        read_network(folder / WEIGHTS, folder / RECORD).score(tables.images[:1], ["mri"])[0]
-    )
+    scored = score_table(loaded, table, allow_ood=True)
+    assert scored["score"][0] == pytest.approx(read_network(folder).score(tables.images[:1], ["mri"])[0])

@@ -9,10 +9,11 @@ import socket
 import pytest
 
 from osteo_models.ops.servers import start_servers, stop_servers
-from osteo_models.registry.data_usage import read_exposure
+from osteo_models.registry.data_usage import read_data_usage
 from osteo_models.registry.garbage import find_garbage
 from osteo_models.registry.retention import read_runs
-from osteo_models.registry.tracking import JobRun, open_tracking
+from osteo_models.registry.runs import JobRun
+from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.verify import check_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -39,7 +40,7 @@ def test_a_version_behind_a_server_is_kept_and_checked(served, tmp_path) -> None
     runs = read_runs(served.tracking)
     assert list(check_version(served.tracking, version, runs)) == []
     assert served.register().tags["osteo.manifest"] == version.tags["osteo.manifest"]
-    assert read_exposure(served.tracking, version).trained
+    assert read_data_usage(served.tracking, version).trained
     assert find_garbage(served.tracking, served.settings, "data", older_than_seconds=0) == []
 
     (stored,) = (tmp_path / "state" / "mlartifacts").rglob("artifacts/model.safetensors")

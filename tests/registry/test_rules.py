@@ -21,16 +21,16 @@ from osteo_models.evaluation.intervals import proportion_interval
 from osteo_models.evaluation.metrics import summarize
 from osteo_models.evaluation.paired import PairedDifference, PairedScores, compare_pair
 from osteo_models.explain.explained_cases import choose_cases
-from osteo_models.registry.rules import RULES, Evidence, Rival, Waiver, comparison_rules, judge
+from osteo_models.registry.rules import RULES, ChampionComparison, Evidence, Waiver, comparison_rules, judge
 from osteo_models.registry.rules.metric_rules import widen_upper
-from osteo_models.serving.score_rows import judge_members
+from osteo_models.serving.network import judge_members
 from tests.registry.gate_cases import (
     as_predictions,
     as_rows,
     make_case,
+    make_comparison,
     make_evidence,
     make_groups,
-    make_rival,
     make_shortcuts,
     make_splits,
 )
@@ -122,14 +122,14 @@ EXAMPLES = [
     ),
     (
         NOT_WORSE,
-        make_evidence(rival=make_rival(SOUND, SOUND)),
-        make_evidence(rival=make_rival(WEAK, SOUND)),
+        make_evidence(comparison=make_comparison(SOUND, SOUND)),
+        make_evidence(comparison=make_comparison(WEAK, SOUND)),
         "champion version 1: stage-1 AUC ",
     ),
     (
         BETTER,
-        make_evidence(rival=make_rival(SOUND, WEAK)),
-        make_evidence(rival=make_rival(SOUND, SOUND)),
+        make_evidence(comparison=make_comparison(SOUND, WEAK)),
+        make_evidence(comparison=make_comparison(SOUND, SOUND)),
         "difference +0.000 [+0.000, +0.000] by patient",
     ),
 ]
@@ -145,7 +145,7 @@ def _only(evidence, rule):
 )
 def test_every_rule_passes_one_and_fails_one(rule, good, bad, says) -> None:
     passed, failed = _only(good, rule), _only(bad, rule)
-    assert passed.passed and passed.applies and not passed.lacking
+    assert passed.passed and passed.applies and not passed.missing_evidence
     assert not failed.passed and says in failed.found
     assert failed.needed and failed.needed in failed.why
 
@@ -157,9 +157,9 @@ def test_every_rule_has_its_examples() -> None:
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_a_version_of_which_nothing_is_known_is_neither_a_pass_nor_a_crash(name: str) -> None:
     rule = GateRule(rule=name, stages=("stage-1", "stage-5"), metric="balanced_accuracy", value=0.7)
-    verdict = judge(Evidence({}, rival=Rival(1)), [rule])
+    verdict = judge(Evidence({}, comparison=ChampionComparison(1)), [rule])
     assert verdict.verdict == "NOT_ENOUGH_EVIDENCE"
-    assert verdict.results[0].lacking
+    assert verdict.results[0].missing_evidence
 
 
 def test_a_comparison_without_a_champion_does_not_apply_and_says_so() -> None:
@@ -169,34 +169,34 @@ def test_a_comparison_without_a_champion_does_not_apply_and_says_so() -> None:
 
 def test_a_small_test_set_says_what_it_could_have_shown() -> None:
     few = make_splits(20)
-    rival = make_rival(make_case(few, seed=3), make_case(few, seed=4))
-    found = _only(make_evidence(rival=rival), NOT_WORSE)
-    assert (found.passed, found.lacking) == (False, True)
+    rival = make_comparison(make_case(few, seed=3), make_case(few, seed=4))
+    found = _only(make_evidence(comparison=rival), NOT_WORSE)
+    assert (found.passed, found.missing_evidence) == (False, True)
     assert "on 40 of 40 images, 20 patients" in found.found
     least = float(found.found.partition("could have shown ")[2].partition(",")[0])
     assert 0.05 < least < 1
 
 
 def test_a_worse_version_is_rejected_not_doubted() -> None:
-    assert judge(make_evidence(rival=make_rival(WEAK, SOUND)), [NOT_WORSE]).verdict == "REJECT"
-    assert judge(make_evidence(rival=make_rival(SOUND, SOUND)), [BETTER]).verdict == "REJECT"
+    assert judge(make_evidence(comparison=make_comparison(WEAK, SOUND)), [NOT_WORSE]).verdict == "REJECT"
+    assert judge(make_evidence(comparison=make_comparison(SOUND, SOUND)), [BETTER]).verdict == "REJECT"
 
 
 def test_scores_that_cannot_be_compared() -> None:
-    rival = make_rival(SOUND, SOUND)
+    rival = make_comparison(SOUND, SOUND)
     flat = {
         "stage-1": rival.scores["stage-1"].__class__(**vars(rival.scores["stage-1"]) | {"second": np.full(160, 0.5)})
     }
-    found = _only(make_evidence(rival=Rival(1, flat)), NOT_WORSE)
-    assert found.lacking and "is 0.5 everywhere" in found.found
-    gone = _only(make_evidence(rival=Rival(3, lacking="it is gone")), NOT_WORSE)
-    assert gone.lacking and gone.found == "champion version 3: it is gone"
+    found = _only(make_evidence(comparison=ChampionComparison(1, flat)), NOT_WORSE)
+    assert found.missing_evidence and "is 0.5 everywhere" in found.found
+    gone = _only(make_evidence(comparison=ChampionComparison(3, missing_evidence="it is gone")), NOT_WORSE)
+    assert gone.missing_evidence and gone.found == "champion version 3: it is gone"
 
 
 def test_a_champion_that_was_scored_again_is_compared_on_the_hold_out() -> None:
     case = make_case()
-    rival = make_rival(case, case, stage="stage-5", rescored=True)
-    found = _only(make_evidence(rival=rival), NOT_WORSE)
+    rival = make_comparison(case, case, stage="stage-5", rescored=True)
+    found = _only(make_evidence(comparison=rival), NOT_WORSE)
     assert found.passed and found.found.endswith("the champion was scored again: its predictions are of other data")
 
 
@@ -236,7 +236,7 @@ def test_a_waiver_needs_rule_reason_and_name(waiver: Waiver, says: str) -> None:
 
 def test_minimum_of_an_undefined_metric() -> None:
     found = _only(_bare(balanced_accuracy=None), MINIMUM)
-    assert (found.passed, found.lacking) == (False, True)
+    assert (found.passed, found.missing_evidence) == (False, True)
     assert found.found == "stage-1 undefined without an interval: an interval needs 5 patients of each class"
     assert not _only(_bare(float("nan")), MINIMUM).passed
 
@@ -322,18 +322,18 @@ def test_metrics_without_their_predictions_or_threshold_are_not_enough_evidence(
     rule = GateRule(rule="metrics_match", stages=("stage-1", "stage-2", "stage-5"))
     kept = {key: table for key, table in make_evidence().predictions.items() if key[0] != "stage-5"}
     found = _only(make_evidence(predictions=kept), rule)
-    assert (found.passed, found.lacking) == (False, True)
+    assert (found.passed, found.missing_evidence) == (False, True)
     assert found.found == "no stage-5 predictions is kept with the version"
     found = _only(make_evidence(predictions=kept, faults={"stage-5 predictions": "no readable table"}), rule)
     assert found.found == "stage-5 predictions: no readable table"
     found = _only(make_evidence(threshold=None), rule)
-    assert (found.lacking, found.found) == (True, "no threshold is kept with the version")
+    assert (found.missing_evidence, found.found) == (True, "no threshold is kept with the version")
 
 
 def test_a_card_is_told_all_that_it_lacks() -> None:
     rule = GateRule(rule="card")
     found = _only(make_evidence(card="Fine."), rule)
-    assert (found.passed, found.lacking) == (False, False)
+    assert (found.passed, found.missing_evidence) == (False, False)
     assert found.found == (
         "the card does not give weights, job, code, data, splits, the line of stage-1, the line of stage-5, "
         "the notice that the cohort is synthetic, the sentence that it is no medical device"
@@ -405,7 +405,7 @@ DIFFERENCES = st.lists(st.floats(-1, 1), min_size=3, max_size=3).map(sorted)
 def test_more_patients_never_undo_a_decision_beside_the_champion(
     by_patient: list[float], by_image: list[float], narrower: float, rule: GateRule
 ) -> None:
-    evidence = make_evidence(SOUND, rival=make_rival(SOUND, SOUND))
+    evidence = make_evidence(SOUND, comparison=make_comparison(SOUND, SOUND))
 
     def decide_at(width: float) -> str:
         intervals = [(v - width * (v - low), v + width * (high - v)) for low, v, high in (by_patient, by_image)]
@@ -440,12 +440,12 @@ def test_a_number_that_is_not_one_is_never_a_decision(rule: GateRule, bound: str
     name = f"{metric_prefix(rule.stages[-1] if rule is AGE else 'stage-1', 'patient')}.balanced_accuracy"
     nothing = dict.fromkeys((name, f"{name}.ci_low", f"{name}.ci_high"), float("nan"))
     found = _only(make_evidence(metrics=nothing), rule.model_copy(update={"bound": bound}))
-    assert (found.passed, found.lacking) == (False, True)
+    assert (found.passed, found.missing_evidence) == (False, True)
 
 
 def test_the_number_of_patients_that_would_decide_decides() -> None:
     found = _only(_interval(0.65, 0.75, 0.85, patients=50), MINIMUM)
-    assert (found.passed, found.lacking) == (False, True)
+    assert (found.passed, found.missing_evidence) == (False, True)
     assert found.found == ("stage-1 0.750 [0.650, 0.850]: about 200 patients would decide at this estimate")
     half = 0.1 * (50 / 200) ** 0.5
     assert _only(_interval(0.75 - half, 0.75, 0.75 + half, patients=200), MINIMUM).passed
@@ -512,10 +512,10 @@ def test_a_useless_model_is_not_promoted_by_a_lucky_hold_out() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_an_undecided_comparison_names_the_larger_need_of_both_intervals(seed: int) -> None:
     splits = make_splits(40)
-    rival = make_rival(make_case(splits, signal=0.62, seed=seed), make_case(splits, signal=0.6, seed=seed + 10))
-    found, difference = _only(make_evidence(rival=rival), NOT_WORSE), compare_pair(rival.scores["stage-1"])
+    rival = make_comparison(make_case(splits, signal=0.62, seed=seed), make_case(splits, signal=0.6, seed=seed + 10))
+    found, difference = _only(make_evidence(comparison=rival), NOT_WORSE), compare_pair(rival.scores["stage-1"])
     pairs = ((difference.difference, difference.delong[0]), (difference.image_difference, difference.by_image[0]))
-    assert found.lacking
+    assert found.missing_evidence
     if min(value for value, _ in pairs) <= -0.05:
         assert found.found.endswith("at this estimate no number of patients would show it")
     else:
@@ -527,8 +527,8 @@ def test_two_perfect_models_are_not_compared_by_patient() -> None:
     target = np.repeat([0, 1], 20)
     first = np.where(target == 1, 0.9, 0.1) + np.linspace(0, 0.05, 40)
     scores = PairedScores(target, np.arange(40).astype(str), first, first**2)
-    found = _only(make_evidence(rival=Rival(1, {"stage-1": scores}, {"stage-1": 40})), NOT_WORSE)
-    assert found.lacking and found.found.endswith(", nothing varies: no interval can be given")
+    found = _only(make_evidence(comparison=ChampionComparison(1, {"stage-1": scores}, {"stage-1": 40})), NOT_WORSE)
+    assert found.missing_evidence and found.found.endswith(", nothing varies: no interval can be given")
 
 
 def test_the_multimodal_network_is_set_beside_age_on_images_of_both_modalities() -> None:
@@ -540,9 +540,9 @@ def test_the_multimodal_network_is_set_beside_age_on_images_of_both_modalities()
 
 def test_fewer_than_five_patients_of_a_class_are_not_compared() -> None:
     few = make_splits(8)
-    rival = make_rival(make_case(few, seed=3), make_case(few, seed=4))
-    found = _only(make_evidence(rival=rival), NOT_WORSE)
-    assert found.lacking and found.found.endswith("5 patients of each class are needed at least")
+    rival = make_comparison(make_case(few, seed=3), make_case(few, seed=4))
+    found = _only(make_evidence(comparison=rival), NOT_WORSE)
+    assert found.missing_evidence and found.found.endswith("5 patients of each class are needed at least")
 
 
 @pytest.mark.parametrize(
@@ -558,21 +558,21 @@ def test_fewer_than_five_patients_of_a_class_are_not_compared() -> None:
 def test_a_value_lies_within_its_interval_and_rests_on_images(low, value, high, count, passes) -> None:
     evidence = _interval(low, value, high)
     found = _only(replace(evidence, metrics={**evidence.metrics, "stage_1.patient.n": count}), INTERVAL)
-    assert (found.passed, found.lacking) == (passes, False)
+    assert (found.passed, found.missing_evidence) == (passes, False)
     shown = f"stage-1 {value:.3f} with [{low:.3f}, {high:.3f}] and n {count:g}"
     assert found.found == ("all of stage-1" if passes else shown)
 
 
 def test_an_interval_is_told_all_that_it_lacks() -> None:
     found = _only(_bare(n=None, **{"balanced_accuracy.ci_low": None, "balanced_accuracy.ci_high": None}), INTERVAL)
-    assert (found.passed, found.lacking) == (False, True)
+    assert (found.passed, found.missing_evidence) == (False, True)
     holes = ("balanced_accuracy.ci_low", "balanced_accuracy.ci_high", "n")
     assert found.found == ", ".join(f"stage-1 has no {hole}" for hole in holes)
 
 
 def test_a_number_of_patients_that_is_not_known_is_no_number() -> None:
     found = _only(_bare(n_patients=None), PATIENTS)
-    assert (found.passed, found.lacking, found.found) == (False, True, "stage-1 unknown")
+    assert (found.passed, found.missing_evidence, found.found) == (False, True, "stage-1 unknown")
     assert _only(_interval(0.6, 0.75, 0.8, patients=0), MINIMUM).found.endswith(": more patients are needed")
 
 
@@ -624,17 +624,21 @@ def test_what_the_rules_of_the_splits_counted_is_told() -> None:
 @pytest.mark.parametrize("rule", [DISJOINT, UNTOUCHED], ids=lambda rule: rule.rule)
 def test_a_version_without_splits_or_predictions_is_not_judged_by_them(rule: GateRule) -> None:
     found = _only(make_evidence(splits=None), rule)
-    assert (found.lacking, found.found) == (True, "no splits/splits.csv is kept with the version")
+    assert (found.missing_evidence, found.found) == (True, "no splits/splits.csv is kept with the version")
     kept = dict(make_evidence().predictions)
     by_image = {("stage-1", "image"): replace(kept["stage-1", "patient"], protocol="image")}
     found = _only(make_evidence(predictions=by_image), rule)
     what = "predictions" if rule is DISJOINT else "hold-out predictions"
-    assert (found.passed, found.lacking, found.found) == (False, True, f"no {what} is kept with the version")
+    assert (found.passed, found.missing_evidence, found.found) == (False, True, f"no {what} is kept with the version")
 
 
 def test_a_patient_on_two_sides_of_the_patient_based_set_and_a_strange_image_are_told() -> None:
     found = _only(make_evidence(splits=_splits(patient_test=1)), DISJOINT)
-    assert (found.passed, found.lacking, found.found) == (False, False, "1 patients on two sides of patient_test")
+    assert (found.passed, found.missing_evidence, found.found) == (
+        False,
+        False,
+        "1 patients on two sides of patient_test",
+    )
     splits = _splits(image_id="strange")
     assert _only(make_evidence(splits=splits), DISJOINT).found == "1 of 160 predictions of stage-1 are of another fold"
 
@@ -644,7 +648,7 @@ def test_a_held_out_patient_in_any_split_is_told(column: str) -> None:
     splits = make_splits()
     splits.loc[splits["patient_id"].isin(["p080", "p081"]), column] = 1
     found = _only(make_evidence(splits=splits), UNTOUCHED)
-    assert (found.passed, found.lacking) == (False, False)
+    assert (found.passed, found.missing_evidence) == (False, False)
     assert found.found == "2 hold-out patients in a fold or in the patient-based set"
 
 

@@ -14,7 +14,8 @@ import pytest
 from mlflow.telemetry import get_telemetry_client
 
 from osteo_models.core.errors import StoreError
-from osteo_models.registry.tracking import JobRun, open_tracking
+from osteo_models.registry.runs import JobRun
+from osteo_models.registry.tracking import open_tracking
 
 STARTERS = 8
 

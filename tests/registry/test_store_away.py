@@ -20,8 +20,8 @@ from osteo_models.core.errors import StoreError
 from osteo_models.core.processes import HOST, find_port
 from osteo_models.ops.servers import start_servers, stop_servers
 from osteo_models.registry.journal import open_journal
-from osteo_models.registry.lookup import get_version
 from osteo_models.registry.tracking import open_tracking
+from osteo_models.registry.versions import get_version
 from tests.conftest import ROOT
 from tests.registry.gate_cases import NAME, make_case, register_case
 
@@ -156,7 +156,7 @@ def test_a_store_that_fails_while_it_is_asked_gives_no_verdict(site: _Site) -> N
         assert site.journal.history(NAME) == before, name
     site.proxy.fail = lambda *_: None
     assert site.promote()[0] == 0
-    assert site.journal.standing(NAME).champion == challenger
+    assert site.journal.state(NAME).champion == challenger
     assert [event.action for event in site.journal.history(NAME)[len(before) :]] == ["promotion"]
 
 
@@ -176,7 +176,7 @@ def test_a_server_that_is_stopped_while_it_is_asked_gives_no_verdict(site: _Site
     assert site.journal.history(NAME) == before
     start_servers(site.state, ports={"mlflow": site.port})
     assert site.promote()[0] == 0
-    assert site.journal.standing(NAME).champion == challenger
+    assert site.journal.state(NAME).champion == challenger
 
 
 def test_other_commands_do_not_take_it_for_an_answer_either(site: _Site) -> None:

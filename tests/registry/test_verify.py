@@ -13,9 +13,9 @@ from mlflow.entities import Metric
 from osteo_models.data.revisions import find_cache
 from osteo_models.ops.doctor.problem import Project
 from osteo_models.ops.doctor.store_checks import check_versions
-from osteo_models.registry.lookup import get_version
 from osteo_models.registry.retention import read_runs
 from osteo_models.registry.verify import ADDED, check_data, check_version, choose_versions
+from osteo_models.registry.versions import get_version
 
 FLIPS = 100
 

@@ -15,16 +15,16 @@ from mlflow.tracking import MlflowClient
 
 from osteo_models.core.errors import InputError, StaleDataError, WeightsError
 from osteo_models.models import build
-from osteo_models.registry.checksums import read_manifest
-from osteo_models.registry.manifest import open_package, read_kept
+from osteo_models.registry.manifest import read_manifest
+from osteo_models.registry.package import load_network, open_package, read_stored_file
+from osteo_models.registry.registration import register_version
 from osteo_models.registry.retention import read_runs
 from osteo_models.registry.tracking import open_tracking
 from osteo_models.registry.verify import check_version
-from osteo_models.registry.versions import get_version, list_versions, load_network, register_version, set_alias
-from osteo_models.serving.feature_fit import write_features
+from osteo_models.registry.versions import get_version, list_versions, set_alias
 from tests.registry.conftest import RECORD, TAGS
 from tests.registry.photograph import photograph
-from tests.registry.test_feature_space import make_tables
+from tests.serving.ood_cases import write_ood
 
 
 def _files(tracking, version) -> Path:
@@ -60,7 +60,7 @@ def test_a_version_carries_what_it_needs(tracking, register, make_job, make_mode
     assert listed["evidence/stage-5/unimodal-mri-patient.parquet"] == hashlib.sha256(b"scores").hexdigest()
     assert listed["artifacts/model.safetensors"] == version.sha256
     assert version.tags["osteo.manifest"] == hashlib.sha256((files / "manifest.json").read_bytes()).hexdigest()
-    assert read_kept(tracking, version, "record/card.md").decode().startswith("**Synthetic cohort.**")
+    assert read_stored_file(tracking, version, "record/card.md").decode().startswith("**Synthetic cohort.**")
     requirements = (files / "requirements.txt").read_text().split()
     assert f"torch=={torch.__version__.partition('+')[0]}" in requirements
     assert len(json.loads((files / "input_example.json").read_text())["data"]) == 2
@@ -288,14 +288,14 @@ def test_a_version_whose_model_was_deleted_has_no_metrics_left(tracking, registe
     assert get_version(tracking, f"{version.name}/{version.version}").metrics == {}
 
 
-def test_a_reference_of_features_is_kept_and_loaded(tracking, register, make_job, make_model, stage) -> None:
+def test_the_out_of_distribution_reference_is_kept_and_loaded(tracking, register, make_job, make_model, stage) -> None:
     job = make_job()
     folder = make_model(job.key, seed=13)
-    assert load_network(tracking, register(stage(1), folder=folder, job=job)).features is None
-    write_features(folder, make_tables(), folder)
+    assert load_network(tracking, register(stage(1), folder=folder, job=job)).ood is None
+    write_ood(folder)
     version = register(stage(1), folder=folder, job=job)
-    assert read_kept(tracking, version, "artifacts/features.safetensors")
-    assert load_network(tracking, version).features is not None
+    assert read_stored_file(tracking, version, "artifacts/ood.safetensors")
+    assert load_network(tracking, version).ood is not None
 
 
 def test_bytecode_beside_the_code_is_told_and_can_be_deleted(tracking, register, stage) -> None:

@@ -16,8 +16,9 @@ from osteo_models.cli.main import main
 from osteo_models.core.settings import Settings, load_settings
 from osteo_models.data.code_tree import read_code
 from osteo_models.models import build
-from osteo_models.registry.tracking import JobRun, Tracking, open_tracking
-from osteo_models.registry.versions import register_version
+from osteo_models.registry.registration import register_version
+from osteo_models.registry.runs import JobRun
+from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.training.checkpoint import save_weights
 from tests.conftest import INTENSITY, ROOT
 

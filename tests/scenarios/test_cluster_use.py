@@ -94,7 +94,7 @@ def test_a_run_on_the_cluster_with_a_node_killed_ends_in_a_champion(project, sit
     check_runs(site, project, jobs, finished)
     journal = open_journal(site.variables["OSTEO_JOURNAL_URI"])
     assert journal.engine.dialect.name == "postgresql"
-    assert journal.standing(MODEL).champion == 1 and journal.verify(MODEL) == []
+    assert journal.state(MODEL).champion == 1 and journal.verify(MODEL) == []
     use_the_champion(project.root)
     assert told_secrets(site) == []
     sys.stdout.write(f"{len(jobs)} jobs, {finished} folds before the kill, {time.monotonic() - started:.0f} s\n")

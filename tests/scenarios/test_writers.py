@@ -21,7 +21,8 @@ with warnings.catch_warnings():  # MLflow uses what its own dependencies depreca
     warnings.simplefilter("ignore")
     from mlflow.entities import Metric
 
-    from osteo_models.registry.tracking import JobRun, open_tracking
+    from osteo_models.registry.runs import JobRun
+from osteo_models.registry.tracking import open_tracking
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
 STARTERS, ROUNDS, WRITERS = 8, 3, 32

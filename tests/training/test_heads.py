@@ -133,7 +133,7 @@ def test_features_are_made_once_for_all_and_heads_learn_on_them(
     (result,) = again.run(last)
     write_model(tmp_path, last, result, prepare=small_params.prepare, threshold=0.5)
     folder = tmp_path / "models" / "tiny-mri"
-    loaded = read_network(folder / "model.safetensors", folder / "model.json")
+    loaded = read_network(folder)
     rows = select_rows(last, 0, tables).test
     served = loaded.score(tables.images[rows], ["mri"] * len(rows))
     np.testing.assert_allclose(served, result.scores, atol=1e-5)

@@ -22,11 +22,11 @@ from safetensors.torch import load_file, save_file
 
 from osteo_models.core.errors import StaleDataError, WeightsError
 from osteo_models.models import build
-from osteo_models.ops.scoring.predict import predict_path
-from osteo_models.registry.checksums import MANIFEST, find_damage
+from osteo_models.registry.manifest import MANIFEST, find_damage
+from osteo_models.registry.package import load_network
 from osteo_models.registry.registration import write_package
-from osteo_models.registry.versions import load_network
 from osteo_models.serving.network import read_network
+from osteo_models.serving.predict import predict_path
 from osteo_models.training.checkpoint import check_weights, save_weights
 from tests.registry.conftest import PREPARE
 
@@ -63,9 +63,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory, model_folder) -> Path:
-    loaded = read_network(model_folder / "model.safetensors", model_folder / "model.json")
+    loaded = read_network(model_folder)
     target = tmp_path_factory.mktemp("package") / "model"
-    write_package(target, model_folder, loaded.record, model_id="m-1", run_id="r-1")
+    write_package(target, model_folder, loaded, model_id="m-1", run_id="r-1")
     return target
 
 
@@ -348,7 +348,7 @@ def test_whole_files_of_other_networks_are_refused(make_model, fault: str, reaso
         network.classifier.output.weight.data.fill_(torch.inf)
     save_weights(folder / "model.safetensors", network, {})
     with pytest.raises(WeightsError, match=reason):
-        read_network(folder / "model.safetensors", folder / "model.json")
+        read_network(folder)
 
 
 @pytest.mark.parametrize("length", [0x0280, 0x0480, 0x4B50])
@@ -361,14 +361,14 @@ def test_a_header_whose_length_looks_like_a_mark_is_no_pickle(tmp_path: Path, le
 def test_a_record_that_asks_for_too_many_networks_is_refused(make_model) -> None:
     folder = make_model(members=10**9)
     with pytest.raises(WeightsError, match="`members` is 1000000000, allowed are 1 to 100"):
-        read_network(folder / "model.safetensors", folder / "model.json")
+        read_network(folder)
 
 
 @pytest.mark.parametrize("threshold", [float("nan"), float("inf"), 1e999, -0.1, 1.1])
 def test_a_threshold_that_is_no_probability_is_refused(make_model, threshold: float) -> None:
     with pytest.raises(WeightsError, match=r"model\.json: (threshold |cannot be read \(the number)"):
         folder = make_model(threshold=threshold)
-        read_network(folder / "model.safetensors", folder / "model.json")
+        read_network(folder)
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])

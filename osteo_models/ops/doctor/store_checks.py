@@ -13,12 +13,13 @@ from osteo_models.core.errors import StoreError
 from osteo_models.ops.doctor.problem import Check, Problem, Project
 from osteo_models.ops.doctor.server_checks import judge_prefect
 from osteo_models.ops.servers import find_prefect
-from osteo_models.registry.journal import REMEDY, Journal
-from osteo_models.registry.lookup import CHAMPION, get_version, list_aliases, list_versions
+from osteo_models.registry.journal import Journal
+from osteo_models.registry.journal_events import RESTORE
 from osteo_models.registry.orphans import Orphan, end_orphans, find_orphans, find_running
 from osteo_models.registry.retention import read_runs
 from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.verify import check_evidence, check_judged, check_version
+from osteo_models.registry.versions import CHAMPION, get_version, list_aliases, list_versions
 
 FLOWS_SECONDS: Final = 60.0
 FIX: Final = "`osteo doctor --fix` marks it, and the same command goes on with it"
@@ -30,7 +31,7 @@ def check_journal(project: Project) -> Iterator[Problem]:
         return
     for name in project.journal.names():
         for fault in project.journal.verify(name):
-            yield Problem(f"journal of {name}", fault, REMEDY)
+            yield Problem(f"journal of {name}", fault, RESTORE)
 
 
 def check_champions(project: Project) -> Iterator[Problem]:
@@ -39,7 +40,7 @@ def check_champions(project: Project) -> Iterator[Problem]:
         return
     aliases = list_aliases(project.tracking, CHAMPION)
     for name in sorted({*aliases, *project.journal.names()}):
-        alias, champion = aliases.get(name), project.journal.standing(name).champion
+        alias, champion = aliases.get(name), project.journal.state(name).champion
         if alias == champion:
             if champion is not None:
                 yield from _check_champion(project.tracking, project.journal, f"{name}/{champion}")

@@ -15,9 +15,9 @@ from osteo_models.core.errors import InputError, ParamsError
 from osteo_models.core.params import GateRule
 from osteo_models.registry.rules import comparison_rules, metric_rules, provenance_rules
 from osteo_models.registry.rules.results import (
+    ChampionComparison,
     Decision,
     Evidence,
-    Rival,
     Rule,
     RuleResult,
     Verdict,
@@ -29,9 +29,9 @@ from osteo_models.registry.rules.results import (
 
 __all__ = [
     "RULES",
+    "ChampionComparison",
     "Decision",
     "Evidence",
-    "Rival",
     "Rule",
     "RuleResult",
     "Verdict",
@@ -113,10 +113,10 @@ def judge(
     check_waivers(waivers, rules)
     known = evidence if isinstance(evidence, Evidence) else Evidence(evidence)
     results = tuple(waive(_apply(known, rule), rule, waivers) for rule in rules)
-    standing = [result for result in results if result.stands]
-    if not standing:
+    blocking = [result for result in results if result.blocks]
+    if not blocking:
         return Verdict("PROMOTE", results)
-    return Verdict("NOT_ENOUGH_EVIDENCE" if all(result.lacking for result in standing) else "REJECT", results)
+    return Verdict("NOT_ENOUGH_EVIDENCE" if all(result.missing_evidence for result in blocking) else "REJECT", results)
 
 
 def _apply(evidence: Evidence, rule: GateRule) -> RuleResult:

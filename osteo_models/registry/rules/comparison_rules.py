@@ -14,9 +14,9 @@ from osteo_models.core.terms import Stage
 from osteo_models.evaluation.paired import FEWEST_PATIENTS, PairedDifference, compare_pair
 from osteo_models.registry.rules.metric_rules import BOUNDS, NAMES, compare_bound, describe_missing, find_values
 from osteo_models.registry.rules.results import (
+    ChampionComparison,
     Evidence,
     Outcome,
-    Rival,
     Row,
     Rule,
     RuleResult,
@@ -37,7 +37,7 @@ def check_age_alone(evidence: Evidence, rule: GateRule) -> RuleResult:
     margin, bound = rule.value or 0.0, rule.bound or "low"
     needed = f"{NAMES[bound]}{rule.metric} above that of age alone" + (f" by {margin:g}" if margin else "")
     if evidence.shortcuts is None:
-        return failed(rule, evidence.why_not(SHORTCUTS), needed, lacking=True)
+        return failed(rule, evidence.why_not(SHORTCUTS), needed, missing_evidence=True)
     outcomes = dict[Stage, tuple[Outcome, str]]()
     for stage in rule.stages:
         parts = (str(rule.metric), f"{rule.metric}.ci_low", f"{rule.metric}.ci_high", "n_patients")
@@ -75,25 +75,25 @@ def check_champion(evidence: Evidence, rule: GateRule) -> RuleResult:
     bound = 0.0 if superior else -margin
     aim = "better than the champion" if superior else f"not worse than the champion by {margin:g}"
     needed = f"{aim} in AUC, both intervals above {bound:g}"
-    rival = evidence.rival
-    if rival is None:
+    comparison = evidence.comparison
+    if comparison is None:
         return not_applicable(rule, "there is no other champion")
-    stages: list[Stage] = [stage for stage in rule.stages if stage in rival.scores]
-    stages = stages or (list(rival.scores) if rival.rescored else [])
+    stages: list[Stage] = [stage for stage in rule.stages if stage in comparison.scores]
+    stages = stages or (list(comparison.scores) if comparison.rescored else [])
     if not stages:
-        why = rival.lacking or f"no image of {', '.join(rule.stages)} that both have scored"
-        return failed(rule, f"champion version {rival.version}: {why}", needed, lacking=True)
+        why = comparison.missing_evidence or f"no image of {', '.join(rule.stages)} that both have scored"
+        return failed(rule, f"champion version {comparison.version}: {why}", needed, missing_evidence=True)
     outcomes = dict[Stage, tuple[Outcome, str]]()
     for stage in stages:
         try:
-            difference = compare_pair(rival.scores[stage])
+            difference = compare_pair(comparison.scores[stage])
         except InputError as error:
             outcomes[stage] = "unknown", error.found
             continue
         outcome = _decide(difference, bound, superior=superior)
-        outcomes[stage] = outcome, _describe(stage, difference, rival) + _missing(difference, bound, outcome)
+        outcomes[stage] = outcome, _describe(stage, difference, comparison) + _missing(difference, bound, outcome)
     result = combine(rule, outcomes, needed)
-    found = f"champion version {rival.version}: {result.found}"
+    found = f"champion version {comparison.version}: {result.found}"
     return replace(result, found=found, why=f"{found}; needed {needed}")
 
 
@@ -119,8 +119,8 @@ def _missing(found: PairedDifference, bound: float, outcome: Outcome) -> str:
     return f", {describe_missing(value - bound, value - low, found.n_patients)}"
 
 
-def _describe(stage: Stage, found: PairedDifference, rival: Rival) -> str:
-    matched = f"{found.n} of {rival.images.get(stage, found.n)} images, {found.n_patients} patients"
+def _describe(stage: Stage, found: PairedDifference, comparison: ChampionComparison) -> str:
+    matched = f"{found.n} of {comparison.images.get(stage, found.n)} images, {found.n_patients} patients"
     parts = [
         f"AUC {found.auc_first:.3f} against {found.auc_second:.3f} on {matched}",
         f"difference {found.difference:+.3f} {_interval(found.delong)} by patient",
@@ -128,7 +128,7 @@ def _describe(stage: Stage, found: PairedDifference, rival: Rival) -> str:
     ]
     least = f"{found.detectable:.3f}" if found.detectable is not None else "undefined"
     parts.append(f"smallest difference that it could have shown {least}")
-    if rival.rescored:
+    if comparison.rescored:
         parts.append("the champion was scored again: its predictions are of other data")
     return ", ".join(parts)
 

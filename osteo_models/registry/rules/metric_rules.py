@@ -98,7 +98,7 @@ def check_interval(evidence: Evidence, rule: GateRule) -> RuleResult:
         if value is None
     ]
     if holes:
-        return failed(rule, ", ".join(holes), needed, lacking=True)
+        return failed(rule, ", ".join(holes), needed, missing_evidence=True)
     wrong = [
         f"{stage} {value:.3f} with [{low:.3f}, {high:.3f}] and n {count:g}"
         for stage, (low, high, count, value) in found.items()
@@ -119,7 +119,7 @@ def check_patients(evidence: Evidence, rule: GateRule) -> RuleResult:
         return _no_stage(evidence, rule, needed)
     few = [stage for stage, count in found.items() if count is None or count < least]
     shown = ", ".join(f"{stage} {'unknown' if count is None else f'{count:g}'}" for stage, count in found.items())
-    return failed(rule, shown, needed, lacking=True) if few else passed(rule, shown, needed)
+    return failed(rule, shown, needed, missing_evidence=True) if few else passed(rule, shown, needed)
 
 
 def check_subgroups(evidence: Evidence, rule: GateRule) -> RuleResult:
@@ -131,11 +131,11 @@ def check_subgroups(evidence: Evidence, rule: GateRule) -> RuleResult:
     least = rule.value or 0.0
     needed = f"{rule.metric} of at least {least:g} within the interval of every subgroup"
     if evidence.groups is None:
-        return failed(rule, evidence.why_not(GROUPS), needed, lacking=True)
+        return failed(rule, evidence.why_not(GROUPS), needed, missing_evidence=True)
     rows = list(_group_rows(evidence.groups, evidence, rule))
     judged = [row for row in rows if _has_interval(row)]
     if not judged:
-        return failed(rule, f"no subgroup with an interval in {', '.join(rule.stages)}", needed, lacking=True)
+        return failed(rule, f"no subgroup with an interval in {', '.join(rule.stages)}", needed, missing_evidence=True)
     worst = min((widen_upper(row, len(judged)), float(row["value"]), _name_group(row)) for row in judged)
     upper, value, where = worst
     blank = len(rows) - len(judged)
@@ -195,7 +195,9 @@ def find_values(evidence: Evidence, stage: Stage, parts: Sequence[str]) -> list[
 def _no_stage(evidence: Evidence, rule: GateRule, needed: str) -> RuleResult:
     by_image = any(evidence.took_part(stage, "image") for stage in rule.stages)
     found = "only the image protocol, which never promotes" if by_image else "no metrics"
-    return failed(rule, f"{found} in {', '.join(rule.stages)}", f"{needed} under the patient protocol", lacking=True)
+    return failed(
+        rule, f"{found} in {', '.join(rule.stages)}", f"{needed} under the patient protocol", missing_evidence=True
+    )
 
 
 def _number(value: float | None) -> str:

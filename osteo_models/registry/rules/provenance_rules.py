@@ -30,9 +30,9 @@ def check_patient_disjoint(evidence: Evidence, rule: GateRule) -> RuleResult:
     """No patient is on two sides of a fold or of the patient-based set, and the predictions are of these folds."""
     needed = "every patient on one side of each split, and predictions made in these folds"
     if evidence.splits is None:
-        return failed(rule, evidence.why_not(SPLITS), needed, lacking=True)
+        return failed(rule, evidence.why_not(SPLITS), needed, missing_evidence=True)
     if not any(protocol == "patient" for _, protocol in evidence.predictions):
-        return failed(rule, _no_predictions(evidence), needed, lacking=True)
+        return failed(rule, _no_predictions(evidence), needed, missing_evidence=True)
     faults = [
         f"{count} patients on two sides of {column}"
         for column in ("fold_patient", "patient_test")
@@ -54,9 +54,9 @@ def check_holdout_untouched(evidence: Evidence, rule: GateRule) -> RuleResult:
     own = ", ".join(table.stage for table in tables) or "its own"
     needed = f"a hold-out of whole patients that no stage but {own} saw, scored in full"
     if evidence.splits is None:
-        return failed(rule, evidence.why_not(SPLITS), needed, lacking=True)
+        return failed(rule, evidence.why_not(SPLITS), needed, missing_evidence=True)
     if not tables:
-        return failed(rule, evidence.why_not("hold-out predictions"), needed, lacking=True)
+        return failed(rule, evidence.why_not("hold-out predictions"), needed, missing_evidence=True)
     faults = list(_holdout_faults(evidence.splits))
     held = evidence.splits[evidence.splits["holdout"] == 1]
     for (stage, protocol), table in evidence.predictions.items():
@@ -114,9 +114,9 @@ def check_code_pinned(evidence: Evidence, rule: GateRule) -> RuleResult:
     """A commit on a branch holds exactly the code and parameters that the version was registered with."""
     needed, code = "the code of this version in a commit on a branch", evidence.code
     if code is None:
-        return failed(rule, "no repository to look in", needed, lacking=True)
+        return failed(rule, "no repository to look in", needed, missing_evidence=True)
     if not code.commit:
-        return failed(rule, code.found, needed, lacking=True, remedy=code.remedy)
+        return failed(rule, code.found, needed, missing_evidence=True, remedy=code.remedy)
     return passed(rule, f"commit {code.commit[:12]} holds it", needed)
 
 
@@ -129,7 +129,7 @@ def check_data_pinned(evidence: Evidence, rule: GateRule) -> RuleResult:
     needed = "hashes of data and splits, those of the splits kept with it, and the run of the job that trained it"
     missing = [name for name in ("dvc.data", "dvc.splits") if not evidence.tags.get(name)]
     if missing:
-        return failed(rule, f"no {' and no '.join(missing)}", needed, lacking=True)
+        return failed(rule, f"no {' and no '.join(missing)}", needed, missing_evidence=True)
     faults = [
         f"{name} is {evidence.tags[name]!r}, no MD5"
         for name in ("dvc.data", "dvc.splits")
@@ -145,9 +145,9 @@ def check_data_pinned(evidence: Evidence, rule: GateRule) -> RuleResult:
     if faults:
         return failed(rule, ", ".join(faults), needed)
     if not evidence.job:
-        return failed(rule, "the run that trained it is not in the store", needed, lacking=True)
+        return failed(rule, "the run that trained it is not in the store", needed, missing_evidence=True)
     if not evidence.splits_digest:
-        return failed(rule, evidence.why_not(SPLITS), needed, lacking=True)
+        return failed(rule, evidence.why_not(SPLITS), needed, missing_evidence=True)
     shown = f"data {_short(evidence.tags['dvc.data'])}, splits {_short(evidence.tags['dvc.splits'])}"
     return passed(rule, shown, needed)
 
@@ -157,7 +157,7 @@ def check_files_intact(evidence: Evidence, rule: GateRule) -> RuleResult:
     needed = "every file, tag and metric as it was registered"
     if not evidence.recorded:
         changed = RECORD_OF_FILES in evidence.faults
-        return failed(rule, evidence.why_not(RECORD_OF_FILES), needed, lacking=not changed)
+        return failed(rule, evidence.why_not(RECORD_OF_FILES), needed, missing_evidence=not changed)
     if evidence.changes:
         return failed(rule, ", ".join(evidence.changes), needed)
     return passed(rule, f"{len(evidence.recorded)} files as registered", needed)
@@ -169,11 +169,11 @@ def check_metrics_match(evidence: Evidence, rule: GateRule) -> RuleResult:
     stages: list[Stage] = [stage for stage in rule.stages if evidence.took_part(stage)]
     absent = [stage for stage in stages if (stage, "patient") not in evidence.predictions]
     if not stages:
-        return failed(rule, f"no metrics in {', '.join(rule.stages)}", needed, lacking=True)
+        return failed(rule, f"no metrics in {', '.join(rule.stages)}", needed, missing_evidence=True)
     if absent:
-        return failed(rule, evidence.why_not(f"{absent[0]} predictions"), needed, lacking=True)
+        return failed(rule, evidence.why_not(f"{absent[0]} predictions"), needed, missing_evidence=True)
     if evidence.threshold is None:
-        return failed(rule, evidence.why_not("threshold"), needed, lacking=True)
+        return failed(rule, evidence.why_not("threshold"), needed, missing_evidence=True)
     faults: list[str] = []
     for stage in stages:
         table, prefix = evidence.predictions[stage, "patient"], metric_prefix(stage, "patient")
@@ -190,7 +190,7 @@ def check_card(evidence: Evidence, rule: GateRule) -> RuleResult:
     """The card names data, splits, code, job and weights, has a line for each stage, and says what it is not."""
     needed = "a card with its origin, a line for each stage, and its limits"
     if not evidence.card.strip():
-        return failed(rule, "no card", needed, lacking=True)
+        return failed(rule, "no card", needed, missing_evidence=True)
     missing = [label for label, text in _card_parts(evidence) if text not in evidence.card]
     if missing:
         return failed(rule, f"the card does not give {', '.join(missing)}", needed)

@@ -1,10 +1,10 @@
-"""What the rules look at, and what they answer; gathered once per version, and free of MLflow."""
+"""Input and output of the rules: the evidence of a version, results and the verdict. Free of MLflow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 import pandas as pd
 
@@ -19,67 +19,69 @@ Outcome = Literal["holds", "fails", "unknown"]
 Row = Mapping[str, str]
 
 
+DATA_TAG: Final = "dvc.data"
+
+
 @dataclass(frozen=True)
-class Rival:
-    """The present champion beside the version that is judged.
+class ChampionComparison:
+    """The present champion and the version that is judged, on the same images.
 
     Attributes:
-        version: The champion's number.
-        scores: Of both on the same images, by stage: the version's first, the champion's second.
-        images: How many images the version was tested on in these stages, matched or not.
-        rescored: The champion's predictions are of other data: it was scored again on the version's hold-out.
-        lacking: Why there are no scores.
+        version: Number of the champion.
+        scores: Both scores of the same images by stage: the version's first, the champion's second.
+        images: Number of images the version was tested on in these stages, matched or not.
+        rescored: The champion's predictions are of other data, so it was scored again on the version's hold-out.
+        missing_evidence: Why there are no scores.
     """
 
     version: int
     scores: Mapping[Stage, PairedScores] = field(default_factory=dict)
     images: Mapping[Stage, int] = field(default_factory=dict)
     rescored: bool = False
-    lacking: str = ""
+    missing_evidence: str = ""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a version.
+    """What is known of a version: its metrics and tags, the files kept with it, and what the store adds.
 
     Attributes:
-        metrics: Of all stages, such as `<stage>.patient.balanced_accuracy.ci_low`.
-        tags: Of the version.
-        job: Tags of the run that trained its weights.
-        card: The version's description.
+        metrics: Metrics of all stages, such as `<stage>.patient.balanced_accuracy.ci_low`.
+        tags: Tags of the version.
         recorded: SHA-256 of each file as it was registered.
-        changes: How files differ from what was registered.
-        architecture: Of the network.
-        images: The image set that it was trained on.
-        predictions: Kept with the version; of stages and protocols that it has none of, there is none.
-        threshold: From this score on its decision is osteoporosis.
+        changes: How files, tags, metrics and description differ from what was registered.
+        architecture: Architecture of the network.
+        images: Image set that it was trained on.
+        threshold: Scores from here on are decided as osteoporosis.
+        predictions: Predictions kept with the version, by stage and protocol.
         splits: splits.csv as kept with the version.
         splits_digest: MD5 of it.
         shortcuts: Rows of artifacts/evaluation/shortcuts.csv as kept.
         groups: Rows of artifacts/evaluation/groups.csv as kept.
         faults: Why a kept file cannot be read, by its name.
-        changes: How tags, metrics and description differ from what was registered.
-        code: The commit that holds its code; None where no repository was searched.
-        rival: None where there is no champion, or it is this version.
+        job: Tags of the run that trained its weights.
+        card: Description of the version.
+        code: Commit that holds its code; None where no repository was searched.
+        comparison: None where there is no champion, or it is this version.
     """
 
     metrics: Mapping[str, float]
     tags: Mapping[str, str] = field(default_factory=dict)
-    job: Mapping[str, str] = field(default_factory=dict)
-    card: str = ""
     recorded: Mapping[str, str] = field(default_factory=dict)
     changes: Sequence[str] = ()
     architecture: str = ""
     images: str = ""
-    predictions: Mapping[tuple[Stage, Protocol], Predictions] = field(default_factory=dict)
     threshold: float | None = None
+    predictions: Mapping[tuple[Stage, Protocol], Predictions] = field(default_factory=dict)
     splits: pd.DataFrame | None = None
     splits_digest: str = ""
     shortcuts: Sequence[Row] | None = None
     groups: Sequence[Row] | None = None
     faults: Mapping[str, str] = field(default_factory=dict)
+    job: Mapping[str, str] = field(default_factory=dict)
+    card: str = ""
     code: CodeSearch | None = None
-    rival: Rival | None = None
+    comparison: ChampionComparison | None = None
 
     def took_part(self, stage: Stage, protocol: Protocol = "patient") -> bool:
         """Whether there are metrics of a stage under a protocol."""
@@ -93,11 +95,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Waiver:
-    """A rule that somebody sets aside for one version, for a reason, and answers for.
+    """A rule that is set aside for one version.
 
     Attributes:
-        rule: A rule's name, or the title of one entry.
-        by: Who answers for it.
+        rule: Name of a rule, or title of one entry.
+        by: Name of the person responsible.
     """
 
     rule: str
@@ -107,15 +109,15 @@ class Waiver:
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What a rule found.
+    """Result of a rule.
 
     Attributes:
         rule: The rule's name with its metric and stages, so that two entries of one rule differ.
         found: Per stage, or what is missing; patients are counted, never named.
-        lacking: It failed for want of evidence, not because of it.
+        missing_evidence: It failed because evidence is missing, not because of the evidence.
         applies: False where the rule has nothing to judge, such as a comparison with a champion that is not there.
         waiver: Set where the rule failed and was set aside.
-        remedy: What to do where it failed, if there is something better than another model.
+        remedy: What to do where it failed, if anything other than another model helps.
     """
 
     rule: str
@@ -123,14 +125,14 @@ class RuleResult:
     found: str
     needed: str
     why: str
-    lacking: bool = False
+    missing_evidence: bool = False
     applies: bool = True
     waiver: Waiver | None = None
     remedy: str = ""
 
     @property
-    def stands(self) -> bool:
-        """Whether it is in the way of a promotion."""
+    def blocks(self) -> bool:
+        """Whether it prevents a promotion."""
         return not self.passed and self.waiver is None
 
 
@@ -143,8 +145,8 @@ class Verdict:
 
     @property
     def failed(self) -> tuple[RuleResult, ...]:
-        """The rules that stand in the way."""
-        return tuple(result for result in self.results if result.stands)
+        """The rules that prevent a promotion."""
+        return tuple(result for result in self.results if result.blocks)
 
     @property
     def waived(self) -> tuple[RuleResult, ...]:
@@ -180,9 +182,9 @@ def passed(rule: GateRule, found: str, needed: str) -> RuleResult:
     return RuleResult(title(rule), True, found, needed, f"{found}; needed {needed}")
 
 
-def failed(rule: GateRule, found: str, needed: str, *, lacking: bool = False, remedy: str = "") -> RuleResult:
+def failed(rule: GateRule, found: str, needed: str, *, missing_evidence: bool = False, remedy: str = "") -> RuleResult:
     """The rule does not hold, or it is not known whether it does."""
-    return RuleResult(title(rule), False, found, needed, f"{found}; needed {needed}", lacking, remedy=remedy)
+    return RuleResult(title(rule), False, found, needed, f"{found}; needed {needed}", missing_evidence, remedy=remedy)
 
 
 def combine(rule: GateRule, outcomes: Mapping[Stage, tuple[Outcome, str]], needed: str) -> RuleResult:
@@ -191,11 +193,11 @@ def combine(rule: GateRule, outcomes: Mapping[Stage, tuple[Outcome, str]], neede
     found = {outcome for outcome, _ in outcomes.values()}
     if found == {"holds"}:
         return passed(rule, shown, needed)
-    return failed(rule, shown, needed, lacking="fails" not in found)
+    return failed(rule, shown, needed, missing_evidence="fails" not in found)
 
 
 def not_applicable(rule: GateRule, why: str) -> RuleResult:
-    """There is nothing to judge, which stands in nobody's way and is said."""
+    """There is nothing to judge, such as a comparison with a champion that does not exist."""
     return RuleResult(title(rule), True, why, "nothing", f"does not apply: {why}", applies=False)
 
 

@@ -61,4 +61,4 @@ def _state(rule: dict[str, Any]) -> str:
         return "held"
     if rule.get("waiver"):
         return "waived"
-    return "not known" if rule.get("lacking") else "failed"
+    return "not known" if rule.get("missing_evidence") else "failed"

@@ -1,1 +1,0 @@
-"""Scoring files with registered versions."""

@@ -13,8 +13,8 @@ import pytest
 from osteo_models.core.errors import InputError, StaleDataError
 from osteo_models.data.revisions import read_data_digest
 from osteo_models.data.tables import read_frame
-from osteo_models.registry.data_usage import read_data_usage
-from osteo_models.registry.lineage import as_dict, as_lines, describe_lineage, find_data, find_patient
+from osteo_models.registry.data_usage import find_data, find_patient, read_data_usage
+from osteo_models.registry.lineage import as_lines, describe_lineage
 
 
 def seen(project):
@@ -97,7 +97,7 @@ def test_versions_that_saw_a_patient_are_found_when_the_data_is_gone(project) ->
     patient = test["patient_id"].iloc[0]
     (found,) = find_patient(project.tracking, patient)
     assert found.trained == 0 and found.tested["stage-5"] == (test["patient_id"] == patient).sum() > 0
-    assert found.saw and as_dict(found)["saw"] is True
+    assert found.saw and found.as_dict()["saw"] is True
 
 
 def test_every_version_of_the_same_weights_says_what_it_saw(project) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from osteo_models.registry import runs
 from osteo_models.registry.orphans import find_orphans, find_running
-from osteo_models.registry.retention import all_experiments, read_runs
+from osteo_models.registry.retention import list_experiments, read_runs
 from osteo_models.registry.runs import JOB_TAG, PROCESS_TAG, list_all
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.versions import list_aliases, list_versions
@@ -57,7 +57,7 @@ def test_small_pages_give_everything_once(
 ) -> None:
     monkeypatch.setattr(runs, "PAGE", 2)
     begun = [store.begin_job(make_job(stage=f"stage-{number}")) for number in (1, 2, 3, 4, 5)]
-    assert len(store.list_experiments()) == 5 and len(list(all_experiments(store))) == 6  # MLflow's own among them
+    assert len(store.list_experiments()) == 5 and len(list(list_experiments(store))) == 6  # MLflow's own among them
     assert sorted(run.run_id for run in find_running(store)) == sorted(begun)
     for number in range(3):
         name = f"osteo-{number}"

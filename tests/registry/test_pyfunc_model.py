@@ -44,7 +44,7 @@ def test_a_saved_version_scores_like_the_network(images: str, make_model, load, 
     write_package(tmp_path / "model", folder, loaded, model_id="m-1", run_id="r-1")
     served = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     pixels = _images(32)
-    modalities = [MODALITIES[row % 2] if images == "multimodal" else "mri" for row in range(32)]
+    modalities = [list(MODALITIES)[row % 2] if images == "multimodal" else "mri" for row in range(32)]
     for rows in (1, 32):
         found = served.predict(_table(pixels[:rows], modality=modalities[:rows]))
         wanted = np.empty(rows)

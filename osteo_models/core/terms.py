@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Modality = str  # a key of `MODALITIES`
 ImageSet = str  # one of `IMAGE_SETS`
@@ -86,6 +87,8 @@ def decide(score: npt.ArrayLike, threshold: npt.ArrayLike) -> npt.NDArray[np.boo
 
     A float32 score compared with a Python number would first round the threshold to float32.
     """
+    import numpy as np  # not at the top: `osteo --help` reads the terms, and answers at once
+
     return np.asarray(score, dtype=np.float64) >= np.asarray(threshold, dtype=np.float64)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from osteo_models.registry.registration import register_version
 from osteo_models.registry.runs import JobRun
 from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.versions import VersionInfo
+from osteo_models.serving.model_record import read_record
 from osteo_models.training.job_data import Tables, as_arrays, load_tables, make_predictions, select_rows
 from osteo_models.training.jobs import Job, plan_jobs
 from osteo_models.training.outputs import predictions_file, write_jobs, write_model, write_outputs
@@ -58,7 +58,7 @@ class SmallProject:
     def register(self, resamples: int = 1000) -> VersionInfo:
         """Register the network as the DVC stage does, with an interval of so many resamples."""
         folder = self.settings.artifacts / "models" / "unimodal-mri"
-        model = json.loads((folder / "model.json").read_text())
+        model = read_record(folder / "model.json")
         return register_version(
             self.tracking,
             model_folder=folder,
@@ -72,7 +72,7 @@ class SmallProject:
                 *sorted(self.settings.artifacts.glob("predictions/*/unimodal-mri-*.parquet")),
                 *list_splits(self.settings.artifacts),
             ],
-            run_id=self.tracking.find_job(model["key"]).run_id,
+            run_id=self.tracking.find_job(model.key).run_id,
         )
 
 

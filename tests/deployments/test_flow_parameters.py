@@ -12,12 +12,15 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from prefect import Flow
 
+from osteo_models.core.errors import OsteoError
 from osteo_models.core.settings import load_settings
+from osteo_models.registry.run_context import RunContext
 from tests.conftest import ROOT
 
 SECRET = "only-for-this-test"
@@ -55,9 +58,10 @@ def test_flows_take_plain_values_alone(modules: dict[str, ModuleType]) -> None:
 def test_what_the_jobs_share_is_stored_by_its_name(modules: dict[str, ModuleType], monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", ADDRESS)
     experiments = modules["experiments"]
-    bench = experiments.Bench.__new__(experiments.Bench)
-    bench.settings, bench._lock = load_settings(tmp_path), threading.Lock()
-    assert experiments.train.serialize_parameters({"jobs": [], "bench": bench}) == {"jobs": [], "bench": "<Bench>"}
+    run = experiments.ExperimentRun.__new__(experiments.ExperimentRun)
+    run.context, run._lock = RunContext(load_settings(tmp_path)), threading.Lock()
+    stored = experiments.train.serialize_parameters({"jobs": [], "run": run})
+    assert stored == {"jobs": [], "run": "<ExperimentRun>"}
 
 
 def test_a_search_is_a_flow_that_takes_nothing(modules: dict[str, ModuleType], monkeypatch) -> None:
@@ -67,9 +71,12 @@ def test_a_search_is_a_flow_that_takes_nothing(modules: dict[str, ModuleType], m
         return lambda steps: (made.append((name, len(inspect.signature(steps).parameters))), steps)[1]
 
     monkeypatch.setattr(modules["search"], "flow", make)
-    monkeypatch.setattr(modules["search"], "_run", lambda bench: {"found by": bench})
-    assert modules["search"].run("a bench") == {"found by": "a bench"}
+    monkeypatch.setattr(modules["search"], "explore", lambda search: [])
+    search = SimpleNamespace(run_id="run", context=SimpleNamespace(tracking=Mock()))
+    with pytest.raises(OsteoError, match="no candidate was finished"):
+        modules["search"].run(search)
     assert made == [("search", 0)]
+    search.context.tracking.fail_job.assert_called_once_with("run", "search: no candidate was finished")
 
 
 @pytest.mark.slow

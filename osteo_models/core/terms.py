@@ -26,26 +26,26 @@ STAGE_PATTERN: Final = r"^stage-[1-9][0-9]*$"
 
 @dataclass(frozen=True)
 class ModalityEntry:
-    """What the project knows of a modality.
+    """What the project knows of a modality, whose images are sagittal views.
 
     Attributes:
         title: Name in texts.
         dicom_codes: Values of Modality (0008,0060), PS3.3 C.7.3.1.1.1.
-        plane: Plane of the images.
+        storage: UID of the SOP class that an import writes, PS3.4 B.5.
         intensity: How pixels become grey values: `hounsfield`, a window in HU, which needs the rescale slope and
             intercept of the file; `relative`, percentiles of each image.
     """
 
     title: str
     dicom_codes: tuple[str, ...]
-    plane: Literal["sagittal", "lateral"]
+    storage: str
     intensity: Literal["hounsfield", "relative"]
 
 
 # A new modality is a row here, and its entries in params.yaml (`prepare.intensity`, `splits`, `stages`).
 MODALITIES: Final[Mapping[Modality, ModalityEntry]] = {
-    "mri": ModalityEntry("MRI", ("MR",), "sagittal", "relative"),
-    "ct": ModalityEntry("CT", ("CT",), "sagittal", "hounsfield"),
+    "mri": ModalityEntry("MRI", ("MR",), "1.2.840.10008.5.1.4.1.1.4", "relative"),
+    "ct": ModalityEntry("CT", ("CT",), "1.2.840.10008.5.1.4.1.1.2", "hounsfield"),
 }
 DICOM_MODALITY: Final = {code: name for name, entry in MODALITIES.items() for code in entry.dicom_codes}
 SINGLE_INPUT: Final[tuple[ImageSet, ...]] = (*MODALITIES, "combined")  # one image, one score
@@ -90,6 +90,11 @@ def decide(score: npt.ArrayLike, threshold: npt.ArrayLike) -> npt.NDArray[np.boo
     import numpy as np  # not at the top: `osteo --help` reads the terms, and answers at once
 
     return np.asarray(score, dtype=np.float64) >= np.asarray(threshold, dtype=np.float64)
+
+
+def is_hounsfield(modality: Modality) -> bool:
+    """Whether pixels are in Hounsfield units."""
+    return MODALITIES[modality].intensity == "hounsfield"
 
 
 def modalities_of(images: ImageSet) -> tuple[Modality, ...]:

@@ -7,11 +7,12 @@ from typing import Final
 
 import pandas as pd
 
-from osteo_models.core.terms import FINDINGS, LEVELS
+from osteo_models.core.terms import FINDINGS, LEVELS, MODALITIES
 from osteo_models.data.tables import Rule, read_table
 
 T_SCORES = tuple(f"t_score_{level}" for level in LEVELS)
-DATES = ("dxa_date", "mri_date", "ct_date")
+IMAGING_DATES = tuple(f"{name}_date" for name in MODALITIES)
+DATES = ("dxa_date", *IMAGING_DATES)
 
 
 def _is_number(text: str) -> bool:
@@ -25,6 +26,7 @@ def _is_date(text: str) -> bool:
     return text == "" or pd.notna(pd.to_datetime(text, format="%Y-%m-%d", errors="coerce"))
 
 
+DATE: Final = Rule(_is_date, "YYYY-MM-DD, or empty")
 FLAG: Final = Rule(lambda text: text in ("0", "1"), "0 or 1")
 RULES: Final[dict[str, Rule]] = {
     "patient_id": Rule(
@@ -36,10 +38,9 @@ RULES: Final[dict[str, Rule]] = {
     "postmenopausal": FLAG,
     "glucocorticoids": FLAG,
     "findings": Rule(lambda text: set(filter(None, text.split(";"))) <= set(FINDINGS), "codes " + ", ".join(FINDINGS)),
-    "dxa_date": Rule(_is_date, "YYYY-MM-DD, or empty"),
+    "dxa_date": DATE,
     **{name: Rule(_is_number, "a number from -10 to 10, or empty") for name in T_SCORES},
-    "mri_date": Rule(_is_date, "YYYY-MM-DD, or empty"),
-    "ct_date": Rule(_is_date, "YYYY-MM-DD, or empty"),
+    **dict.fromkeys(IMAGING_DATES, DATE),
 }
 COLUMNS = tuple(RULES)
 

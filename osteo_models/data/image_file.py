@@ -20,7 +20,7 @@ from PIL import Image
 from pydicom.pixels.processing import apply_modality_lut
 
 from osteo_models.core.errors import ImageError
-from osteo_models.core.terms import DICOM_MODALITY, MODALITIES, Modality
+from osteo_models.core.terms import DICOM_MODALITY, MODALITIES, Modality, is_hounsfield
 from osteo_models.data.dicom_file import RejectedInput, decode_frames, is_dicom, parse_dicom
 
 MAX_PIXELS = 64_000_000  # checked before decoding: a header of 1 kB can ask for gigabytes
@@ -227,7 +227,7 @@ def _check_frame(dataset: pydicom.Dataset, where: str) -> None:
 def _check_scale(dataset: pydicom.Dataset, modality: Modality, where: str) -> None:
     """CT needs its scale to Hounsfield units (PS3.3 C.8.2.1.1.5: type 1); the others have no unit."""
     scaled = "ModalityLUTSequence" in dataset or ("RescaleSlope" in dataset and "RescaleIntercept" in dataset)
-    if MODALITIES[modality].intensity == "hounsfield" and not scaled:
+    if is_hounsfield(modality) and not scaled:
         allowed = f"{MODALITIES[modality].title} with its scale to HU"
         raise ImageError("no RescaleSlope and RescaleIntercept", where=where, allowed=allowed)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
 from osteo_models.core.stage_table import StageRow, StageTable
-from osteo_models.core.terms import VALIDATIONS, Stage, Validation, sort_stages, stage_number
+from osteo_models.core.terms import MODALITIES, VALIDATIONS, Stage, Validation, sort_stages, stage_number
 
 ARCHITECTURES: Final[dict[str, str]] = {
     "unimodal": "Unimodal",
@@ -22,13 +22,14 @@ ARCHITECTURES: Final[dict[str, str]] = {
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
 PROPOSED: Final = ("unimodal", "multimodal")
+NUMBERS: Final = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+TITLES: Final = {name: entry.title for name, entry in MODALITIES.items()}
+ALL_TITLES: Final = " and ".join([", ".join([*TITLES.values()][:-1]), [*TITLES.values()][-1]])
 IMAGES: Final[dict[str, str]] = {
-    "mri": "MRI",
-    "ct": "CT",
-    "combined": "MRI and CT shuffled together",
-    "multimodal": "MRI and CT as two inputs",
+    **TITLES,
+    "combined": f"{ALL_TITLES} shuffled together",
+    "multimodal": f"{ALL_TITLES} as {NUMBERS[len(TITLES) - 2]} inputs",
 }
-NUMBERS: Final = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")  # of folds
 TESTS: Final[dict[Validation, str]] = {"holdout": "Hold-out of close ages", "patient_test": "Patient-based test"}
 METRICS: Final[dict[str, str]] = {
     "balanced_accuracy": "Balanced accuracy, %",
@@ -101,7 +102,7 @@ def name_architecture(architecture: str) -> str:
 
 def name_network(architecture: str, images: str) -> str:
     """Network and image set, such as "Unimodal MRI"."""
-    short = {"mri": "MRI", "ct": "CT", "combined": "combined"}.get(images)
+    short = {**TITLES, "combined": "combined"}.get(images)
     name = name_architecture(architecture)
     return f"{name} {short}" if short else name
 

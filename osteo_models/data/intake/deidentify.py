@@ -21,8 +21,9 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from osteo_models.core.terms import MODALITIES, ModalityEntry, is_hounsfield
 from osteo_models.data.clinical import COLUMNS, DATES
 from osteo_models.data.intake.headers import Acquisition
 from osteo_models.data.intake.pseudonyms import Pseudonyms
@@ -118,19 +119,20 @@ def _encode_head(
     Returns:
         The file meta before and after the instance UID; the data set before and after it, and after the position.
     """
-    is_ct = acquisition.modality == "ct"
+    modality = MODALITIES[acquisition.modality]
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = CTImageStorage if is_ct else MRImageStorage
+    meta.MediaStorageSOPClassUID = UID(modality.storage)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = UID("2.25.2023232116")
     meta.ImplementationVersionName = IMPLEMENTATION
-    values = _identity(person, is_ct, acquisition.vendor) | _technique(acquisition) | {
+    values = _identity(person, modality, acquisition.vendor) | _technique(acquisition) | {
         "StudyInstanceUID": study, "SeriesInstanceUID": series, "FrameOfReferenceUID": frame,
         "PixelSpacing": [_decimal(value) for value in spacing_mm],
         "ImageOrientationPatient": [_decimal(value) for value in orientation],
         "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "Rows": shape[0], "Columns": shape[1],
-        "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 1 if is_ct else 0,
+        "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15,
+        "PixelRepresentation": int(is_hounsfield(acquisition.modality)),
     }  # fmt: skip
     dataset = Dataset()
     for keyword, value in values.items():
@@ -153,17 +155,17 @@ def _element(tag: int, vr: bytes, value: bytes) -> bytes:
     return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
 
 
-def _identity(person: Person, is_ct: bool, vendor: str) -> dict[str, Any]:
+def _identity(person: Person, modality: ModalityEntry, vendor: str) -> dict[str, Any]:
     codes: list[Dataset] = []
     for value, meaning in METHOD_CODES:
         code = Dataset()
         code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
         codes.append(code)
     return {
-        "SOPClassUID": CTImageStorage if is_ct else MRImageStorage,
-        "ImageType": ["DERIVED", "PRIMARY", "AXIAL" if is_ct else "OTHER"],
+        "SOPClassUID": UID(modality.storage),
+        "ImageType": ["DERIVED", "PRIMARY", "AXIAL" if modality is MODALITIES["ct"] else "OTHER"],
         "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "ReferringPhysicianName": "",
-        "Modality": "CT" if is_ct else "MR", "Manufacturer": vendor, "BodyPartExamined": "LSPINE",
+        "Modality": modality.dicom_codes[0], "Manufacturer": vendor, "BodyPartExamined": "LSPINE",
         "PatientName": "", "PatientID": person.patient_id, "PatientBirthDate": "", "PatientSex": person.sex,
         "PatientAge": f"{person.age_years:03d}Y", "PatientIdentityRemoved": "YES",
         "DeidentificationMethod": METHOD, "DeidentificationMethodCodeSequence": codes,
@@ -178,6 +180,8 @@ def _technique(acquisition: Acquisition) -> dict[str, Any]:
     if acquisition.modality == "ct":
         return {"SliceThickness": thickness, "KVP": numbers.get("KVP", ""), "RescaleIntercept": "0",
                 "RescaleSlope": "1", "RescaleType": "HU", "AcquisitionNumber": None}  # fmt: skip
+    if acquisition.modality != "mri":
+        return {"SliceThickness": thickness}
     return {
         "SliceThickness": thickness, "ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "",
         "MRAcquisitionType": "", "RepetitionTime": numbers.get("RepetitionTime", ""),

@@ -15,7 +15,7 @@ import pydicom
 from PIL import Image
 from pydicom.pixels.processing import apply_modality_lut
 
-from osteo_models.core.terms import Modality
+from osteo_models.core.terms import Modality, is_hounsfield
 from osteo_models.data.dicom_file import MAX_PIXELS, RejectedInput, decode_frames
 from osteo_models.data.intake.headers import SIDE_PIXELS, Acquisition, Header, Plane, group_value
 
@@ -69,13 +69,13 @@ def _scale(dataset: pydicom.Dataset, modality: Modality, frame: int, stored: npt
     The VOI LUT is for display only: the preparation has a window of its own.
     """
     padding = _padding(dataset, stored)
-    inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1" and modality == "mri"
+    inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1" and not is_hounsfield(modality)
     transform = "PixelValueTransformationSequence"
     slope = group_value(dataset, frame, transform, "RescaleSlope")
     intercept = group_value(dataset, frame, transform, "RescaleIntercept")
     if "ModalityLUTSequence" in dataset:
         values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
-    elif modality == "ct" and (slope is None or intercept is None):
+    elif is_hounsfield(modality) and (slope is None or intercept is None):
         raise RejectedInput("no_scale")
     else:
         slope, intercept = float(slope if slope is not None else 1), float(intercept if intercept is not None else 0)
@@ -95,7 +95,7 @@ def _scale(dataset: pydicom.Dataset, modality: Modality, frame: int, stored: npt
 def _clip(values: npt.NDArray[Any], modality: Modality) -> Pixels:
     """16 bits: Hounsfield units; MR has no unit, so whole numbers stay as they are and others are spread."""
     rounded = values if values.dtype.kind == "i" else np.rint(values)
-    if modality == "ct":
+    if is_hounsfield(modality):
         return np.clip(rounded, *HU).astype(np.int16)
     low, high = float(values.min()), float(values.max())
     whole = rounded is values or bool((values == rounded).all())

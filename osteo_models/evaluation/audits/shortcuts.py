@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning  # pyright: ignore[reportMissingTypeStubs]
 from sklearn.linear_model import LogisticRegression  # pyright: ignore[reportMissingTypeStubs]
 
-from osteo_models.core.terms import VALIDATIONS, ImageSet, modalities_of
+from osteo_models.core.terms import SINGLE_INPUT, VALIDATIONS, modalities_of
 from osteo_models.evaluation.image_facts import HEADERS, SPLITS, Facts
 from osteo_models.evaluation.metrics import COUNTS, Measure, Summary, summarize
 from osteo_models.evaluation.paired import compare_scores
@@ -35,7 +35,6 @@ SHORTCUT_TABLES: Final[dict[str, tuple[str, ...]]] = {
 }
 PREDICTORS: Final = ("age", "sex", "header")
 SHORTCUT_METRICS: Final[tuple[MetricName, ...]] = ("balanced_accuracy", "roc_auc")
-SETS: Final[tuple[ImageSet, ...]] = ("mri", "ct", "combined")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ Key = tuple[str, str, str]  # predictor, image set, validation
 def score_shortcuts(facts: Facts) -> dict[Key, Shortcut]:
     """Each predictor on each image set, by cross-validation and on both test sets."""
     shortcuts: dict[Key, Shortcut] = {}
-    for images in SETS:
+    for images in SINGLE_INPUT:
         of_set = np.isin(facts.modality, modalities_of(images))
         for predictor in PREDICTORS:
             features = make_features(facts, predictor, of_set)

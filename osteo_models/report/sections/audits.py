@@ -14,6 +14,7 @@ from osteo_models.report.wording import (
     IMAGES,
     PREDICTORS,
     PROPOSED,
+    TITLES,
     is_number,
     name_network,
     name_predictor,
@@ -31,10 +32,9 @@ VALIDATIONS: Final[dict[str, str]] = {
 }
 KINDS: Final = ("sex", "age", "scanner", "modality")
 USES: Final = {
-    "mri": "MRI alone",
-    "ct": "CT alone",
-    "pooled": "both, each image by itself",
-    "pairs": "both, mean of a pair",
+    **{name: f"{title} alone" for name, title in TITLES.items()},
+    "pooled": "all images, each by itself",
+    "pairs": "mean of each pair",
 }
 
 
@@ -159,4 +159,4 @@ def _name_group(by: str, group: str) -> str:
     if by == "age":
         years = group.replace("-", "–")
         return years.replace(" and", " years and") if " and" in years else f"{years} years"
-    return {"F": "women", "M": "men", "mri": "MRI images", "ct": "CT images"}.get(group, group)
+    return {"F": "women", "M": "men"}.get(group) or (f"{TITLES[group]} images" if group in TITLES else group)

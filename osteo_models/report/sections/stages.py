@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from osteo_models.core.stage_table import StageRow
-from osteo_models.core.terms import CLASS_NAMES, IMAGE_SETS
+from osteo_models.core.terms import CLASS_NAMES, IMAGE_SETS, MODALITIES
 from osteo_models.evaluation.paper import HOLDOUT_TABLE
 from osteo_models.report.report_data import Records, ReportData, read_paper_stages
 from osteo_models.report.wording import ARCHITECTURES, IMAGES, METRICS, PROPOSED, is_number, name_network, name_stages
@@ -68,7 +68,7 @@ def _own_rows(data: ReportData, stage: StageRow, architecture: str, images: str)
         wanted = (job | {"metric": "balanced_accuracy"}).items()
         chosen = next((row for row in data.tables["chosen"] if wanted <= row.items()), None)
         yield _own_row(protocol, label, whole, chosen) | {"file": str(whole["accuracy"]["source"])}
-        for subset in ("mri", "ct") if protocol == "patient" else ():
+        for subset in MODALITIES if protocol == "patient" else ():
             if part := data.index.get((stage.name, architecture, images, protocol, subset, "image")):
                 yield _own_row("part", f"of these, {IMAGES[subset]} images", part, None)
 

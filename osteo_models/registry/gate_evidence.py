@@ -114,7 +114,13 @@ def _read_files(stored: Evidence, folder: Path, damage: Sequence[Damage]) -> Evi
     except WeightsError as error:
         faults["threshold"] = error.found
         return stored
-    return replace(stored, threshold=record.threshold, architecture=record.architecture, images=record.images)
+    return replace(
+        stored,
+        threshold=record.threshold,
+        architecture=record.architecture,
+        images=record.images,
+        modalities=record.modalities,
+    )
 
 
 def _read_splits(path: Path, faults: dict[str, str]) -> tuple[pd.DataFrame | None, str]:

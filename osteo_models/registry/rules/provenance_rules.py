@@ -65,7 +65,7 @@ def check_holdout_untouched(evidence: Evidence, rule: GateRule) -> RuleResult:
             faults.append(f"{seen} images of hold-out patients in {stage} under the {protocol} protocol")
     scored = 0
     for table in tables:
-        wanted = set(held[held["modality"].isin(modalities_of(table.images))]["image_id"])
+        wanted = set(held[held["modality"].isin(evidence.modalities or modalities_of(table.images))]["image_id"])
         given, scored = set(table.image_id.tolist()), max(scored, len(wanted))
         if given - wanted:
             faults.append(f"{len(given - wanted)} images of {table.stage} are not in the hold-out")

@@ -9,7 +9,7 @@ from typing import Final, Literal
 import pandas as pd
 
 from osteo_models.core.params import GateRule
-from osteo_models.core.terms import Protocol, Stage, metric_prefix
+from osteo_models.core.terms import Modality, Protocol, Stage, metric_prefix
 from osteo_models.data.code_tree import CodeSearch
 from osteo_models.evaluation.paired import PairedScores
 from osteo_models.evaluation.predictions import Predictions
@@ -52,6 +52,7 @@ class Evidence:
         changes: How files, tags, metrics and description differ from what was registered.
         architecture: Architecture of the network.
         images: Image set that it was trained on.
+        modalities: Modalities that it scores; empty: all of the image set.
         threshold: Scores from here on are decided as osteoporosis.
         predictions: Predictions kept with the version, by stage and protocol.
         splits: splits.csv as kept with the version.
@@ -71,6 +72,7 @@ class Evidence:
     changes: Sequence[str] = ()
     architecture: str = ""
     images: str = ""
+    modalities: tuple[Modality, ...] = ()
     threshold: float | None = None
     predictions: Mapping[tuple[Stage, Protocol], Predictions] = field(default_factory=dict)
     splits: pd.DataFrame | None = None

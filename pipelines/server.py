@@ -46,7 +46,7 @@ def use_server(settings: Settings) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         url = find_prefect(settings.state) or stack.enter_context(_start_temporary(settings.state / "logs"))
-        # Prefect read its environment when it was imported: it is told the address here.
+        # Prefect read its environment when it was imported: the address is set here.
         stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
         yield
 

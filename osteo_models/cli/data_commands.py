@@ -141,7 +141,9 @@ def check(folder: Path, as_json: bool) -> None:
     for first, *others in [] if as_json else kinds.values():
         click.echo(first + (f" (and {len(others):,} more)" if others else ""))
     if found:
-        raise OsteoError(f"{len(found)} places could name a person", where=str(folder), remedy="import the source anew")
+        raise OsteoError(
+            f"{len(found)} places could name a person", where=str(folder), remedy="import the source again"
+        )
     if not as_json:
         click.echo("nothing that could name a person")
 
@@ -201,7 +203,7 @@ def withdraw(context: RunContext, patient: str, as_json: bool) -> None:
 
 
 def _versions_that_saw(context: RunContext, patient: str) -> list[str]:
-    """Registered versions that were trained or tested on somebody, or cannot say that they were not."""
+    """Registered versions that were trained or tested on a patient, or for which this is not known."""
     from osteo_models.registry.data_usage import find_patient
 
     found: list[str] = []
@@ -230,12 +232,12 @@ def _stale_versions(context: RunContext, found: Difference) -> list[str]:
         try:
             usage = read_data_usage(tracking, version)
         except OsteoError as error:
-            saw = f"whom it saw is not known: {error.found}"
+            saw = f"the patients that it saw are not known: {error.found}"
         else:
             tested = {patient for seen in usage.tested.values() for patient in seen}
             counts = len(touched & set(usage.trained)), len(touched & tested)
             saw = "of the people who changed, trained on {}, tested on {}".format(*counts)
-            saw = saw if any(counts) else "it saw nobody who changed"
+            saw = saw if any(counts) else "it saw no patient that changed"
         aliases = "".join(f" @{alias}" for alias in version.aliases)
         stale.append(f"{version.name} version {version.version}{aliases}: made from {made_from}; {saw}")
     return stale

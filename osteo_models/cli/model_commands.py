@@ -74,7 +74,7 @@ def explain(
 @options.as_json
 @pass_context
 def report(context: RunContext, compare: tuple[str, str] | None, out: Path | None, as_json: bool) -> None:
-    """Write the report's page anew from artifacts/, or a page that compares two registered versions."""
+    """Write the report's page again from artifacts/, or a page that compares two registered versions."""
     params = context.params  # checked before the report's modules are imported
     from osteo_models.ops.notebook import compare_versions
     from osteo_models.report.report_command import write_report

@@ -9,7 +9,7 @@ OsteoError                      exit code 1: the work failed
 |-- StaleDataError              data on disk is not the data that was recorded
 |-- StoreError                  MLflow, Prefect or DVC cannot be used
 |-- WeightsError                network weights cannot be had
-|-- ConflictError               somebody else was faster
+|-- ConflictError               another process was faster
 `-- GateRefused                 exit code 3: promotion refused
 """
 
@@ -19,7 +19,7 @@ from typing import ClassVar
 
 
 class OsteoError(Exception):
-    """An error a person can act on, told in one line.
+    """An error a user can act on, in one line.
 
     Args:
         found: What is wrong, with the offending value.
@@ -72,7 +72,7 @@ class WeightsError(OsteoError):
 
 
 class ConflictError(OsteoError):
-    """Somebody else changed the champion meanwhile; nothing was changed by this command."""
+    """Another process changed the champion meanwhile; nothing was changed by this command."""
 
 
 class GateRefused(OsteoError):

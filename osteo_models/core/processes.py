@@ -53,12 +53,12 @@ class Account:
 
 
 def name_process() -> str:
-    """This process, told from all others: host, number and start time."""
+    """This process, distinguished from all others: host, number and start time."""
     return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
 
 
 def is_gone(name: str) -> bool:
-    """Whether a process that `name_process` named has ended; of one on another host nobody here can say so."""
+    """Whether a process that `name_process` named has ended; of one on another host this is unknown."""
     host, pid, started = name.rsplit(":", 2)
     return host == platform.node() and not find_living(Server("", "", int(pid), {int(pid): float(started)}, ""))
 
@@ -88,7 +88,7 @@ def find_port(preferred: int, taken: Container[str]) -> int:
 
 
 def note_group(server: Server) -> Server:
-    """Note every process of the group: should the first be killed, the others can still be told from strangers."""
+    """Note every process of the group: should the first be killed, the others can still be recognised."""
     started = dict(server.started)
     for known in find_living(server).values():
         for process in known.children(recursive=True):

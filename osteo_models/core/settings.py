@@ -124,7 +124,7 @@ def prepare_environment(environ: MutableMapping[str, str] | None = None) -> None
     target = os.environ if environ is None else environ
     silence_telemetry(target)
     target.setdefault("PREFECT_HOME", str(load_settings().state / "prefect"))
-    target.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # errors are told once, by the flow's own entry
+    target.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # errors are reported once, by the flow's own entry
     target.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # 20 are too few on a busy machine
     target.setdefault("RAY_TUNE_NEW_OUTPUT", "0")
     target.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # a stage that is stopped ends at once

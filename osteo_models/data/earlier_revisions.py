@@ -94,7 +94,7 @@ def require_splits(root: Path, data: Path) -> None:
     except (InputError, KeyError, TypeError):
         return
     if SPLITS in outs:
-        remedy = f"get them with `dvc pull {SPLITS}`, or delete dvc.lock to deal everybody anew"
+        remedy = f"get them with `dvc pull {SPLITS}`, or delete dvc.lock to split all patients again"
         raise InputError("the splits that dvc.lock records are not on disk", where=SPLITS, remedy=remedy)
 
 

@@ -83,7 +83,7 @@ def read_user(root: Path) -> str:
 
 
 def hash_data(folder: Path) -> str:
-    """The MD5 that DVC gives a folder: of the list of its files with theirs. Every byte is read.
+    """The MD5 that DVC gives a folder: of the list of its files with their MD5. Every byte is read.
 
     DVC itself relies on sizes and modification times, and would miss a flipped bit.
     """

@@ -98,7 +98,7 @@ def select_people(clinical: pd.DataFrame, cohort: Cohort) -> tuple[pd.DataFrame,
         left after each rule for each group, such as `mri_osteoporosis`.
 
     Raises:
-        InputError: A group is empty, with the rule that left nobody.
+        InputError: A group is empty, with the rule that left no patient.
 
     Source: figures 1 and 2 of the paper.
     """

@@ -174,7 +174,7 @@ def extend_splits(images: pd.DataFrame, splits: Splits, previous: pd.DataFrame) 
     """Splits of a data set that has grown or shrunk: known patients keep their side, new ones go to the folds.
 
     Test sets lose only withdrawn patients. New patients go, in the order of identifiers, to the fold
-    that has the fewest images of their modality and class; new images of the image protocol likewise, one by one.
+    that has the fewest images of their modality and class; new images of the image protocol too, one by one.
 
     Args:
         images: As for `make_splits`.
@@ -193,7 +193,7 @@ def extend_splits(images: pd.DataFrame, splits: Splits, previous: pd.DataFrame) 
             f"the kept splits have the folds {folds}",
             where="splits.csv of the data set",
             allowed=f"0 to {splits.folds - 1}",
-            remedy="set splits.folds back, or delete the file to deal everybody anew",
+            remedy="set splits.folds back, or delete the file to split all patients again",
         )
     table = images[["image_id", "patient_id", "modality", "target", "age_years", "sex"]].copy()
     people = previous.drop_duplicates("patient_id").set_index("patient_id")

@@ -62,7 +62,7 @@ def read_table(path: Path, rules: Mapping[str, Rule], *, remedy: str = "") -> pd
             count + "; ".join(faults[:MAX_FAULTS_SHOWN]) + more,
             where=str(path),
             allowed=f"columns {', '.join(rules)}, with commas between them" if missing else "",
-            remedy="mend the table; row 2 is the first below the names",
+            remedy="correct the table; row 2 is the first below the names",
         )
     return table
 

@@ -26,7 +26,7 @@ WEIGHTS_DIR: Final = "OSTEO_WEIGHTS_DIR"
 SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin")
 HUB_FILE: Final = "model.safetensors"
 HUB_PROBE: Final = "timm/resnet18.a1_in1k"
-HUB_SECONDS: Final = 5.0  # for the hub's answer; a closed machine must be told soon
+HUB_SECONDS: Final = 5.0  # for the hub's answer; a machine without a network must fail soon
 COUNTER: Final = "num_batches_tracked"  # of batch norm; older files do not have it
 
 # Packages that carry a file of weights: its tensors stand in the backbone's order, under names of their own.
@@ -43,7 +43,7 @@ class WeightsFile:
 
     Attributes:
         sha256: Of the file.
-        ordered: Whether its tensors are told by their order, not by their names.
+        ordered: Whether its tensors are matched by order, not by name.
     """
 
     path: Path

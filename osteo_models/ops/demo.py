@@ -109,7 +109,7 @@ def only_one(state: Path) -> Iterator[None]:
 def _start_servers(settings: Settings, say: Say) -> list[str]:
     from osteo_models.ops.servers import start_servers
 
-    if settings.tracking_uri.startswith("http"):  # somebody's servers, and these would show an empty store
+    if settings.tracking_uri.startswith("http"):  # servers of a team; local ones would show an empty store
         return [f"{'mlflow:':<10} {settings.tracking_uri}"]
     say("Starting the MLflow and Prefect servers")
     return [f"{server.name + ':':<10} {server.url}" for server in start_servers(settings.state)]
@@ -169,7 +169,7 @@ def reproduce(settings: Settings, arguments: list[str], say: Say, *, output: int
         error = json.loads(told.read_text(encoding="utf-8"))
         raise (InputError if error["exit_code"] == InputError.exit_code else OsteoError)(error["text"])
     if any(error.endswith("exited with 130") for error in errors):
-        raise KeyboardInterrupt  # a stage was stopped, whoever else was told of it
+        raise KeyboardInterrupt  # a stage was stopped
     if code:
         found = "; ".join(errors) or f"`dvc repro` ended with exit code {code}"
         raise OsteoError(found, where="dvc.yaml", remedy="fix it and run the same command: it continues")

@@ -49,7 +49,7 @@ class CohortPlan:
         low_t_people: Of these, people with a mean T-score below -1.
         kept_people: Of these, people without an excluding finding; the imaged study group is among them.
         candidates: Candidates for the control group.
-        imaged_excluded: People with images on disk whom the rules leave out, by the reason.
+        imaged_excluded: People with images on disk who are excluded by the rules, by reason.
     """
 
     groups: tuple[GroupPlan, ...]
@@ -102,7 +102,7 @@ def deal_ages(plan: GroupPlan, draws: Draws) -> list[int]:
     fixed = [plan.ages[0], plan.ages[1], *close]
     sd = (plan.sd_tenths or 90) / 10
     free = [_clip(int(draws.normal(plan.mean_age, sd)), plan) for _ in range(plan.people - len(fixed))]
-    # Nobody else has the ages of the hold-out: its people's T-scores and slices are planned.
+    # No other person has the ages of the hold-out: its people's T-scores and slices are planned.
     free = [_outside(age, plan) for age in free]
     if plan.sd_tenths is not None:
         _fit_spread(free, fixed, plan, draws)

@@ -20,7 +20,7 @@ def lock_embedded(file: Path) -> contextlib.AbstractContextManager[None]:
 def make_embedded(file: Path, artifact_root: str) -> None:
     """Make MLflow's tables where there are none; whoever calls holds the lock.
 
-    MLflow's hundred steps to its tables are no transaction in SQLite: those of a killed process nobody can finish.
+    MLflow's hundred steps to its tables are no transaction in SQLite: those of a killed process cannot be finished.
 
     Args:
         file: May hold tables of others, such as the journal.

@@ -23,7 +23,7 @@ from osteo_models.registry.versions import MODEL_TAG, list_versions
 from osteo_models.serving.model_record import ModelRecord, read_record
 from osteo_models.training.result_store import RESULT
 
-ARTIFACTS: Final = "artifacts"  # the root for what lies in the folder of this name
+ARTIFACTS: Final = "artifacts"  # the root for the content of the folder of this name
 GONE: Final = "gone"  # what is being removed lies here, so that a killed removal leaves nothing that looks whole
 KEY: Final = re.compile(r"[0-9a-f]{16}")
 FEATURES: Final = re.compile(r"[0-9a-f]{32}")
@@ -62,7 +62,7 @@ def find_garbage(tracking: Tracking, settings: Settings, *, older_than_seconds: 
     Args:
         tracking: The store.
         settings: The environment.
-        older_than_seconds: What was written to since is left: somebody may be at work on it.
+        older_than_seconds: What was written to since is left: another process may be working on it.
 
     Raises:
         StaleDataError: The record of a version is missing or was changed, so it is not known what it needs.

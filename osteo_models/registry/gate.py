@@ -115,7 +115,7 @@ def promote(
         StaleDataError: A file of the version is not as it was registered, and no rule in force says so.
         StoreError: The store does not answer; nothing was changed, the journal included.
         GateRefused: A rule failed; nothing was changed but the journal, which has the refusal.
-        ConflictError: Somebody else changed the champion meanwhile; nothing was changed.
+        ConflictError: Another process changed the champion meanwhile; nothing was changed.
     """
     check_rules(rules)
     check_waivers(waivers, rules)
@@ -188,7 +188,7 @@ def rollback(tracking: Tracking, name: str, *, journal: Journal, author: Author,
     Raises:
         InputError: There was none before, or it is no longer in the store.
         StaleDataError: Its evidence is no longer that which it was promoted on.
-        ConflictError: Somebody else changed the champion meanwhile; nothing was changed.
+        ConflictError: Another process changed the champion meanwhile; nothing was changed.
     """
     state = journal.state(name)
     before = previous_champion(journal.history(name))

@@ -166,7 +166,7 @@ def check_address(uri: str) -> str:
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in DATABASES:
         raise StoreError(
-            f"no journal can be kept at {scheme}://...: who was promoted, and by whom, needs a database",
+            f"no journal can be kept at {scheme}://...: the record of promotions needs a database",
             where="OSTEO_JOURNAL_URI",
             allowed="sqlite:///FILE, postgresql://...",
             remedy="beside a tracking server set OSTEO_JOURNAL_URI, best to the server's own database",

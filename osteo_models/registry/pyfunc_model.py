@@ -38,7 +38,7 @@ class NetworkModel(PythonModel):
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  # MLflow types its own as returning None
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Score a table; a wrong one is the caller's fault (HTTP 400) and told in one line."""
+        """Score a table; a wrong one is the caller's fault (HTTP 400) and reported in one line."""
         try:
             table = check_table(model_input)
             scored = score_table(self._network, table, allow_ood=bool((params or {}).get(ALLOW_OOD)))

@@ -38,7 +38,7 @@ REFUSED: Final = (401, 403)
 RESOURCE_MISSING: Final = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 VALUE_REFUSED: Final = ErrorCode.Name(INVALID_PARAMETER_VALUE)
 SIGN_IN: Final = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account that may do this"
-STORE_LOCK: Final = 0x057E0DB5  # PostgreSQL's advisory locks are numbers; any will do that nobody else has
+STORE_LOCK: Final = 0x057E0DB5  # PostgreSQL's advisory locks are numbers; any that no other program uses will do
 COLLIDED: Final = ("UniqueViolation", "UNIQUE constraint failed")  # as PostgreSQL and SQLite say it
 COLLISIONS: Final = 5  # more than there are requests for one run that two could send
 RETRIES: Final = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -158,7 +158,7 @@ def serialize_writes(uri: str) -> Iterator[None]:
     """Let one process at a time look for something in a store, and make it where it is missing.
 
     PostgreSQL's lock holds on every machine and ends with the connection; SQLite's is a file beside it. A tracking
-    server has none: nobody waits there.
+    server has none: nothing waits there.
     """
     if uri.startswith("sqlite"):
         with lock_embedded(_sqlite_file(uri)):
@@ -199,14 +199,14 @@ def _check_sqlite(path: Path) -> None:
             connection.execute("PRAGMA schema_version")
             connection.execute("BEGIN IMMEDIATE")
     except sqlite3.Error as error:
-        remedy = "move the file away, or mend its permissions, and run the command again"
+        remedy = "move the file away, or correct its permissions, and run the command again"
         raise StoreError(f"not a usable SQLite database ({error})", where=str(path), remedy=remedy) from None
 
 
 def _update_moved_addresses(file: Path, artifact_root: Path) -> None:
     """Point an embedded store at its artifacts where the project was moved or copied: MLflow keeps absolute addresses.
 
-    Only where both lie in one folder; a database that several projects share says nothing about a move.
+    Only where both are in one folder; a database that several projects share says nothing about a move.
     """
     if file.absolute().parent != artifact_root.parent or not artifact_root.is_dir():
         return

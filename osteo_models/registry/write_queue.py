@@ -27,7 +27,7 @@ T = TypeVar("T")
 class Writer:
     """One thread that does one write after another; every write must be such that it can be repeated.
 
-    The thread ends with the process: MLflow's client, too, waits for a server, and nobody may wait for that.
+    The thread ends with the process: MLflow's client, too, waits for a server, and the process must not wait for that.
 
     Args:
         tracking: The store.
@@ -42,7 +42,7 @@ class Writer:
         threading.Thread(target=self._work, name="writer", daemon=True).start()
 
     def submit(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Queue a write; what it raises is told by the future, and by `finish`."""
+        """Queue a write; what it raises is raised by the future and by `finish`."""
         future: Future[T] = Future()
         self._writings.append(future)
         self._queue.put((future, lambda: write(*args, **kwargs)))
@@ -58,7 +58,7 @@ class Writer:
         for writing in self._writings:
             while wait([writing], PAUSE_SECONDS).not_done:
                 if time.monotonic() > deadline and is_away(self._uri):
-                    self._given_up = True  # nobody waits for it twice
+                    self._given_up = True  # it is not waited for twice
                     raise StoreError("the MLflow server does not answer", where=hide_password(self._uri), remedy=REMEDY)
             writing.result()
 
@@ -72,7 +72,7 @@ class Writer:
             future, write = item
             try:
                 future.set_result(self._repeat(write))
-            except BaseException as error:  # noqa: BLE001  # told by the future
+            except BaseException as error:  # noqa: BLE001  # raised by the future
                 future.set_exception(error)
 
     def _repeat(self, write: Callable[[], T]) -> T:

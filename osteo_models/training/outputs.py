@@ -44,7 +44,7 @@ class Cost:
 
 
 def measure_cost(architecture: str, spec: Mapping[str, Any]) -> Cost:
-    """Count during one forward pass of an untrained network; the counts hang on shapes alone.
+    """Count during one forward pass of an untrained network; the counts depend on shapes alone.
 
     Raises:
         InputError: The architecture cannot be built with this spec.

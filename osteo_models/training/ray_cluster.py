@@ -87,7 +87,9 @@ def open_cluster(
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # MLflow keeps the curves; no second copy
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is told once, by whoever runs the job
+    logging.getLogger("ray.tune").setLevel(
+        logging.CRITICAL
+    )  # a trial's error is reported once, by the caller of the job
     with _connect(address):
         slots = count_slots(cpus, gpus)
         if slots < 1:

@@ -34,7 +34,7 @@ def reap(folder: Path) -> Iterator[None]:
         return
     command = [sys.executable, "-I", "-S", __file__, str(folder), str(os.getpid())]
     # A session of its own: Ctrl-C and a closed terminal end the driver, and not this one.
-    null = subprocess.DEVNULL  # whoever reads the driver's output waits for nobody else
+    null = subprocess.DEVNULL  # a reader of the driver's output waits for no other process
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=null, stderr=null, start_new_session=True) as reaper:
         try:
             yield
@@ -50,7 +50,7 @@ def find_session(folder: str, driver: int) -> Iterator[int]:
     begin, end = f"{folder}/session_", f"_{driver}/"
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and int(process.name) != os.getpid():
-            with contextlib.suppress(OSError):  # somebody else's, or it has just ended
+            with contextlib.suppress(OSError):  # of another user, or it has just ended
                 links = {link.name: str(link.readlink()) for link in (process / "fd").iterdir()}
                 logs = [number for number, name in links.items() if name.startswith(begin) and end in name]
                 if any(_is_written(process / "fdinfo" / number) for number in logs):

@@ -26,7 +26,7 @@ VENDORS: Final = ("SIEMENS", "GE MEDICAL", "PHILIPS", "CANON", "TOSHIBA", "HITAC
 
 @dataclass(frozen=True)
 class Plane:
-    """Where one frame lies in the patient (PS3.3 C.7.6.2.1.1).
+    """Position and orientation of one frame in the patient (PS3.3 C.7.6.2.1.1).
 
     Units: spacing_mm: (between rows, between columns); position_mm: of the first pixel, in the patient's coordinates.
     """

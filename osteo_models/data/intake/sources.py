@@ -76,7 +76,7 @@ def list_inputs(source: Path) -> Iterator[Input]:
     if source.is_dir():
         try:
             yield from _list_folder(source)
-        except OSError as error:  # its own text names the file, and that may be somebody's name
+        except OSError as error:  # its own text names the file, which may contain a patient's name
             raise InputError(f"a folder that cannot be listed ({type(error).__name__})", where=str(source)) from None
     elif zipfile.is_zipfile(source):
         yield from _list_archive(source)

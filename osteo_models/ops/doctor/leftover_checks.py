@@ -40,7 +40,7 @@ def check_ray(project: Project) -> Iterator[Problem]:
     """Ray's processes that lost their driver."""
     for process in psutil.process_iter(["name"]):
         name = process.info["name"] or ""
-        with contextlib.suppress(psutil.Error):  # it has just ended, or is somebody else's
+        with contextlib.suppress(psutil.Error):  # it has just ended, or is of another user
             # Agents give up by themselves after a minute: only those of this project are worth a word.
             if name in RAY_PROGRAMS or (name.startswith(RAY_TITLE) and _is_within(process, project.settings)):
                 session = _find_session(process)

@@ -73,7 +73,7 @@ def check_stopped(project: Project) -> Iterator[Problem]:
 
 
 def _find_git(places: list[Path]) -> int | None:
-    """A git process in one of the folders, or one of which nobody here can say where it is."""
+    """A git process in one of the folders, or one whose folder cannot be read."""
     for process in psutil.process_iter(["name"]):
         name = process.info["name"] or ""
         if name == "git" or name.startswith("git-"):
@@ -123,7 +123,7 @@ def _fix_dvc(path: Path) -> str:
             path.unlink()
             return "removed"
         write_atomically(path, json.dumps(kept))
-        return "what named nobody was taken out"
+        return "entries without a process were removed"
 
 
 def _find_younger(lists: dict[str, Any], written: float) -> set[int]:

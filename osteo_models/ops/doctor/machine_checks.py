@@ -73,7 +73,7 @@ def check_weights(project: Project) -> Iterator[Problem]:
 
 
 def _are_at_hand(params: Params, folder: Path | None) -> bool:
-    """Whether all weights lie in the folder or in a package, told without timm, whose import takes seconds."""
+    """Whether all weights lie in the folder or in a package, checked without timm, whose import takes seconds."""
     from osteo_models.models import complete_spec
     from osteo_models.models.pretrained import BACKBONES, check_choice
     from osteo_models.models.pretrained_weights import find_weights

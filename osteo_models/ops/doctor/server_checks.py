@@ -111,7 +111,7 @@ def ask(url: str, authorization: str = "") -> int:
         with error:
             return error.code
     except (OSError, ValueError, http.client.HTTPException) as error:
-        # Something answers. Whom its clients trust is a setting of theirs, such as PREFECT_API_SSL_CERT_FILE.
+        # Something answers. Which certificates clients trust is their own setting, such as PREFECT_API_SSL_CERT_FILE.
         distrusted = isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError)
         return HEALTHY if distrusted else SILENT
 

@@ -61,7 +61,7 @@ def _check_champion(tracking: Tracking, journal: Journal, reference: str) -> Ite
 
 
 def check_versions(project: Project) -> Iterator[Problem]:
-    """Runs and models of MLflow that somebody deleted and a version needs; every byte is left to `osteo verify`."""
+    """Runs and models of MLflow that were deleted and a version needs; every byte is left to `osteo verify`."""
     if project.tracking is None or not (versions := list_versions(project.tracking)):
         return
     runs = read_runs(project.tracking)
@@ -99,7 +99,7 @@ def check_flows(project: Project) -> Iterator[Problem]:
     lost = {each.process for each in find_orphans(project.tracking)}
     for process in {run.process for run in find_running(project.tracking)} - lost - set(found["living"]):
         told = f"process {process} works on runs of MLflow, and Prefect knows no running flow of it"
-        yield Problem("Prefect", told, f"end it with `kill -INT {process.split(':')[-2]}` if nobody waits for it")
+        yield Problem("Prefect", told, f"end it with `kill -INT {process.split(':')[-2]}` if it is not needed")
 
 
 def _end(tracking: Tracking, orphan: Orphan) -> str:

@@ -83,6 +83,6 @@ def _load(path: Path, environ: Mapping[str, str]) -> str:
         write_private(path, given or secrets.token_hex(24))
     kept = path.read_text(encoding="utf-8")
     if given is not None and given != kept:
-        remedy = f"unset it, or set the servers up anew: `osteo down`, then delete {path.parent.parent}"
+        remedy = f"unset it, or set the servers up again: `osteo down`, then delete {path.parent.parent}"
         raise InputError("not the one that the servers were set up with", where=name, remedy=remedy)
     return kept

@@ -145,7 +145,7 @@ def child_environment(*own_prefixes: str) -> dict[str, str]:
     left_out = (*own_prefixes, SECRETS)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     silence_telemetry(environment)
-    # The state folder is the servers' working directory, and what lies in it must not be imported.
+    # The state folder is the servers' working directory, and files in it must not be imported.
     return environment | {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 
 
@@ -203,7 +203,7 @@ def _spawn(service: Service, folder: Path) -> Server:
             group=account.group if account else None,
             extra_groups=() if account else None,
         )
-    process.returncode = 0  # it outlives this command: nobody here waits for it
+    process.returncode = 0  # it outlives this command, which does not wait for it
     started = {process.pid: psutil.Process(process.pid).create_time()}
     return Server(service.name, service.url, process.pid, started, str(log), int(service.stop_signal))
 

@@ -65,7 +65,7 @@ def client_environment(port: int, found: Credentials) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": found.s3_id,
         "AWS_SECRET_ACCESS_KEY": found.s3_key,
         "AWS_DEFAULT_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",  # nobody is asked for other keys
+        "AWS_EC2_METADATA_DISABLED": "true",  # no other source of keys is tried
         "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",
         "MLFLOW_S3_ENDPOINT_URL": f"http://{HOST}:{port}",
     }

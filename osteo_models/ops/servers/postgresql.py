@@ -30,7 +30,7 @@ def database_url(driver: str, database: str, port: int) -> str:
 
 
 def _lay_out(folder: Path, password: str) -> None:
-    """Lay out the data folder where there is none; one that was left half-made is made anew.
+    """Lay out the data folder where there is none; one that was left incomplete is made again.
 
     Raises:
         StoreError: `initdb` failed.
@@ -100,7 +100,7 @@ def postgresql(folder: Path, port: int, password: str) -> Service:
 
 
 def prepare_databases(port: int, found: Credentials) -> None:
-    """Make roles and databases where they are missing; nobody but the role of its name enters a database."""
+    """Make roles and databases where they are missing; only the role of its name can connect to a database."""
     from psycopg import sql
 
     with _connect(port, found.postgres) as connection:

@@ -71,7 +71,7 @@ def _node(name: str, arguments: list[str], address: str, place: Path, port: int,
 
 def _clear(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(mode=0o700)  # refused where it is somebody else's
+    place.mkdir(mode=0o700)  # refused where it belongs to another user
 
 
 def _has_started(server: Server) -> bool:

@@ -68,7 +68,7 @@ def check_champion(evidence: Evidence, rule: GateRule) -> RuleResult:
 
     Both intervals of the difference of the areas count, DeLong's on patients and that of the images. The
     champion is the worse of the two only where the whole of one interval says so; in between, the test set is too
-    small to tell, and the smallest difference that it could have shown stands beside it.
+    small to decide, and the message names the smallest difference that it could have shown.
     """
     margin = rule.value or 0.0
     superior = rule.test == "superiority"

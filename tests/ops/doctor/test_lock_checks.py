@@ -149,7 +149,7 @@ def test_a_list_of_dvc_that_names_another_process(project, rwlock, monkeypatch) 
     (found,) = ask(lock_checks.check_dvc, project)
     told = f"it names process {os.getpid()}, which began after that, and DVC's commands fail"
     assert str(found) == f"{rwlock}: {told}; rm {rwlock}"
-    assert found.fix() == "what named nobody was taken out"
+    assert found.fix() == "entries without a process were removed"
     assert SCHEMA(json.loads(rwlock.read_text(encoding="utf-8"))) == {"write": {"/b": gone}, "read": {"/d": [gone]}}
     assert found.fix() == "in order by now"
 

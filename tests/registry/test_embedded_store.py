@@ -62,7 +62,7 @@ def test_the_server_finds_its_store_made(tmp_path: Path, monkeypatch: pytest.Mon
         with closing(sqlite3.connect(file)) as connection:
             served.append((arguments, connection.execute("SELECT artifact_location FROM experiments").fetchall()))
 
-    monkeypatch.setattr(embedded_store, "cli", serve)
+    monkeypatch.setattr("mlflow.cli.cli", serve)
     file.touch()  # as a connection leaves it that writes nothing
     embedded_store.main(str(file), str(tmp_path / "mlartifacts"), "--port", "1")
     embedded_store.main(str(file), str(tmp_path / "mlartifacts"), "--port", "1")

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from osteo_models.core.errors import StaleDataError, WeightsError
 from osteo_models.models import build
 from osteo_models.registry.manifest import MANIFEST, find_damage
-from osteo_models.registry.package import load_network
+from osteo_models.registry.package import load_network, load_version
 from osteo_models.registry.registration import write_package
 from osteo_models.serving.network import read_network
 from osteo_models.serving.predict import predict_path
@@ -206,7 +206,7 @@ except Exception as error:
 
 
 @pytest.mark.parametrize(
-    ("name", "file"), [("library changed", "serving.py"), ("disguised pickle", "artifacts/notes.txt")]
+    ("name", "file"), [("library changed", "pyfunc_model.py"), ("disguised pickle", "artifacts/notes.txt")]
 )
 def test_outside_the_project_mlflow_runs_no_library_that_was_changed(
     package: Path, tmp_path: Path, canary: Path, name: str, file: str
@@ -237,7 +237,7 @@ def test_a_registered_version_that_was_spoilt_is_refused_by_every_command(
         spoil(folder, canary)
         reference = f"{version.name}/{version.version}"
         with pytest.raises(StaleDataError) as caught:
-            predict_path(tracking, tmp_path / "a.png", reference, "mri")
+            predict_path(load_version(tracking, reference), tmp_path / "a.png", "mri")
         assert str(caught.value).startswith(f"models:/{reference}: ") and reason in str(caught.value)
         shutil.rmtree(folder)
         shutil.copytree(sound, folder)
@@ -258,7 +258,7 @@ def test_a_version_that_something_else_registered_is_refused(tracking, tmp_path:
     tracking.client.create_model_version("osteo-foreign", folder.as_uri())
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(WeightsError, match="models:/osteo-foreign/1: not registered by this project, so nothing of it"):
-        predict_path(tracking, tmp_path / "a.png", "osteo-foreign/1", "mri")
+        predict_path(load_version(tracking, "osteo-foreign/1"), tmp_path / "a.png", "mri")
     with pytest.raises(MlflowException, match="pickle is disallowed"):  # what `open_tracking` switches off
         mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
     assert not canary.exists()
@@ -331,7 +331,7 @@ def test_broken_weights_are_refused(make_model, tmp_path: Path, canary: Path, fa
     path = folder / "model.safetensors"
     path.write_bytes(_broken_weights(fault, path.read_bytes(), canary, path))
     with pytest.raises(WeightsError) as caught:
-        read_network(path, folder / "model.json")
+        read_network(folder)
     assert reason in str(caught.value) and str(path) in str(caught.value)
     assert not canary.exists()
 
@@ -377,4 +377,4 @@ def test_a_record_with_a_number_that_is_not_finite_is_refused(make_model, number
     path = folder / "model.json"
     path.write_text(path.read_text(encoding="utf-8").replace("99.5", number), encoding="utf-8")
     with pytest.raises(WeightsError, match=f"cannot be read \\(the number {number} is not finite"):
-        read_network(folder / "model.safetensors", path)
+        read_network(folder)

@@ -79,7 +79,7 @@ def test_age_bands_start_with_the_youngest(data):
 
 def test_one_modality_or_both(data):
     rows = read_table(data, "audits", "modalities")
-    names = ["MRI alone", "CT alone", "both, each image by itself", "both, mean of a pair"]
+    names = ["MRI alone", "CT alone", "all images, each by itself", "mean of each pair"]
     assert [row.texts[0] for row in rows] == names
 
 

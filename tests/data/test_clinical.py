@@ -68,7 +68,7 @@ def test_a_row_cut_short_is_told_by_its_row(write_table):
 
 
 def test_many_faults_are_counted_and_twenty_shown(write_table):
-    with pytest.raises(TableError, match=r"30 faults: .*; and 10 more; mend the table"):
+    with pytest.raises(TableError, match=r"30 faults: .*; and 10 more; correct the table"):
         read_clinical(write_table([person(f"a{number}", sex="x") for number in range(30)]))
 
 

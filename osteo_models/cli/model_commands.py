@@ -55,7 +55,7 @@ def explain(
     device: str,
     as_json: bool,
 ) -> None:
-    """Show what a model's score hangs on, for a DICOM, PNG or JPEG file, or a folder of them.
+    """Show what a model's score depends on, for a DICOM, PNG or JPEG file, or a folder of them.
 
     Writes a picture for each image and method (Grad-CAM++, SmoothGrad) and a list of them, explanations.json.
     """

@@ -123,8 +123,8 @@ def check_lock(project: Project) -> Iterator[Problem]:
     other = [(name, found[name], pin) for name, _, pin in pins if (found[name] or "").partition("+")[0] != pin]
     if other:
         name, here, pin = other[0]
-        told = f"{len(other)} of {len(pins)} packages differ, the first: {name} {here or 'is missing'}, not {pin}"
-        yield Problem("requirements.lock", told, SETUP)
+        message = f"{len(other)} of {len(pins)} packages differ, the first: {name} {here or 'is missing'}, not {pin}"
+        yield Problem("requirements.lock", message, SETUP)
 
 
 def _read_project(root: Path) -> dict[str, Any]:

@@ -92,14 +92,14 @@ def check_flows(project: Project) -> Iterator[Problem]:
         return
     found = _ask_flows(project, "--dry-run")
     for lost in found["lost"]:
-        told = f"Prefect says {lost['state']}, and process {lost['process']} is gone"
-        yield Problem(f"flow run {lost['flow']}", told, FIX, lambda: _mark(project))
+        message = f"Prefect says {lost['state']}, and process {lost['process']} is gone"
+        yield Problem(f"flow run {lost['flow']}", message, FIX, lambda: _mark(project))
     if project.tracking is None:
         return
     lost = {each.process for each in find_orphans(project.tracking)}
     for process in {run.process for run in find_running(project.tracking)} - lost - set(found["living"]):
-        told = f"process {process} works on runs of MLflow, and Prefect knows no running flow of it"
-        yield Problem("Prefect", told, f"end it with `kill -INT {process.split(':')[-2]}` if it is not needed")
+        message = f"process {process} works on runs of MLflow, and Prefect knows no running flow of it"
+        yield Problem("Prefect", message, f"end it with `kill -INT {process.split(':')[-2]}` if it is not needed")
 
 
 def _end(tracking: Tracking, orphan: Orphan) -> str:

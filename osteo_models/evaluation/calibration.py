@@ -59,12 +59,12 @@ def recalibrate(target: IntArray, logit: FloatArray, owner: IntArray, weights: F
     """
     low_0, high_0 = _reach(target == 0, logit, owner, weights)
     low_1, high_1 = _reach(target == 1, logit, owner, weights)
-    known = np.isfinite(low_0) & np.isfinite(low_1) & (np.maximum(high_0, high_1) > np.minimum(low_0, low_1))
-    above, below = known & (low_1 >= high_0), known & (high_1 <= low_0)
+    estimable = np.isfinite(low_0) & np.isfinite(low_1) & (np.maximum(high_0, high_1) > np.minimum(low_0, low_1))
+    above, below = estimable & (low_1 >= high_0), estimable & (high_1 <= low_0)
     slope = np.select([above, below], [np.inf, -np.inf], np.nan)
     with np.errstate(invalid="ignore"):  # where a class is missing its reach is infinite
         intercept = -np.sign(np.where(above, low_1 + high_0, high_1 + low_0)) * slope
-    rows = np.flatnonzero(known & ~above & ~below)
+    rows = np.flatnonzero(estimable & ~above & ~below)
     if not rows.size:
         return Recalibration(slope, np.where(np.isinf(slope), intercept, np.nan))
     centre, spread = float(logit.mean()), float(logit.std())
@@ -93,14 +93,14 @@ def jackknife(
     """
     patients = sum(members.size for members in classes)
     dealt = [np.arange(members.size) % GROUPS for members in classes]
-    kept = [np.ones((1, patients))]
+    weights_by_class = [np.ones((1, patients))]
     for members, group in zip(classes, dealt, strict=True):
         weights = np.ones((int(group.max()) + 1, patients))
         weights[group, members] = 0
-        kept.append(weights)
-    fit = recalibrate(target, logit, owner, np.concatenate(kept))
-    ends = np.cumsum([len(rows) for rows in kept])
-    smaller = min(len(rows) for rows in kept[1:]) - 1
+        weights_by_class.append(weights)
+    fit = recalibrate(target, logit, owner, np.concatenate(weights_by_class))
+    ends = np.cumsum([len(rows) for rows in weights_by_class])
+    smaller = min(len(rows) for rows in weights_by_class[1:]) - 1
     quantile = float(cast(Any, special).stdtrit(smaller, 0.5 + CONFIDENCE / 2))
     intervals: list[Interval | None] = []
     for values in (fit.slope, fit.intercept):

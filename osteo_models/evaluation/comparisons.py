@@ -51,9 +51,9 @@ def optimism_rows(jobs: Sequence[Predictions], measure: Measure) -> Iterator[Row
         row |= {"n_image": image.target.size, "n_patient": patient.target.size}
         row |= {"n_patients": int(np.union1d(image.patient_id, patient.patient_id).size)}
         row |= {"source_image": image.source, "source_patient": patient.source}
-        for name, one in compare_scores(image.cases, patient.cases, OPTIMISM_METRICS, measure).items():
-            cells: Row = {"metric": name, "image": one.first, "patient": one.second, "difference": one.value}
-            yield row | cells | {"ci_low": one.ci_low, "ci_high": one.ci_high}
+        for name, paired in compare_scores(image.cases, patient.cases, OPTIMISM_METRICS, measure).items():
+            cells: Row = {"metric": name, "image": paired.first, "patient": paired.second, "difference": paired.value}
+            yield row | cells | {"ci_low": paired.ci_low, "ci_high": paired.ci_high}
 
 
 def delong_rows(jobs: Sequence[Predictions]) -> Iterator[Row]:

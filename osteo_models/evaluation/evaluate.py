@@ -124,11 +124,12 @@ def _evaluate(artifacts: Path, stages: StageTable, measure: Measure) -> Evaluati
 
 
 def _check_stages(jobs: Sequence[Predictions], stages: StageTable) -> None:
-    known = {row.name: row.validation for row in stages}
+    validations = {row.name: row.validation for row in stages}
     faults = [
-        f"{job.source}: {job.stage} has validation {job.validation}, {known.get(job.stage) or 'no row'} in params.yaml"
+        f"{job.source}: {job.stage} has validation {job.validation}, "
+        f"{validations.get(job.stage) or 'no row'} in params.yaml"
         for job in jobs
-        if known.get(job.stage) != job.validation
+        if validations.get(job.stage) != job.validation
     ]
     if faults:
         raise TableError(" | ".join(faults), where="predictions", remedy="run `dvc repro experiments`")
@@ -189,7 +190,7 @@ def collect_metrics(artifacts: Path, stages: Iterable[Stage], architecture: str,
     Raises:
         StaleDataError: A metrics file is missing.
     """
-    found: dict[str, float] = {}
+    collected: dict[str, float] = {}
     for stage in stages:
         path = artifacts / "metrics" / f"{stage}.json"
         try:
@@ -199,7 +200,7 @@ def collect_metrics(artifacts: Path, stages: Iterable[Stage], architecture: str,
         for protocol in PROTOCOLS:
             head = f"{job_name(architecture, images, protocol)}."
             prefix = metric_prefix(stage, protocol)
-            found |= {
+            collected |= {
                 f"{prefix}.{name.removeprefix(head)}": value for name, value in metrics.items() if name.startswith(head)
             }
-    return found
+    return collected

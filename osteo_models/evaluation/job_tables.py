@@ -165,11 +165,11 @@ def fold_values(job: Predictions, threshold: float) -> dict[int, dict[MetricName
 
 def _fold_cells(values: Iterable[float | None]) -> Row:
     """Mean and SD over folds, where there are several and each has the metric."""
-    listed = list(values)
-    known = [value for value in listed if value is not None]
-    if len(listed) < 2 or len(known) < len(listed):
+    per_fold = list(values)
+    defined = [value for value in per_fold if value is not None]
+    if len(per_fold) < 2 or len(defined) < len(per_fold):
         return {}
-    return {"fold_mean": float(np.mean(known)), "fold_sd": float(np.std(known, ddof=1))}
+    return {"fold_mean": float(np.mean(defined)), "fold_sd": float(np.std(defined, ddof=1))}
 
 
 def _fold_rows(job: Predictions, threshold: float) -> Iterator[Row]:
@@ -192,25 +192,39 @@ def _patient_rows(job: Predictions, threshold: float) -> Iterator[Row]:
     """One row per patient and modality: mean score, and the share of images classified correctly."""
     for modality in np.unique(job.modality):
         part = job.select(job.modality == modality)
-        for one in score_patients(part.target, part.score, part.patient_id, threshold=threshold):
-            row = identify(job) | {"modality": str(modality), "patient_id": one.patient_id, "target": one.target}
-            row |= {"score": one.score, "images_n": one.images, "correct": one.correct, "accuracy": one.accuracy}
-            yield row | dict(zip(WILSON, proportion_interval(one.correct, one.images, "wilson"), strict=True))
+        for patient in score_patients(part.target, part.score, part.patient_id, threshold=threshold):
+            row = identify(job) | {
+                "modality": str(modality),
+                "patient_id": patient.patient_id,
+                "target": patient.target,
+            }
+            row |= {
+                "score": patient.score,
+                "images_n": patient.images,
+                "correct": patient.correct,
+                "accuracy": patient.accuracy,
+            }
+            yield row | dict(zip(WILSON, proportion_interval(patient.correct, patient.images, "wilson"), strict=True))
 
 
 def _extreme_rows(job: Predictions, threshold: float) -> Iterator[Row]:
     """Table 10: best and worst patient of each class."""
     patients = score_patients(job.target, job.score, job.patient_id, threshold=threshold)
-    for group, which, one in find_extremes(patients):
-        row = identify(job) | {"group": group, "which": which, "patient_id": one.patient_id, "n": one.images}
-        yield row | {"accuracy": one.accuracy} | proportion_cells(one.correct, one.images)
+    for group, which, patient in find_extremes(patients):
+        row = identify(job) | {"group": group, "which": which, "patient_id": patient.patient_id, "n": patient.images}
+        yield row | {"accuracy": patient.accuracy} | proportion_cells(patient.correct, patient.images)
 
 
 def _calibration_rows(job: Predictions) -> Iterator[Row]:
     """The calibration curve by bins of scores, each with the interval of its observed share."""
-    for number, one in enumerate(bin_scores(job.cases), 1):
-        row = identify(job) | {"bin": number, "mean_score": one.mean_score, "observed": one.observed}
-        yield row | {"low": one.ci_low, "high": one.ci_high, "n": one.images, "n_patients": one.patients}
+    for number, score_bin in enumerate(bin_scores(job.cases), 1):
+        row = identify(job) | {"bin": number, "mean_score": score_bin.mean_score, "observed": score_bin.observed}
+        yield row | {
+            "low": score_bin.ci_low,
+            "high": score_bin.ci_high,
+            "n": score_bin.images,
+            "n_patients": score_bin.patients,
+        }
 
 
 def _confidence_row(job: Predictions, threshold: float) -> Row:

@@ -98,9 +98,9 @@ class Summary:
             prefix: Put before each name with a dot, such as `<stage>.patient`.
         """
         counts = {name: getattr(self, name) for name in COUNTS}
-        found = {key: x for name, one in self.estimates().items() for key, x in one.flatten(name).items()}
-        found |= {name: float(count) for name, count in counts.items() if count is not None}
-        return {f"{prefix}.{name}" if prefix else name: value for name, value in found.items()}
+        numbers = {key: x for name, estimate in self.estimates().items() for key, x in estimate.flatten(name).items()}
+        numbers |= {name: float(count) for name, count in counts.items() if count is not None}
+        return {f"{prefix}.{name}" if prefix else name: value for name, value in numbers.items()}
 
 
 def summarize(
@@ -145,13 +145,13 @@ def summarize(
 def estimate_metrics(sums: PatientSums, names: Sequence[MetricName]) -> dict[MetricName, Estimate]:
     """Metrics with their intervals, from sums over patients."""
     values = compute_metrics(sums, names)
-    known: list[MetricName] = [name for name in names if math.isfinite(values[name])]
-    enough: list[MetricName] = [name for name in known if _count_fewest(sums, name) >= FEWEST_PATIENTS]
+    defined: list[MetricName] = [name for name in names if math.isfinite(values[name])]
+    enough: list[MetricName] = [name for name in defined if _count_fewest(sums, name) >= FEWEST_PATIENTS]
     intervals = _find_intervals(sums, enough)
     estimates: dict[MetricName, Estimate] = {}
     for name in names:
         interval = intervals.get(name)
-        if name not in known:
+        if name not in defined:
             estimates[name] = Estimate(None, None, None, "undefined")
         elif interval is None:
             kind: IntervalKind = "undefined" if name in intervals else "too few patients"
@@ -174,14 +174,14 @@ def _count_fewest(sums: PatientSums, name: MetricName) -> int:
 
 def _find_intervals(sums: PatientSums, names: Iterable[MetricName]) -> dict[MetricName, Interval | None]:
     """Intervals of metrics that exist and have enough patients; None where it is undefined."""
-    positive, negative, shown = sums.positives > 0, sums.negatives > 0, sums.images > 0
+    positive, negative, has_images = sums.positives > 0, sums.negatives > 0, sums.images > 0
     sensitivity = (sums.true_positives[positive], sums.positives[positive])
     specificity = (sums.true_negatives[negative], sums.negatives[negative])
     intervals: dict[MetricName, Interval | None] = {}
     for name in names:
         if name in ("accuracy", "brier"):
             totals = sums.right if name == "accuracy" else sums.squared_error
-            intervals[name] = mean_interval(totals[shown], sums.images[shown])
+            intervals[name] = mean_interval(totals[has_images], sums.images[has_images])
         elif name in ("sensitivity", "specificity"):
             intervals[name] = mean_interval(*(sensitivity if name == "sensitivity" else specificity))
         elif bool((positive & negative).any()):

@@ -60,10 +60,10 @@ def compare_scores(
     return differences
 
 
-def _read_figure(one: Estimate) -> Figure | None:
-    if one.value is None or one.ci_low is None or one.ci_high is None:
+def _read_figure(estimate: Estimate) -> Figure | None:
+    if estimate.value is None or estimate.ci_low is None or estimate.ci_high is None:
         return None
-    return Figure(one.value, one.ci_low, one.ci_high)
+    return Figure(estimate.value, estimate.ci_low, estimate.ci_high)
 
 
 def _correlate(first: PatientSums, second: PatientSums, name: MetricName) -> float:

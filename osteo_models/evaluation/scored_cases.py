@@ -83,11 +83,11 @@ def read_columns(
 ) -> Columns:
     """Read columns of equal length; faults are appended to `faults`."""
     targets = _read_floats(target, "target", faults)
-    known = np.isin(targets, (0, 1))
-    unknown = np.unique(targets[~known & np.isfinite(targets)])
+    valid = np.isin(targets, (0, 1))
+    unknown = np.unique(targets[~valid & np.isfinite(targets)])
     if unknown.size:
-        shown = ", ".join(f"{value:g}" for value in unknown[:3])
-        faults.append(f"`target` has values other than 0 and 1: {shown}")
+        examples = ", ".join(f"{value:g}" for value in unknown[:3])
+        faults.append(f"`target` has values other than 0 and 1: {examples}")
     columns = {name: _read_floats(values, name, faults) for name, values in scores.items()}
     patients = None if patient_id is None else _read_patients(patient_id, faults)
     sizes = {"target": targets.size} | {name: column.size for name, column in columns.items()}
@@ -95,7 +95,7 @@ def read_columns(
     sizes = {name: size for name, size in sizes.items() if size}  # an unreadable column has a fault of its own
     if len(set(sizes.values())) > 1:
         faults.append("lengths differ: " + ", ".join(f"`{name}` {size}" for name, size in sizes.items()))
-    return Columns(np.where(known, targets, 0).astype(np.int64), columns, patients)
+    return Columns(np.where(valid, targets, 0).astype(np.int64), columns, patients)
 
 
 def _read_floats(values: ArrayLike, name: str, faults: list[str]) -> FloatArray:
@@ -118,12 +118,12 @@ def _read_floats(values: ArrayLike, name: str, faults: list[str]) -> FloatArray:
 
 def _read_patients(values: Iterable[Any], faults: list[str]) -> TextArray:
     """Patients' names as text."""
-    listed = cast("list[Any]", np.asarray(list(values), dtype=object).tolist())
+    names = cast("list[Any]", np.asarray(list(values), dtype=object).tolist())
     # NaN, a blank cell of a table, is the only value that differs from itself
-    blank = [row for row, value in enumerate(listed) if value is None or value != value or not str(value).strip()]
+    blank = [row for row, value in enumerate(names) if value is None or value != value or not str(value).strip()]
     if blank:
         faults.append(f"`patient_id` is empty in {len(blank)} row(s), the first is row {blank[0]}")
-    return np.asarray([str(value) for value in listed], dtype=np.str_)
+    return np.asarray([str(value) for value in names], dtype=np.str_)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def average_patients(target: IntArray, scores: Iterable[FloatArray], patient: Te
     positives = np.bincount(owner, weights=target)
     mixed = names[(positives > 0) & (positives < images)]
     if mixed.size:
-        shown = ", ".join(str(name) for name in mixed[:5])
-        raise InputError(f"{mixed.size} patient(s) with both targets: {shown}", allowed="one target per patient")
+        examples = ", ".join(str(name) for name in mixed[:5])
+        raise InputError(f"{mixed.size} patient(s) with both targets: {examples}", allowed="one target per patient")
     means = [(np.bincount(owner, weights=score) / images).astype(np.float64) for score in scores]
     return Patients(names, (positives > 0).astype(np.int64), means, images, owner)

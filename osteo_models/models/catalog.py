@@ -62,7 +62,11 @@ def register(
         if name in _ENTRIES:
             raise ValueError(f"architecture `{name}` is registered twice")
         parameters = inspect.signature(builder).parameters.values()
-        spec = {each.name: each.default for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+        spec = {
+            parameter.name: parameter.default
+            for parameter in parameters
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
         _ENTRIES[name] = Entry(name, image_sets, builder, spec, versions, check, marked_by)
         return builder
 
@@ -163,5 +167,5 @@ def count_parameters(network: nn.Module) -> tuple[int, int]:
     """
     parameters = list(network.parameters())
     statistics = sum(buffer.numel() for buffer in network.buffers() if buffer.is_floating_point())
-    trainable = sum(each.numel() for each in parameters if each.requires_grad)
-    return sum(each.numel() for each in parameters) + statistics, trainable
+    trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in parameters) + statistics, trainable

@@ -92,9 +92,9 @@ class PretrainedNetwork(nn.Module):
         about, mode = self._about, self._about.interpolation
         # Of a grey image one channel is resized, not three: else that takes a tenth of the time of one image.
         grey = not torch.is_grad_enabled() and torch.equal(images[:, :1].expand_as(images), images)
-        taken = images[:, :1] if grey else images
+        inputs = images[:, :1] if grey else images
         # Bicubic interpolation swings past black and white.
-        resized = functional.interpolate(taken, about.size, mode=mode, align_corners=False).clamp(0, 1)
+        resized = functional.interpolate(inputs, about.size, mode=mode, align_corners=False).clamp(0, 1)
         mean, std = (resized.new_tensor(values).view(1, -1, 1, 1) for values in (about.mean, about.std))
         return self.backbone(((resized - mean) / std).contiguous(memory_format=torch.channels_last))
 
@@ -166,14 +166,14 @@ def describe_backbone(name: str) -> Backbone:
         allowed = "a name of timm" + (f", such as {', '.join(near)}" if near else "")
         raise InputError(f"`backbone` is {name!r}", allowed=allowed, remedy="`timm.list_models()` gives all of them")
     try:
-        found = timm.get_pretrained_cfg(name)
+        config = timm.get_pretrained_cfg(name)
     except RuntimeError:
         tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
         raise InputError(f"`backbone` is {name!r}", allowed=tags or "a name without a tag") from None
-    tagged = f"{found.architecture}.{found.tag}" if found.tag else found.architecture
-    data = timm.data.resolve_data_config(pretrained_cfg=found.to_dict())
+    tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+    data = timm.data.resolve_data_config(pretrained_cfg=config.to_dict())
     return Backbone(
-        tagged, found.hf_hub_id or "", data["input_size"][1:], data["mean"], data["std"], data["interpolation"]
+        tagged, config.hf_hub_id or "", data["input_size"][1:], data["mean"], data["std"], data["interpolation"]
     )
 
 
@@ -212,7 +212,9 @@ def read_initial_weights(about: Backbone, file: WeightsFile | None, *, seed: int
         WeightsError: The file is damaged, or is another network's.
     """
     drawn = make_backbone(about.name, seed=seed).state_dict()
-    return dict(drawn) if file is None else read_weights(file, {key: tuple(each.shape) for key, each in drawn.items()})
+    return (
+        dict(drawn) if file is None else read_weights(file, {key: tuple(tensor.shape) for key, tensor in drawn.items()})
+    )
 
 
 def load_timm() -> ModuleType:

@@ -89,24 +89,24 @@ def read_weights(file: WeightsFile, expected: Shapes) -> dict[str, Tensor]:
     Raises:
         WeightsError: The file cannot be read without unpickling, or tensors are missing or of another shape.
     """
-    found = _load(file.path)
+    tensors = _load(file.path)
     if file.ordered:
-        found = dict(zip(expected, found.values(), strict=False))
+        tensors = dict(zip(expected, tensors.values(), strict=False))
     for name, shape in expected.items():
         if name.endswith(COUNTER):
-            found.setdefault(name, torch.zeros(shape, dtype=torch.int64))
-    differing = [name for name, shape in expected.items() if name not in found or found[name].shape != shape]
+            tensors.setdefault(name, torch.zeros(shape, dtype=torch.int64))
+    differing = [name for name, shape in expected.items() if name not in tensors or tensors[name].shape != shape]
     if differing:
         name = differing[0]
-        here = f"of shape {tuple(found[name].shape)}" if name in found else "missing"
+        here = f"of shape {tuple(tensors[name].shape)}" if name in tensors else "missing"
         raise WeightsError(
             f"{len(differing)} of {len(expected)} tensors do not fit, the first is `{name}`: {here}",
             where=str(file.path),
             allowed=f"`{name}` of shape {expected[name]}",
             remedy="these are another network's weights, or names of another library; timm's own are taken",
         )
-    chosen = {name: found[name] for name in expected}
-    return {name: each.float() if each.is_floating_point() else each for name, each in chosen.items()}
+    chosen = {name: tensors[name] for name in expected}
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in chosen.items()}
 
 
 def _known(path: Path, *, ordered: bool = False) -> WeightsFile:
@@ -118,8 +118,8 @@ def _known(path: Path, *, ordered: bool = False) -> WeightsFile:
 
 def _find_in_package(backbone: str) -> Path | None:
     package, name = PACKAGES.get(backbone, ("", ""))
-    found = importlib.util.find_spec(package) if package else None
-    places = found.submodule_search_locations if found else None
+    module_spec = importlib.util.find_spec(package) if package else None
+    places = module_spec.submodule_search_locations if module_spec else None
     return next((Path(place) / name for place in places or () if (Path(place) / name).is_file()), None)
 
 
@@ -162,6 +162,6 @@ def _load(path: Path) -> dict[str, Tensor]:
         raise WeightsError(found, where=str(path), allowed="safetensors, or a state dict of tensors") from None
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise WeightsError(f"cannot be read ({_first_line(error)})", where=str(path)) from None
-    if not isinstance(content, dict) or not all(isinstance(each, Tensor) for each in content.values()):
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError("holds no state dict", where=str(path), allowed="names and tensors")
     return content

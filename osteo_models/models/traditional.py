@@ -190,8 +190,8 @@ def _for_each(name: str, value: Setting, count: int) -> list[int]:
 def _read(name: str, values: Sequence[int]) -> list[int]:
     """The values as a list of positive integers; what comes from a file may be anything, one number for a list too."""
     numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
-    wrong = [each for each in numbers if isinstance(each, bool) or not isinstance(each, int) or each < 1]
+    wrong = [number for number in numbers if isinstance(number, bool) or not isinstance(number, int) or number < 1]
     if wrong:
         allowed = "positive integers"
         raise InputError(f"`{name}` holds {wrong[0]!r}", where=ARCHITECTURE, allowed=allowed)
-    return [int(each) for each in numbers]
+    return [int(number) for number in numbers]

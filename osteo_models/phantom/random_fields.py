@@ -74,7 +74,7 @@ class Draws:
         """Two independent fields of mean 0 and standard deviation 1, of half the draws: sums of two uniforms."""
         quarters = self._quarters(rows * columns)
         totals = (quarters[0] + quarters[1], quarters[2] + quarters[3])
-        first, second = ((each - 65535).astype(np.float32) * np.float32(1 / TWO_SD) for each in totals)
+        first, second = ((total - 65535).astype(np.float32) * np.float32(1 / TWO_SD) for total in totals)
         return first.reshape(rows, columns), second.reshape(rows, columns)
 
     def _quarters(self, count: int) -> list[npt.NDArray[np.int32]]:
@@ -100,9 +100,9 @@ class Draws:
 
 
 def _cells(count: int, size: float, offset: float) -> tuple[npt.NDArray[np.intp], Field]:
-    place = np.arange(count, dtype=np.float64) / size + offset
-    cell = np.floor(place)
-    return cell.astype(np.intp), smoothstep((place - cell).astype(np.float32))
+    position = np.arange(count, dtype=np.float64) / size + offset
+    cell = np.floor(position)
+    return cell.astype(np.intp), smoothstep((position - cell).astype(np.float32))
 
 
 def smoothstep(value: Field) -> Field:

@@ -99,7 +99,9 @@ def build_report(
     """
     started = clock()
     run = Run(dict(provenance), params, synthetic, list(left_out))
-    data = read_report_data(artifacts, table, run, None if versions is None else [dict(one) for one in versions])
+    data = read_report_data(
+        artifacts, table, run, None if versions is None else [dict(version) for version in versions]
+    )
     data.seconds["reading the files"] = clock() - started
     page = render_page("report.html.j2", sections=list(_render_sections(data, clock)), run=run, synthetic=synthetic)
     return write_atomically(out, page)

@@ -29,26 +29,26 @@ FIGURES: Final = {  # column, factor, decimals
 }
 
 
-def list_changes(found: Difference) -> list[tuple[str, list[str]]]:
+def list_changes(difference: Difference) -> list[tuple[str, list[str]]]:
     """Every kind of change with the names it concerns, in a fixed order."""
     return [
-        ("patients added", found.patients_added),
-        ("patients removed", found.patients_removed),
-        ("images added", found.images_added),
-        ("images removed", found.images_removed),
-        ("labels flipped", found.labels_flipped),
-        ("pixels changed", found.pixels_changed),
-        ("header only changed", found.header_only),
-        ("label maps changed", found.label_maps_changed),
-        *((MOVES[column], images) for column, images in found.moved.items()),
-        *([("moved into the hold-out", found.into_holdout)] if found.moved else []),
-        ("tables changed", found.tables_changed),
+        ("patients added", difference.patients_added),
+        ("patients removed", difference.patients_removed),
+        ("images added", difference.images_added),
+        ("images removed", difference.images_removed),
+        ("labels flipped", difference.labels_flipped),
+        ("pixels changed", difference.pixels_changed),
+        ("header only changed", difference.header_only),
+        ("label maps changed", difference.label_maps_changed),
+        *((MOVES[column], images) for column, images in difference.moved.items()),
+        *([("moved into the hold-out", difference.into_holdout)] if difference.moved else []),
+        ("tables changed", difference.tables_changed),
     ]
 
 
-def describe_shift(found: Difference) -> dict[str, list[dict[str, str]]]:
+def describe_shift(difference: Difference) -> dict[str, list[dict[str, str]]]:
     """Class, sex and age of the patients in the study, before and after, for each modality that either has."""
-    sides = {(row["revision"], row["modality"]): row for row in found.shift}
+    sides = {(row["revision"], row["modality"]): row for row in difference.shift}
     shift: dict[str, list[dict[str, str]]] = {}
     for modality in sorted({modality for _, modality in sides}, reverse=True):
         before, after = (sides.get((revision, modality), {}) for revision in ("before", "after"))
@@ -67,27 +67,33 @@ def _compare(before: float | None, after: float | None, scale: int, digits: int)
     return {"before": shown[0], "after": shown[1], "change": "0" if zero else change}
 
 
-def as_lines(found: Difference, stale: Sequence[str]) -> list[str]:
+def as_lines(difference: Difference, stale: Sequence[str]) -> list[str]:
     """The difference as plain lines; long lists are cut, the JSON output has them in full."""
-    lines = [f"{found.before} (md5 {found.digest_before}) -> {found.after} (md5 {found.digest_after})"]
-    if found.is_empty:
+    lines = [
+        f"{difference.before} (md5 {difference.digest_before}) -> {difference.after} (md5 {difference.digest_after})"
+    ]
+    if difference.is_empty:
         lines.append("the same data set")
-    lines += [f"note: {note}" for note in found.notes]
-    for name, items in list_changes(found):
+    lines += [f"note: {note}" for note in difference.notes]
+    for name, items in list_changes(difference):
         if items:
             more = f" and {len(items) - MOST_SHOWN} more" if len(items) > MOST_SHOWN else ""
             lines.append(f"{name}: {len(items)} ({', '.join(items[:MOST_SHOWN])}{more})")
-    for modality, rows in describe_shift(found).items():
+    for modality, rows in describe_shift(difference).items():
         figures = ", ".join(f"{row['name']} {row['before']} -> {row['after']}" for row in rows)
         lines.append(f"{modality}: {figures}")
     lines += [f"stale: {version}" for version in stale]
     return lines
 
 
-def as_html(found: Difference, stale: Sequence[str]) -> str:
+def as_html(difference: Difference, stale: Sequence[str]) -> str:
     """The difference as one self-contained page."""
     loader = PackageLoader("osteo_models.report")
     page = Environment(autoescape=True, loader=loader, undefined=StrictUndefined).get_template("difference.html.j2")
     return page.render(
-        found=found, changes=list_changes(found), shift=describe_shift(found), stale=stale, most=MOST_ON_PAGE
+        difference=difference,
+        changes=list_changes(difference),
+        shift=describe_shift(difference),
+        stale=stale,
+        most=MOST_ON_PAGE,
     )

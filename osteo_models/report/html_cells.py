@@ -113,8 +113,8 @@ def p_value(value: Any) -> Markup:
 
 def sizes(positive: Any, negative: Any, key: Any = None) -> Markup:
     """Numbers of osteoporosis and control images."""
-    known = is_number(positive) and is_number(negative)
-    text = f"{write_count(positive)} + {write_count(negative)}" if known else "–"
+    has_counts = is_number(positive) and is_number(negative)
+    text = f"{write_count(positive)} + {write_count(negative)}" if has_counts else "–"
     return cell(text, _key(positive if key is None else key))
 
 

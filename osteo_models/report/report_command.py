@@ -65,7 +65,7 @@ def _read_versions(settings: Settings) -> list[dict[str, Any]] | None:
         return None
     entries = json.loads(path.read_text(encoding="utf-8"))
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
-    aliases = {(one.name, one.version): ", ".join(one.aliases) for one in list_versions(tracking)}
+    aliases = {(version.name, version.version): ", ".join(version.aliases) for version in list_versions(tracking)}
     return [entry | {"alias": aliases.get((entry["name"], entry["version"]), "")} for entry in entries]
 
 

@@ -197,8 +197,10 @@ def read_paper(name: str) -> Records:
 
 def read_paper_stages(stages: StageTable) -> Records:
     """The printed figures of the tables that a stage repeats, with that `stage`."""
-    known = {row.paper_table: row.name for row in stages}
-    return [{**row, "stage": known[row["table"]]} for row in read_paper("stages") if row["table"] in known]
+    stage_by_table = {row.paper_table: row.name for row in stages}
+    return [
+        {**row, "stage": stage_by_table[row["table"]]} for row in read_paper("stages") if row["table"] in stage_by_table
+    ]
 
 
 def read_rows(path: Path) -> Records:

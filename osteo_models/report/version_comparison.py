@@ -165,13 +165,13 @@ def list_metrics(first: Side, second: Side, stages: StageTable) -> list[dict[str
     rows: list[dict[str, Any]] = []
     for kind, label in KINDS.items():
         for protocol in reversed(PROTOCOLS):
-            found = [_find_stage(side, stages.select(kind), protocol) for side in (first, second)]
-            if not any(found):
+            stage_pair = [_find_stage(side, stages.select(kind), protocol) for side in (first, second)]
+            if not any(stage_pair):
                 continue
             for name in SHOWN:
                 sides = [
                     _read_metric(side, stage, protocol, name)
-                    for side, stage in zip((first, second), found, strict=True)
+                    for side, stage in zip((first, second), stage_pair, strict=True)
                 ]
                 values = [side["value"] for side in sides]
                 gap = None if None in values else values[1] - values[0]

@@ -183,8 +183,8 @@ def write_difference(metric: str, value: object) -> str:
 
 def write_difference_interval(metric: str, low: object, high: object) -> str:
     """The ends of an interval of a difference; empty when it is undefined."""
-    known = is_number(low) and is_number(high)
-    return f"{write_difference(metric, low)} to {write_difference(metric, high)}" if known else ""
+    has_interval = is_number(low) and is_number(high)
+    return f"{write_difference(metric, low)} to {write_difference(metric, high)}" if has_interval else ""
 
 
 def write_number(value: float, digits: int = 3) -> str:

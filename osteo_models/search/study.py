@@ -109,7 +109,7 @@ class Study:
     def begin_session(self, slots: int) -> float:
         """Store that the search's process starts now; gives the start, which names the session."""
         session = Session(time.time(), slots)
-        self._study.set_user_attr("sessions", [asdict(known) for known in (*self.sessions(), session)])
+        self._study.set_user_attr("sessions", [asdict(earlier) for earlier in (*self.sessions(), session)])
         return session.started
 
     def sessions(self) -> list[Session]:
@@ -136,8 +136,8 @@ class Study:
         """
         while self._interrupted:
             number = self._interrupted.pop(0)
-            if found := [record for record in self.records() if record.number == number]:
-                return found[0]
+            if records := [record for record in self.records() if record.number == number]:
+                return records[0]
         if len(list_candidates(self._study)) >= self.spec.budget.candidates:
             return None
         # The sampler draws value by value, and a database would commit each; it works on a copy in memory.
@@ -158,9 +158,9 @@ class Study:
         Returns:
             Whether the candidate is closed.
         """
-        trial, known = self._open(number), self._all()[number].intermediate_values
+        trial, accuracies = self._open(number), self._all()[number].intermediate_values
         value = report.balanced_accuracy
-        if report.epoch not in known and value is not None:  # stored before a kill otherwise
+        if report.epoch not in accuracies and value is not None:  # stored before a kill otherwise
             trial.report(value, report.epoch)
         # Candidate 0, the paper's network, is the yardstick: it is never pruned.
         if not report.finished and not (trial.should_prune() and number):

@@ -34,9 +34,9 @@ STATUS: Final[Mapping[TrialState, Status]] = {
 }
 
 
-def storage_url(state: Path, given: str | None) -> str:
+def storage_url(state: Path, setting: str | None) -> str:
     """The address of the storage: the one given, or a file under `.osteo/`."""
-    return given or f"sqlite:///{state / FILE}"
+    return setting or f"sqlite:///{state / FILE}"
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:

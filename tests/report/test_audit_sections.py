@@ -166,9 +166,7 @@ def test_the_checklist_reports_only_what_is_there(data):
     params = {"cohort": {"t_score_below": -1.0}, "evaluate": {"threshold": 0.5}}
     run = Run(synthetic=True, params=params, provenance={"git.commit": "a" * 40})
     full, real = (checklist.build(replace(data, run=one)) for one in (run, Run()))
-    answers, bare = (
-        {one.wanted: one for area in content["areas"].values() for one in area} for content in (full, real)
-    )
+    answers, bare = ({one.item: one for area in content["areas"].values() for one in area} for content in (full, real))
     assert answers["Outcome and how it was determined"].fact.startswith("Mean T-score of L1–L4 below -1")
     assert answers["Uncertainty of the figures"].fact.startswith(
         "95 %, Clopper-Pearson's at the effective number of pat"
@@ -182,7 +180,7 @@ def test_the_checklist_reports_only_what_is_there(data):
 
 def test_every_fact_of_the_checklist_answers_one_of_its_items(data):
     facts = checklist.collect_facts(replace(data, run=Run(synthetic=True, params={"prepare": {"crop_mm": [1, 2]}})))
-    assert set(facts) <= {wanted for items in checklist.ITEMS.values() for wanted in items}
+    assert set(facts) <= {item for items in checklist.ITEMS.values() for item in items}
 
 
 def test_every_predictions_file_is_listed_with_its_hash(data):

@@ -43,7 +43,7 @@ def group_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row
                 continue
             note = "" if 0 < positive < part.target.size else "one class alone"
             estimates = estimate_metrics(sum_patients(part.cases, measure.threshold), GROUP_METRICS)
-            yield from (row | estimate_cells(name, one) | {"note": note} for name, one in estimates.items())
+            yield from (row | estimate_cells(name, estimate) | {"note": note} for name, estimate in estimates.items())
 
 
 def _name_groups(job: Predictions, facts: Facts, rows: IntArray) -> dict[str, TextArray]:
@@ -76,8 +76,13 @@ def use_rows(job: Predictions, parts: dict[str, Summary]) -> Iterator[Row]:
         summary = parts[subset]
         row: Row = identify(job) | {"use": use, "n": summary.n, "n_patients": summary.n_patients}
         for name in USE_METRICS:
-            one = summary.estimates()[name]
-            yield row | {"metric": name, "value": one.value, "ci_low": one.ci_low, "ci_high": one.ci_high}
+            estimate = summary.estimates()[name]
+            yield row | {
+                "metric": name,
+                "value": estimate.value,
+                "ci_low": estimate.ci_low,
+                "ci_high": estimate.ci_high,
+            }
 
 
 def pair_rows(job: Predictions, facts: Facts, measure: Measure) -> Iterator[Row]:
@@ -107,9 +112,9 @@ def join_pairs(job: Predictions, facts: Facts, seed: int) -> IntArray | None:
         ids = _draw_pairs(job, seed)
     ids = ids[np.isin(list(MODALITIES), job.modality)]
     order = np.argsort(job.image_id)
-    known = job.image_id[order]
-    index = np.minimum(np.searchsorted(known, ids), known.size - 1)
-    rows = order[index[:, (known[index] == ids).all(axis=0)]]
+    image_ids = job.image_id[order]
+    index = np.minimum(np.searchsorted(image_ids, ids), image_ids.size - 1)
+    rows = order[index[:, (image_ids[index] == ids).all(axis=0)]]
     return rows.astype(np.int64) if rows.size else None
 
 

@@ -122,14 +122,16 @@ def shared_rows(facts: Facts) -> Iterator[Row]:
 def _count_shared(split: str, sides: IntArray, names: TextArray) -> Row:
     takes_part = sides >= 0
     tested = takes_part & (sides == 1) if split in ("holdout", "patient_test") else takes_part
-    known = takes_part & (names != "")
-    if not known.any():
+    compared = takes_part & (names != "")
+    if not compared.any():
         return {"n": int(tested.sum()), "note": "not in the headers"}
-    units, owner = np.unique(names[known], return_inverse=True)
-    pairs = np.unique(np.stack([owner, sides[known]]), axis=1)
+    units, owner = np.unique(names[compared], return_inverse=True)
+    pairs = np.unique(np.stack([owner, sides[compared]]), axis=1)
     spread = np.bincount(pairs[0], minlength=units.size) > 1
-    images = int((spread[owner] & tested[known]).sum())
+    images = int((spread[owner] & tested[compared]).sum())
     n = int(tested.sum())
-    note = "" if known.sum() == takes_part.sum() else f"unknown for {int(takes_part.sum() - known.sum())} image(s)"
+    note = (
+        "" if compared.sum() == takes_part.sum() else f"unknown for {int(takes_part.sum() - compared.sum())} image(s)"
+    )
     row: Row = {"units": int(spread.sum()), "units_total": units.size, "images": images, "n": n}
     return row | {"share": images / n if n else None, "note": note}

@@ -76,17 +76,17 @@ def score_shortcuts(facts: Facts) -> dict[Key, Shortcut]:
 
 def shortcut_rows(facts: Facts, shortcuts: Mapping[Key, Shortcut], measure: Measure) -> Iterator[Row]:
     """One row per predictor, image set, validation and metric."""
-    for (predictor, images, validation), one in shortcuts.items():
+    for (predictor, images, validation), shortcut in shortcuts.items():
         row: Row = {"predictor": predictor, "kind": "shortcut", "images": images, "validation": validation}
-        row |= {"columns": ";".join(one.columns), "note": one.note, "source": _source(predictor)}
-        if one.note:
+        row |= {"columns": ";".join(shortcut.columns), "note": shortcut.note, "source": _source(predictor)}
+        if shortcut.note:
             yield from (row | {"metric": name, "interval": "undefined"} for name in SHORTCUT_METRICS)
             continue
         summary = summarize(
-            facts.target[one.tested],
-            one.score[one.tested],
+            facts.target[shortcut.tested],
+            shortcut.score[shortcut.tested],
             threshold=measure.threshold,
-            patient_id=facts.patient_id[one.tested].tolist(),
+            patient_id=facts.patient_id[shortcut.tested].tolist(),
         )
         yield from (row | cells for cells in metric_cells(summary))
 
@@ -95,14 +95,16 @@ def beyond_rows(job: Predictions, facts: Facts, shortcuts: Mapping[Key, Shortcut
     """Image model minus each predictor, on the same images."""
     rows = facts.find_rows(job.image_id)
     for predictor in PREDICTORS:
-        one = shortcuts[predictor, "combined" if job.images == "multimodal" else job.images, job.validation]
+        shortcut = shortcuts[predictor, "combined" if job.images == "multimodal" else job.images, job.validation]
         row: Row = identify(job) | {"predictor": predictor, "source_shortcut": _source(predictor)}
-        both = one.tested[rows]
+        both = shortcut.tested[rows]
         if not both.any():
-            yield from (row | {"metric": name, "note": one.note or "no image of both"} for name in SHORTCUT_METRICS)
+            yield from (
+                row | {"metric": name, "note": shortcut.note or "no image of both"} for name in SHORTCUT_METRICS
+            )
             continue
         part = job.select(both)
-        alone = replace(part.cases, score=one.score[rows][both])
+        alone = replace(part.cases, score=shortcut.score[rows][both])
         row |= {"n": part.target.size, "n_patients": int(np.unique(part.patient_id).size)}
         for name, gap in compare_scores(part.cases, alone, SHORTCUT_METRICS, measure).items():
             cells: Row = {"metric": name, "model": gap.first, "shortcut": gap.second, "difference": gap.value}
@@ -129,15 +131,15 @@ def make_features(facts: Facts, predictor: str, rows: BoolArray) -> dict[str, Fl
         columns = dict(facts.numbers)
         for name in np.unique(facts.scanner[rows & (facts.scanner != "")])[1:]:
             columns[f"scanner {name}"] = (facts.scanner == name).astype(np.float64)
-    kept: dict[str, FloatArray] = {}
+    usable: dict[str, FloatArray] = {}
     for name, values in columns.items():
         missing = np.isnan(values)
-        known = values[rows & ~missing]
-        if known.size and float(np.ptp(known)) > 0:
-            kept[name] = np.where(missing, float(known.mean()), values)
-        if known.size and missing[rows].any():
-            kept[f"{name} unknown"] = missing.astype(np.float64)
-    return kept
+        observed = values[rows & ~missing]
+        if observed.size and float(np.ptp(observed)) > 0:
+            usable[name] = np.where(missing, float(observed.mean()), values)
+        if observed.size and missing[rows].any():
+            usable[f"{name} unknown"] = missing.astype(np.float64)
+    return usable
 
 
 def score_alone(

@@ -27,8 +27,8 @@ def read_printed(name: str) -> list[Printed]:
 
 def read_stage_rows(name: str, stages: StageTable) -> list[Printed]:
     """The rows of a table by experiment, with the `stage` that repeats the experiment; empty where there is none."""
-    known = {str(row.paper_table): row.name for row in stages if row.paper_table is not None}
-    return [{**row, "stage": known.get(row["table"], "")} for row in read_printed(name)]
+    stage_by_table = {str(row.paper_table): row.name for row in stages if row.paper_table is not None}
+    return [{**row, "stage": stage_by_table.get(row["table"], "")} for row in read_printed(name)]
 
 
 def read_number(row: Printed | None, column: str, scale: float = 1.0) -> float | int | None:

@@ -203,12 +203,12 @@ def add_printed_scores(rows: Sequence[Row]) -> Iterator[Row]:
 def delong_table_rows(delong: Sequence[Row], stages: StageTable) -> Iterator[Row]:
     """Table 9 from the rows of delong.csv: the multimodal against the unimodal network on the hold-out."""
     printed = {row["subset"]: row for row in read_printed("delong")}
-    kept = ("subset", "level", "difference", "ci_low", "ci_high", "z", "p_value", "n", "n_patients", "note")
+    columns = ("subset", "level", "difference", "ci_low", "ci_high", "z", "p_value", "n", "n_patients", "note")
     for row in delong:
         if row["stage"] not in stages.find_paper_table(HOLDOUT_TABLE) or row["first"] != "multimodal-multimodal":
             continue
         paper = printed.get(str(row["subset"]))
-        cells: Row = {name: row.get(name) for name in (*kept, "source_first", "source_second")}
+        cells: Row = {name: row.get(name) for name in (*columns, "source_first", "source_second")}
         cells |= {"auc_multimodal": row.get("auc_first"), "auc_unimodal": row.get("auc_second")}
         names = ("z", "p_value", "ci_low", "ci_high")
         yield cells | {f"paper_{name}": read_number(paper, name) for name in names}
@@ -228,10 +228,10 @@ def total_rows(summary: Sequence[Row], stages: StageTable) -> Iterator[Row]:
     """Table 10, totals: image-based accuracy, sensitivity and specificity of the patient-based test."""
     of_table = [row for row in read_printed("stages") if row["table"] == str(PATIENT_TEST_TABLE)]
     printed = {(row["architecture"], row["images"]): row for row in of_table}
-    kept = (*JOB_COLUMNS, "metric", "value", *ENDS, "n", "n_patients", "source")
+    columns = (*JOB_COLUMNS, "metric", "value", *ENDS, "n", "n_patients", "source")
     for row in summary:
         whole = (row["subset"], row["level"]) == ("all", "image") and row["metric"] in PROPORTIONS
         if whole and row["stage"] in stages.find_paper_table(PATIENT_TEST_TABLE):
             paper = printed.get((str(row["architecture"]), str(row["images"])))
-            cells: Row = {name: row.get(name) for name in kept}
+            cells: Row = {name: row.get(name) for name in columns}
             yield cells | _printed_proportion(paper, str(row["metric"]), "paper_value")

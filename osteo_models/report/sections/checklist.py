@@ -84,7 +84,7 @@ SEEDS: Final = {
 class Answer:
     """An item of the checklist; `fact` is empty when it is not reported."""
 
-    wanted: str
+    item: str
     fact: str
     link: str
 
@@ -100,13 +100,11 @@ def build(data: ReportData) -> dict[str, Any]:
     """The content of the checklist."""
     facts = collect_facts(data)
     areas = {
-        area: [
-            Answer(wanted, facts.get(wanted, ""), link if facts.get(wanted) else "") for wanted, link in items.items()
-        ]
+        area: [Answer(item, facts.get(item, ""), link if facts.get(item) else "") for item, link in items.items()]
         for area, items in ITEMS.items()
     }
-    answers = [answer for listed in areas.values() for answer in listed]
-    return {"areas": areas, "reported": sum(one.state == "reported" for one in answers), "total": len(answers)}
+    answers = [answer for area_answers in areas.values() for answer in area_answers]
+    return {"areas": areas, "reported": sum(answer.state == "reported" for answer in answers), "total": len(answers)}
 
 
 def collect_facts(data: ReportData) -> dict[str, str]:
@@ -121,8 +119,8 @@ def _describe_data(data: ReportData) -> dict[str, str]:
         seed = param("data.synthetic.seed")
         with_seed = f", seed {seed}" if seed is not None else ""
         facts["Where the data comes from"] = f"Synthetic: a phantom of the spine, written as DICOM{with_seed}."
-        nobody = f"{NOT_APPLICABLE}: no person was examined, the cohort is synthetic."
-        facts |= {"Centres, setting and dates": nobody, "Ethics approval and consent": nobody}
+        no_person = f"{NOT_APPLICABLE}: no person was examined, the cohort is synthetic."
+        facts |= {"Centres, setting and dates": no_person, "Ethics approval and consent": no_person}
     if data.selection:
         steps = max(len(rules) for rules in data.selection.values())
         flow = f"Rule by rule with the numbers left, up to {steps} steps for each class and modality."
@@ -192,7 +190,7 @@ def _describe_results(data: ReportData) -> dict[str, str]:
         "groups": ("Performance by subgroup", "Sex, age band, scanner, modality."),
         "image_vs_patient": ("Limits", "Age as a shortcut, optimism of image folds."),
     }
-    facts |= {wanted: fact for table, (wanted, fact) in of_tables.items() if data.tables[table]}
+    facts |= {item: fact for table, (item, fact) in of_tables.items() if data.tables[table]}
     if cases := {row["image_id"] for row in data.explained}:
         facts["Explanations"] = f"Grad-CAM++ and SmoothGrad of {len(cases)} images, with a randomisation check."
     if worst := {row["image_id"] for row in data.explained if row["kind"] == "worst_error"}:

@@ -87,11 +87,13 @@ def build_costs(data: ReportData) -> Records:
                 "clock": "" if clock is None else f"{clock / 60:.1f} wall time",
             }
         )
-    known = {architecture for architecture, *_ in groups}
+    measured = {architecture for architecture, *_ in groups}
     empty = dict.fromkeys(("parameters", "trainable", "macs", "features", "minutes"))
     absent = {"origin": "paper", "weights": "not run", "epochs": "", "precision": "", "jobs": 0, "clock": "", **empty}
     absent["epoch_seconds"] = dict.fromkeys(IMAGE_SETS)
-    others = [absent | {"architecture": name, "paper": seconds} for name, seconds in paper.items() if name not in known]
+    others = [
+        absent | {"architecture": name, "paper": seconds} for name, seconds in paper.items() if name not in measured
+    ]
     return rows + others if rows else []
 
 

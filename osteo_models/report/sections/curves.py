@@ -40,12 +40,12 @@ def _build_panels(
     data: ReportData, table: str, draw: Callable[[ReportData, Group, dict[Job, Records]], Panel]
 ) -> list[Panel]:
     """One panel per stage and image set; the proposed network under both protocols, the others in grey."""
-    found: dict[Group, dict[Job, Records]] = {}
+    curves: dict[Group, dict[Job, Records]] = {}
     for row in data.tables[table]:
-        jobs = found.setdefault((row["stage"], row["images"]), {})
+        jobs = curves.setdefault((row["stage"], row["images"]), {})
         jobs.setdefault((row["architecture"], row["protocol"]), []).append(row)
-    groups = [(stage, images) for stage in data.stages.names for images in IMAGE_SETS if (stage, images) in found]
-    return [draw(data, group, dict(sorted(found[group].items(), key=_rank))) for group in groups]
+    groups = [(stage, images) for stage in data.stages.names for images in IMAGE_SETS if (stage, images) in curves]
+    return [draw(data, group, dict(sorted(curves[group].items(), key=_rank))) for group in groups]
 
 
 def _rank(entry: tuple[Job, Records]) -> tuple[bool, bool, str]:
@@ -124,17 +124,17 @@ def build_learning(data: ReportData) -> dict[str, Any]:
 
 def build_learning_panels(data: ReportData) -> dict[str, list[Panel]]:
     """Per stage and network: loss and balanced accuracy by epoch, both protocols in one panel."""
-    found: dict[str, dict[tuple[str, str], dict[str, Curve]]] = {}
+    curves: dict[str, dict[tuple[str, str], dict[str, Curve]]] = {}
     for curve in data.curves:
         network_name, _, protocol = curve.job.rpartition("-")
         if protocol in PROTOCOLS and curve.rows:
             architecture, _, images = network_name.rpartition("-")
-            found.setdefault(curve.stage, {}).setdefault((architecture, images), {})[protocol] = curve
+            curves.setdefault(curve.stage, {}).setdefault((architecture, images), {})[protocol] = curve
     return {
         stage: [
             _learning_panel(name_network(*names), networks[names]) for names in sorted(networks, key=order_networks)
         ]
-        for stage, networks in sorted(found.items())
+        for stage, networks in sorted(curves.items())
     }
 
 

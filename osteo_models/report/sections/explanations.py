@@ -111,8 +111,8 @@ def build_shares(cases: Records) -> Records:
 
 def _mean(rows: Records, column: str) -> float | None:
     """Mean of the known shares, in per cent."""
-    known = [float(row[column]) for row in rows if is_number(row.get(column))]
-    return 100 * sum(known) / len(known) if known else None
+    values = [float(row[column]) for row in rows if is_number(row.get(column))]
+    return 100 * sum(values) / len(values) if values else None
 
 
 def build_sanity(sanity: dict[str, Any]) -> Records:

@@ -105,11 +105,11 @@ def _mark(bar: Bar) -> Mark:
 def judge_claims(data: ReportData) -> tuple[str, list[str]]:
     """Whether the paper's claims hold here, one sentence each; the answer is yes when all do."""
     judged = [_judge_figures(data), _judge_order(data), _judge_test(data.tables["table9"])]
-    known = [share for share, _ in judged if share is not None]
+    shares = [share for share, _ in judged if share is not None]
     sentences = [sentence for _, sentence in judged]
-    if not known:
+    if not shares:
         return "missing", sentences
-    return "yes" if all(share == 1 for share in known) else ("partly" if any(known) else "no"), sentences
+    return "yes" if all(share == 1 for share in shares) else ("partly" if any(shares) else "no"), sentences
 
 
 def _judge_figures(data: ReportData) -> tuple[float | None, str]:
@@ -159,14 +159,14 @@ def _judge_order(data: ReportData) -> tuple[float | None, str]:
 
 def _judge_test(rows: Records) -> tuple[float | None, str]:
     """Table 9: the paper finds no difference between the multimodal and the unimodal network."""
-    known = [row for row in rows if row["level"] == "image" and is_number(row["p_value"])]
-    if not known:
+    tested = [row for row in rows if row["level"] == "image" and is_number(row["p_value"])]
+    if not tested:
         return None, "DeLong's test of table 9: missing."
     parts = []
-    for row in known:
+    for row in tested:
         p_value = write_p(row["p_value"])
         printed = f" (paper {row['paper_p_value']:.3f})" if is_number(row["paper_p_value"]) else ""
         equals = "" if p_value.startswith("<") else "= "
         parts.append(f"{str(row['subset']).upper()} p {equals}{p_value}{printed}")
-    agree = sum(row["p_value"] >= 0.05 for row in known)
-    return agree / len(known), f"Multimodal against unimodal (the paper: no difference): {'; '.join(parts)}."
+    agree = sum(row["p_value"] >= 0.05 for row in tested)
+    return agree / len(tested), f"Multimodal against unimodal (the paper: no difference): {'; '.join(parts)}."

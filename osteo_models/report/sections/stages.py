@@ -33,9 +33,9 @@ def build_stages(data: ReportData) -> list[tuple[StageRow, list[Row]]]:
 
 def order_networks(names: tuple[str, str]) -> tuple[int, int, str]:
     """Sort key of (architecture, images): by image set, the proposed network first."""
-    known = list(ARCHITECTURES)
+    order = list(ARCHITECTURES)
     architecture, images = names
-    rank = known.index(architecture) if architecture in known else len(known)
+    rank = order.index(architecture) if architecture in order else len(order)
     return (IMAGE_SETS.index(images) if images in IMAGE_SETS else 9, rank, architecture)
 
 
@@ -65,8 +65,8 @@ def _own_rows(data: ReportData, stage: StageRow, architecture: str, images: str)
         if not whole:
             continue
         job = {"stage": stage.name, "architecture": architecture, "images": images, "protocol": protocol}
-        wanted = (job | {"metric": "balanced_accuracy"}).items()
-        chosen = next((row for row in data.tables["chosen"] if wanted <= row.items()), None)
+        cells = (job | {"metric": "balanced_accuracy"}).items()
+        chosen = next((row for row in data.tables["chosen"] if cells <= row.items()), None)
         yield _own_row(protocol, label, whole, chosen) | {"file": str(whole["accuracy"]["source"])}
         for subset in MODALITIES if protocol == "patient" else ():
             if part := data.index.get((stage.name, architecture, images, protocol, subset, "image")):

@@ -151,8 +151,8 @@ def judge_gate(versions: Records) -> Verdict:
                 stopped[rule["rule"]] = stopped.get(rule["rule"], 0) + 1
     if stopped:
         ordered = sorted(stopped.items(), key=lambda entry: -entry[1])
-        listed = "; ".join(f"{rule} ({number})" for rule, number in ordered)
-        sentences.append(f"Rules that did not hold, with the number of versions: {listed}.")
+        failures = "; ".join(f"{rule} ({number})" for rule, number in ordered)
+        sentences.append(f"Rules that did not hold, with the number of versions: {failures}.")
     return Verdict(question, _answer(passed, len(versions)), sentences, "versions")
 
 

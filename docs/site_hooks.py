@@ -75,7 +75,7 @@ def _list_metrics() -> Iterator[str]:
         raise PluginError(f"docs/reference/metrics.yaml and the program differ: {sorted(names ^ set(described))}")
     yield "## Metrics"
     yield ""
-    yield "In MLflow and in the files of `artifacts/metrics/`, a metric is named by its stage and protocol:"
+    yield "In MLflow and in the files of `artifacts/evaluation/metrics/`, a metric is named by its stage and protocol:"
     yield "`<stage>.<protocol>.<metric>`, with `.ci_low` and `.ci_high` for its 95 % interval. How intervals are made:"
     yield "[Statistics](../statistics.md)."
     yield ""

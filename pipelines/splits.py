@@ -7,6 +7,7 @@ import json
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from osteo_models.core.files import write_atomically
 from osteo_models.data.pairs import make_pairs
 from osteo_models.data.splits import PREVIOUS_SPLITS, check_splits, count_splits, extend_splits, make_splits
 from osteo_models.data.tables import read_frame
@@ -32,7 +33,7 @@ def split(context: RunContext) -> dict[str, int]:
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "splits.csv", index=False)
     pairs.to_csv(out / "pairs.csv", index=False)
-    (out / "counts.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    write_atomically(artifacts / "metrics" / "splits.json", json.dumps(counts, indent=1) + "\n")
     return counts
 
 

@@ -46,7 +46,7 @@ TESTS = {
     "evaluation/calibration": ["evaluation/test_calibration.py"],
     "evaluation/comparisons": STAGES,
     "evaluation/delong": ["evaluation/test_delong.py", "evaluation/test_delong_library.py"],
-    "evaluation/dvc_plots": ["evaluation/test_dvc_plots.py"],
+    "evaluation/dvc_files": ["evaluation/test_dvc_files.py"],
     "evaluation/evaluate": STAGES,
     "evaluation/image_facts": ["evaluation/test_image_facts.py", "evaluation/test_audits.py"],
     "evaluation/intervals": [

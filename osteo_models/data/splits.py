@@ -244,8 +244,6 @@ def count_splits(table: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
         part = table[table[name] == 1]
         counts[f"{name}.images"] = len(part)
         counts[f"{name}.patients"] = int(part["patient_id"].nunique())
-        for (modality, target), group in part.groupby(["modality", "target"]):
-            counts[f"{name}.{modality}.{CLASS_NAMES[int(str(target))]}.images"] = len(group)
     for split, group in pairs.groupby("split"):
         counts[f"pairs.{split}"] = len(group)
     return counts

@@ -22,7 +22,7 @@ from osteo_models.core.stage_table import StageTable
 from osteo_models.core.terms import PROTOCOLS, ImageSet, Stage, job_name, metric_prefix
 from osteo_models.evaluation.audits import AUDIT_TABLES, audit, flatten_audits, flatten_interval, flatten_job
 from osteo_models.evaluation.comparisons import COMPARISON_TABLES, delong_rows, optimism_rows, unpaired_rows
-from osteo_models.evaluation.dvc_plots import write_plots
+from osteo_models.evaluation.dvc_files import write_headline, write_plots
 from osteo_models.evaluation.image_facts import Facts, read_facts
 from osteo_models.evaluation.job_tables import JOB_TABLES, evaluate_job
 from osteo_models.evaluation.metrics import SEED, Measure, Summary
@@ -40,6 +40,7 @@ from osteo_models.evaluation.paper.reproduced_tables import (
 from osteo_models.evaluation.predictions import Predictions, read_predictions
 from osteo_models.evaluation.rows import Row, Tables
 
+STAGE_METRICS: Final = "evaluation/metrics"  # a file per stage, with all metrics of its jobs
 # The columns of each table of artifacts/evaluation.
 COLUMNS: Final = JOB_TABLES | COMPARISON_TABLES | PAPER_TABLES | LEDGER_TABLES | AUDIT_TABLES
 
@@ -66,8 +67,8 @@ def evaluate_predictions(
 ) -> Evaluation:
     """Compute and write every statistic of artifacts/predictions.
 
-    Writes artifacts/metrics/<stage>.json and audits.json (flat, for `dvc metrics`) and the tables of `COLUMNS` to
-    artifacts/evaluation/<name>.csv. Each row names the file that it comes from.
+    Writes to artifacts/evaluation the tables of `COLUMNS`, each row with the file that it comes from, and
+    metrics/<stage>.json and metrics/audits.json; to artifacts/metrics/evaluation.json the headline for `dvc metrics`.
 
     Args:
         artifacts: Predictions; splits and the cohort where they are, for the audits and tables that need them.
@@ -118,6 +119,7 @@ def _evaluate(artifacts: Path, stages: StageTable, measure: Measure) -> Evaluati
     summaries = {name: result.summaries["all"] for name, result in results.items()}
     evaluation = Evaluation(summaries, metrics, flatten_audits(tables), seconds)
     _write(artifacts, stages, evaluation, tables)
+    write_headline(artifacts, jobs, evaluation.summaries)
     write_plots(artifacts, jobs, evaluation.summaries)
     finish("writing")
     return evaluation
@@ -151,7 +153,8 @@ def _add_paper_tables(tables: Tables, jobs: Sequence[Predictions], facts: Facts 
 
 def _write(artifacts: Path, stages: StageTable, evaluation: Evaluation, tables: Mapping[str, Sequence[Row]]) -> None:
     """Write a metrics file per stage; for a stage without jobs `{}` replaces an outdated file."""
-    for path in (artifacts / "metrics").glob("*.json"):
+    folder = artifacts / STAGE_METRICS
+    for path in folder.glob("*.json"):
         if path.stem not in stages.names:
             path.unlink()
     for stage in stages.names:
@@ -161,8 +164,8 @@ def _write(artifacts: Path, stages: StageTable, evaluation: Evaluation, tables: 
             if name.split("/", 1)[0] == stage
             for metric, value in values.items()
         }
-        _write_numbers(artifacts / "metrics" / f"{stage}.json", metrics)
-    _write_numbers(artifacts / "metrics" / "audits.json", evaluation.audits)
+        _write_numbers(folder / f"{stage}.json", metrics)
+    _write_numbers(folder / "audits.json", evaluation.audits)
     for name, rows in tables.items():
         write_table(artifacts / "evaluation" / f"{name}.csv", COLUMNS[name], rows)
 
@@ -192,7 +195,7 @@ def collect_metrics(artifacts: Path, stages: Iterable[Stage], architecture: str,
     """
     collected: dict[str, float] = {}
     for stage in stages:
-        path = artifacts / "metrics" / f"{stage}.json"
+        path = artifacts / STAGE_METRICS / f"{stage}.json"
         try:
             metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

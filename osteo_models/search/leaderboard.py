@@ -19,6 +19,8 @@ Row = dict[str, Any]
 FOLDER: Final = "search"
 GAPS: Final = ("learning_rate", "balanced_accuracy", "seconds_per_epoch")
 CANDIDATES, SUMMARY = "candidates.csv", "summary.json"
+REESTIMATE = ("reestimated_balanced_accuracy", "reestimated_low", "reestimated_high")
+HEADLINE = ("candidates", "best_balanced_accuracy", *REESTIMATE)
 Status = Literal["finished", "pruned", "failed", "running"]
 
 
@@ -196,16 +198,17 @@ def summarize_search(
         "best_balanced_accuracy": best.balanced_accuracy if best else None,
     }
     if reestimate is not None:
-        summary["reestimated_balanced_accuracy"] = reestimate.value
-        summary["reestimated_low"], summary["reestimated_high"] = reestimate.ci_low, reestimate.ci_high
+        summary |= zip(REESTIMATE, (reestimate.value, reestimate.ci_low, reestimate.ci_high), strict=True)
     return summary | {name: round(value, 4) for name, value in summarize_timing(records, sessions).items()}
 
 
 def write_search(artifacts: Path, records: Sequence[Record], summary: Mapping[str, Any]) -> None:
-    """Write candidates.csv and summary.json."""
+    """Write candidates.csv, summary.json and the headline for `dvc metrics`."""
     folder = artifacts / FOLDER
     write_atomically(folder / CANDIDATES, pd.DataFrame(tabulate(records)).to_csv(index=False))
     write_atomically(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+    headline = {name: summary[name] for name in HEADLINE if summary.get(name) is not None}
+    write_atomically(artifacts / "metrics" / "search.json", json.dumps(headline, indent=1) + "\n")
 
 
 def read_candidates(path: Path) -> list[Row]:

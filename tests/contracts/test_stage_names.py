@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -43,8 +44,9 @@ def test_params_yaml_names_stages_under_stages_alone():
 
 
 @pytest.fixture
-def repository(tmp_path):
+def repository(tmp_path_factory):
     """A DVC repository with the project's metrics and plots, in which a stage more was evaluated than it has."""
+    tmp_path = tmp_path_factory.mktemp("repository")
     stages = StageTable((*STAGES.rows, replace(STAGES.rows[0], name="stage-8", paper_table=None)))
     artifacts, images = tmp_path / "artifacts", STUDY["make_images"](0.1)
     for stage in ("stage-1", "stage-8"):
@@ -55,12 +57,13 @@ def repository(tmp_path):
     evaluate_predictions(artifacts, stages)
     graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     evaluate = {name: graph["stages"]["evaluate"][name] for name in ("outs", "metrics")} | {"cmd": "true"}
-    plots = [plot for plot in graph["plots"] if "artifacts/evaluation" in json.dumps(plot)]
+    plots = [plot for plot in graph["plots"] if "artifacts/plots" in json.dumps(plot)]
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate": evaluate}, "plots": plots}))
     _run(tmp_path, "git", "init", "-q")
     _run(tmp_path, sys.executable, "-m", "dvc", "init", "-q")
     _run(tmp_path, sys.executable, "-m", "dvc", "commit", "-q", "--force")
-    _run(tmp_path, "git", "add", "dvc.lock", "dvc.yaml", ".dvc")
+    shutil.copyfile(ROOT / ".gitignore", tmp_path / ".gitignore")
+    _run(tmp_path, "git", "add", ".")
     _run(tmp_path, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "all")
     return tmp_path
 
@@ -69,14 +72,17 @@ def _run(root: Path, *command: str) -> str:
     return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
 
 
-def test_dvc_reads_metrics_and_plots_of_a_stage_that_the_graph_does_not_name(repository):
-    file = "artifacts/metrics/stage-8.json"
-    shown = json.loads(_run(repository, sys.executable, "-m", "dvc", "metrics", "show", "--json"))[""]["data"]
-    assert "unimodal-mri-patient.n" in shown[file]["data"] and "artifacts/metrics/audits.json" in shown
-    changed = shown[file]["data"] | {"unimodal-mri-patient.n": 1}
-    (repository / file).write_text(json.dumps(changed), encoding="utf-8")
-    told = json.loads(_run(repository, sys.executable, "-m", "dvc", "metrics", "diff", "--json"))
-    assert told[file]["unimodal-mri-patient.n"]["new"] == 1
-    _run(repository, sys.executable, "-m", "dvc", "plots", "show", "--out", "plots")
-    page = (repository / "plots" / "index.html").read_text(encoding="utf-8")
+def test_a_clone_without_a_remote_shows_metrics_and_plots_of_a_stage_that_the_graph_does_not_name(repository, tmp_path):
+    clone = tmp_path / "clone"  # of git alone: there is no remote to pull from
+    _run(tmp_path, "git", "clone", "-q", str(repository), str(clone))
+    file = "artifacts/metrics/evaluation.json"
+    shown = json.loads(_run(clone, sys.executable, "-m", "dvc", "metrics", "show", "--json"))[""]["data"]
+    headline = shown[file]["data"]
+    assert list(headline) == ["stage-1", "stage-8"]
+    headline["stage-8"]["mri"]["balanced_accuracy"] = 0.25
+    (clone / file).write_text(json.dumps(headline), encoding="utf-8")
+    changes = json.loads(_run(clone, sys.executable, "-m", "dvc", "metrics", "diff", "--json"))
+    assert changes[file]["stage-8.mri.balanced_accuracy"]["new"] == 0.25
+    _run(clone, sys.executable, "-m", "dvc", "plots", "show", "--out", "plots")
+    page = (clone / "plots" / "index.html").read_text(encoding="utf-8")
     assert all(f"{folder}/stage-8-mri.csv" in page for folder in ("roc", "learning"))

@@ -64,7 +64,8 @@ def origin(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(as_bytes(make_dicom(seed=number)))
     for stage in yaml.safe_load((root / "dvc.yaml").read_text())["stages"].values():
-        for name in stage["outs"] + stage.get("metrics", []):
+        outputs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"] + stage.get("metrics", [])]
+        for name in outputs + [path for path in stage["deps"] if path.startswith("artifacts/") and Path(path).suffix]:
             path = root / name if Path(name).suffix else root / name / "part.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"stands for {name}\n" if path.suffix != ".json" else f'{{"stands for": "{name}"}}\n')
@@ -82,7 +83,8 @@ def commit(root: Path) -> None:
 def check_clone(origin: Path, clone: Path, **variables: str) -> None:
     """A fresh clone pulls, has every byte, and DVC finds nothing to do in any stage."""
     run(origin.parent, "git", "clone", "-q", str(origin), str(clone))
-    assert not (clone / "data").exists() and not (clone / "artifacts").exists()
+    assert not (clone / "data").exists()
+    assert sorted(path.name for path in (clone / "artifacts").iterdir()) == ["metrics", "plots", "search"]  # in git
     dvc(clone, "pull", **variables)
     for folder in ("data", "artifacts"):
         assert hash_data(clone / folder) == hash_data(origin / folder)

@@ -1,4 +1,4 @@
-"""From tables of predictions to the files of artifacts/metrics and artifacts/evaluation."""
+"""From tables of predictions to the files of artifacts/evaluation."""
 
 import json
 import runpy
@@ -83,7 +83,7 @@ def test_the_patient_level_has_delongs_interval_of_patients(evaluated):
 
 def test_the_chosen_threshold_and_the_audits_are_metrics_of_the_job(evaluated):
     root, _ = evaluated
-    found = json.loads((root / "metrics" / "stage-1.json").read_text())
+    found = json.loads((root / "evaluation" / "metrics" / "stage-1.json").read_text())
     chosen = read(root, "chosen").set_index(["source", "metric"])
     row = chosen.loc[("predictions/stage-1/unimodal-mri-patient.parquet", "sensitivity")]
     assert found["unimodal-mri-patient.chosen.sensitivity"] == row["value"]
@@ -98,7 +98,7 @@ def test_the_chosen_threshold_and_the_audits_are_metrics_of_the_job(evaluated):
     assert found["unimodal-mri-patient.optimism.balanced_accuracy"] == expected
     assert found["unimodal-mri-patient.audit.age.roc_auc"] > 0.9
     assert found["unimodal-mri-image.audit.shared.series"] > found["unimodal-mri-patient.audit.shared.series"] == 0
-    audits = json.loads((root / "metrics" / "audits.json").read_text())
+    audits = json.loads((root / "evaluation" / "metrics" / "audits.json").read_text())
     assert audits["shortcut.age.mri.folds.roc_auc"] == found["unimodal-mri-patient.audit.age.roc_auc"]
 
 
@@ -163,9 +163,9 @@ def test_the_default_threshold_is_the_one_that_was_given_and_every_section_is_ti
 def test_the_files_are_written_as_text_that_can_be_compared(tmp_path, job, images):
     job(tmp_path, "stage-5", "unimodal", "mri", "patient", images, 2.0)
     evaluate_predictions(tmp_path, STAGES)
-    path = tmp_path / "metrics" / "stage-5.json"
+    path = tmp_path / "evaluation" / "metrics" / "stage-5.json"
     assert path.read_text() == json.dumps(json.loads(path.read_text()), indent=2) + "\n"
-    assert (tmp_path / "metrics" / "stage-1.json").read_text() == "{}\n"
+    assert (tmp_path / "evaluation" / "metrics" / "stage-1.json").read_text() == "{}\n"
     write_table(tmp_path / "new" / "one.csv", ("a", "b"), [{"a": 1.5, "b": None}, {"b": "x,y"}])
     assert (tmp_path / "new" / "one.csv").read_bytes() == b'a,b\n1.5,\n,"x,y"\n'
     with pytest.raises(ValueError, match="fields not in fieldnames: 'c'"):
@@ -185,10 +185,10 @@ def test_predictions_of_other_images_than_the_splits_are_refused(tmp_path, job, 
 def test_metrics_are_flat_numbers_per_stage(evaluated):
     root, summaries = evaluated
     for stage in range(1, 7):
-        found = json.loads((root / "metrics" / f"stage-{stage}.json").read_text())
+        found = json.loads((root / "evaluation" / "metrics" / f"stage-{stage}.json").read_text())
         assert found
         assert all(isinstance(value, float) for value in found.values())
-    found = json.loads((root / "metrics" / "stage-4.json").read_text())
+    found = json.loads((root / "evaluation" / "metrics" / "stage-4.json").read_text())
     expected = summaries["stage-4/multimodal-multimodal-patient"].balanced_accuracy
     assert found["multimodal-multimodal-patient.balanced_accuracy"] == expected.value
     assert found["multimodal-multimodal-patient.balanced_accuracy.ci_low"] == expected.ci_low
@@ -269,7 +269,7 @@ def test_a_stage_that_is_gone_leaves_no_metrics(tmp_path, job, images):
     evaluate_predictions(tmp_path, STAGES)
     path.unlink()
     evaluate_predictions(tmp_path, STAGES)
-    found = {one.stem: json.loads(one.read_text()) for one in (tmp_path / "metrics").iterdir()}
+    found = {one.stem: json.loads(one.read_text()) for one in (tmp_path / "evaluation" / "metrics").iterdir()}
     assert sorted(found) == ["audits", *(f"stage-{number}" for number in range(1, 7))]
     assert [stage for stage, metrics in found.items() if metrics] == ["stage-1"]
 
@@ -283,7 +283,7 @@ def test_the_metrics_of_a_model_are_collected_from_its_stages(evaluated):
         assert found[f"{prefix}.patient.balanced_accuracy.ci_low"] == expected.ci_low
     image = summaries["stage-1/unimodal-mri-image"].balanced_accuracy
     assert found["stage_1.image.balanced_accuracy"] == image.value
-    told = json.loads((root / "metrics" / "stage-1.json").read_text())
+    told = json.loads((root / "evaluation" / "metrics" / "stage-1.json").read_text())
     of_model = [name for name in told if name.startswith(("unimodal-mri-patient.", "unimodal-mri-image."))]
     assert sum(name.startswith("stage_1.") for name in found) == len(of_model)
     assert {name.partition(".")[0] for name in found} == {"stage_1", "stage_5"}  # no MRI in stage 2
@@ -318,7 +318,7 @@ def test_a_stage_of_its_own_is_evaluated_and_audited_by_its_validation(tmp_path,
     assert set(chosen[chosen["stage"] == "stage-7"]["source_threshold"]) == {
         "predictions/stage-1/unimodal-mri-patient.parquet"
     }
-    assert json.loads((tmp_path / "metrics" / "stage-7.json").read_text())
+    assert json.loads((tmp_path / "evaluation" / "metrics" / "stage-7.json").read_text())
     assert read(tmp_path, "table8")["stage"].tolist() == ["stage-5"]  # the paper's table is of that stage alone
 
 
@@ -334,7 +334,7 @@ def test_predictions_of_a_stage_that_is_not_in_the_table_are_refused(tmp_path, j
     (tmp_path / "predictions" / "stage-7").rename(tmp_path / "gone")
     job(tmp_path, "stage-1", "unimodal", "mri", "patient", images, 2.0)
     evaluate_predictions(tmp_path, STAGES)
-    assert not (tmp_path / "metrics" / "stage-7.json").exists()
+    assert not (tmp_path / "evaluation" / "metrics" / "stage-7.json").exists()
 
 
 def test_a_file_without_its_validation_is_refused(tmp_path, job, images):
@@ -383,8 +383,7 @@ def test_faulty_tables_are_refused_before_anything_is_written(tmp_path, job, ima
         evaluate_predictions(tmp_path, STAGES)
     assert told in str(caught.value)
     assert "predictions/stage-1/unimodal-mri-patient.parquet: " in str(caught.value)
-    assert not (tmp_path / "metrics").exists()
-    assert not (tmp_path / "evaluation").exists()
+    assert not any((tmp_path / name).exists() for name in ("evaluation", "metrics", "plots"))
 
 
 def test_faults_of_all_files_come_together(tmp_path, job, images):

@@ -66,10 +66,15 @@ def test_the_whole_job(project):
     page = (project.root / "artifacts" / "report" / "index.html").read_text()
     assert "synthetic" in page.lower()
     assert project.dvc("status").strip().endswith("up to date.")
-    shown = json.loads(project.dvc("metrics", "show", "--json"))
-    assert "artifacts/metrics/stage-1.json" in json.dumps(shown)
+    shown = json.loads(project.dvc("metrics", "show", "--json"))[""]["data"]
+    assert set(shown) == {f"artifacts/metrics/{name}.json" for name in ("splits", "search", "evaluation")}
+    assert 30 < sum(count_leaves(file["data"]) for file in shown.values()) <= 60
 
     use_and_misuse(project, results(project))
+
+
+def count_leaves(value):
+    return sum(map(count_leaves, value.values())) if isinstance(value, dict) else 1
 
 
 def use_and_misuse(project, finished):

@@ -51,8 +51,8 @@ def version(project):
 
 
 def test_it_has_metrics_and_is_audited_by_its_own_validation(project):
-    metrics = json.loads((project / "artifacts/metrics/stage-7.json").read_text())
-    other = json.loads((project / "artifacts/metrics/stage-5.json").read_text())
+    metrics = json.loads((project / "artifacts/evaluation/metrics/stage-7.json").read_text())
+    other = json.loads((project / "artifacts/evaluation/metrics/stage-5.json").read_text())
     assert metrics[f"{JOB}.n"] == 16 and metrics[f"{JOB}.audit.shared.patient"] == 0
     assert metrics == other  # the same network on the same images, but for its name
     audits = pd.read_csv(project / "artifacts/evaluation/shortcuts.csv")

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_curve
@@ -35,7 +37,7 @@ def test_one_file_a_cross_validation_and_none_where_it_was_not_run(tmp_path):
     ]
     pd.DataFrame(history).to_csv(curves / "unimodal-mri-patient.csv", index=False)
     evaluate_predictions(tmp_path, STAGES)
-    plots = tmp_path / "evaluation" / "plots"
+    plots = tmp_path / "plots"
     assert [path.name for path in sorted((plots / "roc").iterdir())] == ["stage-1-mri.csv"]
     roc = pd.read_csv(plots / "roc" / "stage-1-mri.csv")
     assert roc["false_positive_rate"].tolist() == [round(step / 100, 2) for step in range(101)]
@@ -60,7 +62,7 @@ def test_only_cross_validation_of_the_proposed_network_by_patients_has_its_curve
         write_job(tmp_path, "stage-1", name, rng)
     table["score"] = rng.uniform(0, 1, len(table)).round(2)
     table.to_parquet(tmp_path / "predictions" / "stage-1" / "unimodal-mri-patient.parquet")
-    plots = tmp_path / "evaluation" / "plots"
+    plots = tmp_path / "plots"
     for folder in ("roc", "learning"):
         (plots / folder).mkdir(parents=True)
         (plots / folder / "stage-9-ct.csv").write_text("of a stage that is gone")
@@ -75,11 +77,24 @@ def test_only_cross_validation_of_the_proposed_network_by_patients_has_its_curve
     assert len(pd.read_csv(plots / "balanced_accuracy.csv")) == 3
 
 
+def test_the_headline_holds_proposed_networks_on_patients_that_they_were_not_trained_on(tmp_path):
+    rng = np.random.default_rng(4)
+    for name in ("unimodal-mri-patient", "unimodal-mri-image", "traditional_cnn-mri-patient"):
+        write_job(tmp_path, "stage-1", name, rng)
+    evaluation = evaluate_predictions(tmp_path, STAGES)
+    headline = json.loads((tmp_path / "metrics" / "evaluation.json").read_text())
+    summary = evaluation.summaries["stage-1/unimodal-mri-patient"]
+    accuracy = summary.balanced_accuracy
+    values = [accuracy.value, accuracy.ci_low, accuracy.ci_high, summary.roc_auc.value]
+    names = ["balanced_accuracy", "ci_low", "ci_high", "roc_auc"]
+    assert headline == {"stage-1": {"mri": dict(zip(names, [round(value, 4) for value in values], strict=True))}}
+
+
 def test_one_class_has_a_grid_without_a_curve(tmp_path):
     table = write_job(tmp_path, "stage-1", "unimodal-mri-patient", np.random.default_rng(3))
     table = table[table["target"] == 1]
     table.attrs["validation"] = "folds"
     table.to_parquet(tmp_path / "predictions" / "stage-1" / "unimodal-mri-patient.parquet")
     evaluate_predictions(tmp_path, STAGES)
-    roc = pd.read_csv(tmp_path / "evaluation" / "plots" / "roc" / "stage-1-mri.csv")
+    roc = pd.read_csv(tmp_path / "plots" / "roc" / "stage-1-mri.csv")
     assert len(roc) == 101 and roc["true_positive_rate"].isna().all()

@@ -1,7 +1,11 @@
-"""Tables for `dvc plots`: a file for each cross-validation of a proposed network, whole patients left out."""
+"""The small files that git keeps for `dvc metrics`, `dvc plots` and `dvc exp show`: a clone without a remote has them.
+
+They hold the proposed networks, tested on patients that they were not trained on.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,23 +14,39 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from osteo_models.core.files import write_atomically
 from osteo_models.core.terms import proposed_network
 from osteo_models.evaluation.metrics import Summary
 from osteo_models.evaluation.predictions import Predictions
 from osteo_models.evaluation.roc import trace_roc
 
+HEADLINE: Final = ("balanced_accuracy", "balanced_accuracy.ci_low", "balanced_accuracy.ci_high", "roc_auc")
 GRID: Final = np.linspace(0, 1, 101)
 FOLDERS: Final = ("roc", "learning")
 
 
+def write_headline(artifacts: Path, jobs: Iterable[Predictions], summaries: Mapping[str, Summary]) -> None:
+    """Write the metrics in `HEADLINE` by stage and image set to artifacts/metrics/evaluation.json."""
+    stages: dict[str, dict[str, dict[str, float]]] = {}
+    for job in filter(_is_headline, jobs):
+        metrics = summaries[job.name].flatten()
+        values = {name.removeprefix("balanced_accuracy."): metrics[name] for name in HEADLINE if name in metrics}
+        stages.setdefault(job.stage, {})[job.images] = {name: round(value, 4) for name, value in values.items()}
+    write_atomically(artifacts / "metrics" / "evaluation.json", json.dumps(stages, indent=1) + "\n")
+
+
+def _is_headline(job: Predictions) -> bool:
+    return (job.protocol, job.architecture) == ("patient", proposed_network(job.images))
+
+
 def write_plots(artifacts: Path, jobs: Iterable[Predictions], summaries: Mapping[str, Summary]) -> None:
-    """Write balanced_accuracy.csv, and `<stage>-<images>.csv` in roc/ and learning/, to artifacts/evaluation/plots."""
-    folder = artifacts / "evaluation" / "plots"
+    """Write balanced_accuracy.csv, and `<stage>-<images>.csv` in roc/ and learning/, to artifacts/plots."""
+    folder = artifacts / "plots"
     for name in FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)  # files of stages that are gone
         (folder / name).mkdir(parents=True)
     for job in jobs:
-        if (job.validation, job.protocol, job.architecture) != ("folds", "patient", proposed_network(job.images)):
+        if job.validation != "folds" or not _is_headline(job):
             continue
         file = f"{job.stage}-{job.images}.csv"
         _interpolate_roc(job).to_csv(folder / "roc" / file, index=False)
@@ -35,7 +55,7 @@ def write_plots(artifacts: Path, jobs: Iterable[Predictions], summaries: Mapping
             _average_folds(curves).to_csv(folder / "learning" / file)
     values = {name: summary.flatten().get("balanced_accuracy") for name, summary in summaries.items()}
     table = pd.DataFrame({"job": list(values), "balanced_accuracy": list(values.values())})
-    table.to_csv(folder / "balanced_accuracy.csv", index=False)
+    table.round(4).to_csv(folder / "balanced_accuracy.csv", index=False)
 
 
 def _interpolate_roc(job: Predictions) -> pd.DataFrame:

@@ -49,4 +49,4 @@ def cohort() -> None:
 
 
 if __name__ == "__main__":
-    main(lambda *_: cohort())
+    main(cohort)

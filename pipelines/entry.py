@@ -27,8 +27,7 @@ from osteo_models.core.settings import ERROR_FILE, die_with_parent
 from osteo_models.registry.run_context import RunContext
 from pipelines.reconcile import find_lost, mark_crashed, reconcile, tag_owner
 from pipelines.server import use_server
-
-Flow = Callable[[RunContext], object]
+from pipelines.stage_host import SIGNALS
 
 SHUTDOWN_SECONDS: Final = 8.0
 STDERR: Final = 2
@@ -36,10 +35,10 @@ STDERR: Final = 2
 _callbacks: list[Callable[[], object]] = []
 
 
-def main(flow: Flow) -> None:
+def main(flow: Callable[[], object]) -> None:
     """Run a flow as a DVC stage does, and exit: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C.
 
-    A Prefect flow makes its run context itself: Prefect stores its parameters, and settings hold passwords.
+    A flow makes its run context itself: Prefect stores its parameters, and settings hold passwords.
     """
     context = RunContext()
     settings = context.settings
@@ -60,12 +59,12 @@ def main(flow: Flow) -> None:
         _fail(OsteoError(f"no space is left ({type(error).__name__})", where=str(settings.state), remedy=remedy))
 
 
-def _run(flow: Flow, context: RunContext) -> None:
+def _run(flow: Callable[[], object], context: RunContext) -> None:
     _ = context.params  # a fault in params.yaml is reported before a server starts
     with use_server(context.settings), on_shutdown(_mark_own_runs), tag_owner():
         for lost in reconcile():
             say(f"  flow run {lost.flow} had lost its process: marked as crashed")
-        flow(context)
+        flow()
 
 
 def _fail(error: OsteoError) -> NoReturn:
@@ -99,11 +98,11 @@ def on_shutdown(callback: Callable[[], object]) -> Iterator[None]:
 
 
 def stop_on_signals() -> None:
-    """Shut this process down on SIGINT and SIGTERM.
+    """Shut this process down on the first SIGINT or SIGTERM; a terminal and the stage host may both send one.
 
     Prefect handles SIGTERM itself while a flow runs, and raises it as an exception: see `exit_on_termination`.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, lambda number, _: shut_down(number))
 
 
@@ -120,6 +119,9 @@ def exit_on_termination() -> Iterator[None]:
 
 def shut_down(number: int) -> None:
     """Run the shutdown callbacks, report how to continue, and exit; never returns."""
+    with contextlib.suppress(ValueError):  # Prefect may call this in another thread
+        for other in SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
     try:
         # In a copy of the main thread's context, which has the address of Prefect's server.
         context = contextvars.copy_context

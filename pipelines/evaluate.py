@@ -45,4 +45,4 @@ def evaluate() -> None:
 
 
 if __name__ == "__main__":
-    main(lambda *_: evaluate())
+    main(evaluate)

@@ -178,8 +178,9 @@ def train(jobs: Sequence[Job], run: ExperimentRun) -> None:
     write_jobs(run.context.settings.artifacts, done)
 
 
-def experiments(context: RunContext) -> None:
+def experiments() -> None:
     """Plan the jobs of the profile in force and run them on the cluster."""
+    context = RunContext()
     params, settings, tracking = context.params, context.settings, context.tracking
     tables = load_tables(settings.artifacts)
     item = params.experiments

@@ -81,4 +81,4 @@ def explain() -> None:
 
 
 if __name__ == "__main__":
-    main(lambda *_: explain())
+    main(explain)

@@ -63,4 +63,4 @@ def promote(names: list[str], dry_run: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    main(lambda *_: promote(sys.argv[1:]))
+    main(lambda: promote(sys.argv[1:]))

@@ -197,4 +197,4 @@ def register() -> None:
 
 
 if __name__ == "__main__":
-    main(lambda *_: register())
+    main(register)

@@ -30,4 +30,4 @@ def report() -> None:
 
 
 if __name__ == "__main__":
-    main(lambda *_: report())
+    main(report)

@@ -44,7 +44,7 @@ def reproduce(reference: str, anyway: bool = False) -> None:
 @click.option("--anyway", is_flag=True, help="Go on where data, splits or code differ from the record.")
 def command(reference: str, anyway: bool) -> None:
     """Build the version REFERENCE (NAME@alias or NAME/version) again and compare."""
-    main(lambda *_: reproduce(reference, anyway))
+    main(lambda: reproduce(reference, anyway))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def score(
 @click.option("--allow-ood", is_flag=True, help="Score also images that are out of distribution.")
 def run(folder: Path, model: str, out: Path, modality: Any, allow_ood: bool) -> None:
     """Score a folder of images as a Prefect flow."""
-    main(lambda *_: score(folder, model, out, modality, allow_ood))
+    main(lambda: score(folder, model, out, modality, allow_ood))
 
 
 if __name__ == "__main__":

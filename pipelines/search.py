@@ -119,8 +119,9 @@ def run(search: SearchTask) -> dict:
     return summary
 
 
-def search(context: RunContext) -> None:
+def search(context: RunContext | None = None) -> None:
     """Specify the search of the profile in force and run it on the cluster."""
+    context = context or RunContext()
     params, settings = context.params, context.settings
     if faults := list_space_faults(params):
         raise ParamsError("; ".join(faults), where=PARAMS_FILE)

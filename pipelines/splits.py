@@ -45,4 +45,4 @@ def splits() -> None:
 
 
 if __name__ == "__main__":
-    main(lambda *_: splits())
+    main(splits)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from prefect import flow
 
-from osteo_models.ops.demo import ensure_data, only_one, reproduce
+from osteo_models.ops.dvc_stages import open_stages
 from osteo_models.ops.parameter_checks import check_params
 from osteo_models.registry.run_context import RunContext
 from pipelines.entry import say
@@ -23,8 +23,6 @@ def run_stages(last: Stage = "report") -> None:
         last: The stage to stop after.
     """
     context = RunContext()
-    settings = context.settings
-    check_params(context.params, settings.weights_dir)
-    with only_one(settings.state):
-        ensure_data(context, say)
-        reproduce(settings, [last], say)
+    check_params(context.params, context.settings.weights_dir)
+    with open_stages(context, say) as stages:
+        stages.reproduce(last)

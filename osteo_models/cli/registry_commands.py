@@ -63,12 +63,12 @@ def gc(context: RunContext, dry_run: bool, older_than: float, run_id: str | None
     That is: results of jobs that no longer count, files of deleted runs, models that never became a version, stored
     features of other networks or data, and what a killed command left in the state folder.
     """
-    from osteo_models.ops.demo import only_one
+    from osteo_models.ops.dvc_stages import lock_stages
     from osteo_models.registry.garbage import delete_run, find_garbage, remove_garbage
 
     tracking, settings = context.tracking, context.settings
     # Stages that begin meanwhile could use again what was found to be of no use.
-    with contextlib.nullcontext() if dry_run else only_one(settings.state):
+    with contextlib.nullcontext() if dry_run else lock_stages(settings.state):
         if run_id:
             delete_run(tracking, run_id, dry_run=dry_run)
         found = find_garbage(tracking, settings, older_than_seconds=older_than * 3600)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from sqlalchemy.engine import make_url
 
-from osteo_models.ops.demo import ensure_data, only_one, reproduce
+from osteo_models.ops.dvc_stages import open_stages
 from osteo_models.ops.parameter_checks import check_params
 from osteo_models.registry.run_context import RunContext
 from osteo_models.search.leaderboard import CANDIDATES, FOLDER, SUMMARY, read_candidates, summarize_search, tabulate
@@ -45,10 +45,9 @@ def run_search(context: RunContext, *, say: Callable[[str], None], output: int |
         OsteoError: A stage failed; the same command continues where it stopped.
     """
     check_params(context.params)
+    with open_stages(context, say, output=output) as stages:
+        stages.reproduce("search")
     artifacts = context.settings.artifacts
-    with only_one(context.settings.state):
-        ensure_data(context, say)
-        reproduce(context.settings, ["search"], say, output=output)
     folder = artifacts / FOLDER
     return {
         "candidates": read_candidates(folder / CANDIDATES),

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from osteo_models.cli.main import main
 from osteo_models.data.tables import read_frame
-from osteo_models.ops.demo import only_one
+from osteo_models.ops.dvc_stages import lock_stages
 
 NAME = "osteo-unimodal-mri"
 
@@ -57,7 +57,7 @@ def test_gc_says_first_and_removes_then(osteo, project) -> None:
     assert osteo("gc") == "0 items, 0.0 MB freed\n"  # younger than a day
     said = osteo("gc", "--older-than", "0", "--dry-run")
     assert said == "  half-made reproduce-abc: 0.1 MB\n1 items, 0.1 MB would be freed\n" and scratch.exists()
-    with only_one(project.settings.state):  # stages that run may begin to use it
+    with lock_stages(project.settings.state):  # stages that run may begin to use it
         assert "another `osteo` command is at work here" in osteo("gc", "--older-than", "0", code=1)
         assert osteo("gc", "--older-than", "0", "--dry-run") == said and scratch.exists()
     (item,) = json.loads(osteo("gc", "--older-than", "0", "--json"))

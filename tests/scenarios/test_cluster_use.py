@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from osteo_models.cli.main import main
 from osteo_models.core.settings import load_settings
-from osteo_models.ops.demo import ensure_data
+from osteo_models.ops.dvc_stages import ensure_data
 from osteo_models.ops.servers import running_servers
 from tests.scenarios.test_cluster_servers import told_secrets
 

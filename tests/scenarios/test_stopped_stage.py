@@ -10,7 +10,7 @@ import pytest
 
 from osteo_models.core.errors import OsteoError
 from osteo_models.core.settings import load_settings
-from osteo_models.ops.demo import reproduce
+from osteo_models.ops.dvc_stages import Stages
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,4 @@ def test_how_a_stage_ended(tmp_path: Path, code: int, error: type[BaseException]
     (tmp_path / "dvc.yaml").write_text(f"stages: {{search: {{cmd: sh -c 'exit {code}'}}}}\n", encoding="utf-8")
     (tmp_path / ".osteo").mkdir()
     with pytest.raises(error, match=message):
-        reproduce(load_settings(tmp_path), ["search"], lambda _: None, output=subprocess.DEVNULL)
+        Stages(load_settings(tmp_path), lambda _: None, subprocess.DEVNULL).reproduce("search")

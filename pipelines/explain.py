@@ -22,10 +22,10 @@ from osteo_models.explain.gallery import (
     make_gallery,
     write_tables,
 )
-from osteo_models.explain.maps import pick_device, set_threads
+from osteo_models.explain.maps import pick_device
 from osteo_models.registry.run_context import RunContext
 from osteo_models.serving.model_record import RECORD, ModelRecord, read_record
-from osteo_models.serving.network import read_network
+from osteo_models.serving.network import read_network, set_threads
 from pipelines.entry import main, say
 
 Known = Mapping[str, Predictions]

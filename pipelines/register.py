@@ -6,16 +6,19 @@ Each carries the metrics of its stages and the out-of-distribution reference of 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from osteo_models.core.errors import StaleDataError
 from osteo_models.core.terms import job_name, metric_prefix
@@ -28,7 +31,7 @@ from osteo_models.registry.rules.metric_rules import GROUPS
 from osteo_models.registry.run_context import RunContext
 from osteo_models.serving.ensemble import find_folds, measure_holdout, score_holdout, write_ensemble
 from osteo_models.serving.model_record import RECORD, WEIGHTS, ModelRecord, read_record
-from osteo_models.serving.network import OOD, LoadedNetwork, read_network
+from osteo_models.serving.network import OOD, LoadedNetwork, read_network, set_threads
 from osteo_models.serving.ood_fit import add_features, fit_pixels
 from osteo_models.serving.out_of_distribution import OutOfDistribution, save_ood
 from osteo_models.training.frozen_features import read_features
@@ -37,6 +40,8 @@ from osteo_models.training.jobs import Job
 from osteo_models.training.outputs import read_job
 from osteo_models.training.result_store import fold_folder
 from pipelines.entry import main, say
+
+SIDE_BY_SIDE: Final[Any] = ThreadPoolTaskRunner(max_workers=os.cpu_count())
 
 
 @dataclass(frozen=True)
@@ -181,17 +186,19 @@ def _keep_stage(path: Path, stage: str, scratch: Path) -> Path:
     return target
 
 
-@flow(name="register")
+@flow(name="register", task_runner=SIDE_BY_SIDE)
 def register() -> None:
     """Register every network of a hold-out stage, and the fold ensembles that params.yaml lists."""
     context = RunContext()
     settings, images = context.settings, load_images(context)
     _ = context.tracking, context.tags  # loaded once, before anything is registered
     folders = sorted(path.parent for path in settings.artifacts.glob("models/*/model.json"))
-    entries = [register_model(folder, images, context) for folder in folders]
+    set_threads(1)  # versions are registered side by side
+    registered = [register_model.submit(folder, images, context) for folder in folders]
     (settings.artifacts / "ensembles").mkdir(exist_ok=True)  # an output of this DVC stage, also when nothing is in it
     together = [folder for folder in folders if folder.name.rpartition("-")[0] in context.params.ensembles]
-    entries += [entry for folder in together if (entry := register_ensemble(folder, images, context))]
+    registered += [register_ensemble.submit(folder, images, context) for folder in together]
+    entries = [entry for future in registered if (entry := future.result())]
     text = json.dumps(entries, indent=1) + "\n"
     (settings.artifacts / "register.json").write_text(text, encoding="utf-8")
 

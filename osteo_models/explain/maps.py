@@ -53,11 +53,6 @@ def pick_device(name: str = "auto") -> str:
     return name
 
 
-def set_threads(count: int) -> None:
-    """Set the number of threads of this process; more threads than free cores slow these small networks down."""
-    torch.set_num_threads(count)
-
-
 def explain_images(
     network: nn.Module,
     images: Images,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from mlflow import pyfunc
@@ -34,8 +36,16 @@ PRETRAINED_REQUIREMENTS: Final = ("timm",)
 MODEL_CODE: Final = Path(pyfunc_model.__file__).with_name("model_code.py")
 
 
-def write_package(target: Path, model_folder: Path, network: LoadedNetwork, *, model_id: str, run_id: str) -> None:
-    """Write the package of a version.
+def write_package(
+    target: Path,
+    model_folder: Path,
+    network: LoadedNetwork,
+    *,
+    model_id: str,
+    run_id: str,
+    contents: Mapping[str, Path | bytes] = MappingProxyType({}),
+) -> str:
+    """Write the package of a version, and return the SHA-256 of its manifest.
 
     It carries the code that scores, so that a served version is scored by the code that it was registered with, and a
     manifest, so that MLflow loads it only as it was written.
@@ -46,6 +56,7 @@ def write_package(target: Path, model_folder: Path, network: LoadedNetwork, *, m
         network: The network in it.
         model_id: MLflow's logged model that the package is for.
         run_id: Run of the registration.
+        contents: Further files, or their content, by their path in the package.
     """
     record = network.record
     artifacts = {name: str(model_folder / name) for name in (WEIGHTS, RECORD, OOD) if (model_folder / name).is_file()}
@@ -64,7 +75,11 @@ def write_package(target: Path, model_folder: Path, network: LoadedNetwork, *, m
             signature=pyfunc_model.make_signature(),
             input_example=pyfunc_model.make_example(record),
         )
-    write_manifest(target, hash_files(target))
+    for name, content in contents.items():
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    return write_manifest(target, hash_files(target))
 
 
 def _list_requirements(record: ModelRecord) -> list[str]:
@@ -74,7 +89,8 @@ def _list_requirements(record: ModelRecord) -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in names]
 
 
-def list_code() -> list[Path]:
+@functools.cache
+def list_code() -> tuple[Path, ...]:
     """The modules that a package needs, relative to the library's folder, with the `__init__.py` of their folders."""
     found, waiting = set[Path](), [Path(name) for name in ENTRY_POINTS]
     while waiting:
@@ -83,7 +99,7 @@ def list_code() -> list[Path]:
             found.add(module)
             waiting += [folder / "__init__.py" for folder in module.parents]
             waiting += _list_imports(LIBRARY / module)
-    return sorted(found)
+    return tuple(sorted(found))
 
 
 def copy_code(target: Path) -> Path:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -25,13 +24,13 @@ from mlflow.tracking import MlflowClient
 from osteo_models.core.errors import StaleDataError
 from osteo_models.core.files import hash_file
 from osteo_models.data.code_tree import COMMIT
-from osteo_models.registry.manifest import hash_files, write_manifest
+from osteo_models.registry.manifest import hash_files
 from osteo_models.registry.model_card import format_metric, link_pages, write_card
 from osteo_models.registry.package import ARTIFACTS, EVIDENCE, MANIFEST_TAG, RECORDS, open_package
 from osteo_models.registry.package_writer import write_package
 from osteo_models.registry.records import CARD, STATEMENT, find_changes, write_statement
 from osteo_models.registry.runs import JOB_TAG, NOTE_TAG, PARENT_TAG, list_all
-from osteo_models.registry.store import is_missing
+from osteo_models.registry.store import is_missing, serialize_writes
 from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.versions import (
     CHALLENGER,
@@ -58,9 +57,8 @@ class Draft:
     Attributes:
         model_folder: Holds `model.safetensors`, `model.json` and perhaps `ood.safetensors`.
         network: The network in it.
-        tags: Tags of the version, as far as they are known before it is made.
-        evidence: Files that are kept as evidence.
-        files: Contents of further files that are kept, by name.
+        tags: Tags of the version, except those that are known only when it is made.
+        contents: Further files, or their content, by their path in the package.
         job_run: Run of its job.
     """
 
@@ -68,8 +66,7 @@ class Draft:
     network: LoadedNetwork
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
-    evidence: Sequence[Path]
-    files: Mapping[str, bytes]
+    contents: Mapping[str, Path | bytes]
     job_run: str
 
     @property
@@ -108,31 +105,36 @@ def register_version(
     """
     network = read_network(model_folder)  # what cannot be loaded is not registered
     record, hashes = network.record, hash_files(model_folder)
-    known = {name: float(value) for name, value in metrics.items() if not math.isnan(value)}  # MLflow shows NaN as 0
-    draft = Draft(model_folder, network, known, tags, evidence, files, run_id)
+    defined = {name: float(value) for name, value in metrics.items() if not math.isnan(value)}  # MLflow shows NaN as 0
+    contents: dict[str, Path | bytes] = {f"{EVIDENCE}/{path.parent.name}/{path.name}": path for path in evidence}
+    contents |= {f"{RECORDS}/{name}": content for name, content in files.items()}
     marks = {JOB_TAG: record.key, WEIGHTS_TAG: hashes[WEIGHTS], RECORD_TAG: hashes[RECORD]}
-    marks[IDENTITY_TAG] = _identify(draft, hashes)
-    headlines = {name: format_metric(known, name) for name in list_headlines(known)}
-    draft = replace(draft, tags={**tags, **marks, **headlines})
-    with tracking.writing():
+    marks[IDENTITY_TAG] = _identify(hashes, contents, defined, tags)
+    headlines = {name: format_metric(defined, name) for name in list_headlines(defined)}
+    draft = Draft(model_folder, network, defined, {**tags, **marks, **headlines}, contents, run_id)
+    with tracking.writing(), serialize_writes(tracking.uri):
         _ensure_model(tracking.client, record)
         identical = _find_identical(tracking, record.name, marks[IDENTITY_TAG])
-        number = next((found.version for found in identical if _is_whole(tracking, found)), None)
+        number = next((version.version for version in identical if _is_whole(tracking, version)), None)
         if number is None:
             number = _make_version(tracking, draft)
         _publish(tracking, get_version(tracking, f"{record.name}/{number}"))
         return get_version(tracking, f"{record.name}/{number}")
 
 
-def _identify(draft: Draft, model_hashes: Mapping[str, str]) -> str:
+def _identify(
+    model_hashes: Mapping[str, str],
+    contents: Mapping[str, Path | bytes],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+) -> str:
     """SHA-256 over everything that a version is; the commit that happens to be checked out does not belong to it."""
     hashes = {f"{ARTIFACTS}/{name}": digest for name, digest in model_hashes.items()}
-    for path in draft.evidence:
-        hashes[f"{EVIDENCE}/{path.parent.name}/{path.name}"] = hash_file(path)
-    hashes |= {f"{RECORDS}/{name}": hashlib.sha256(content).hexdigest() for name, content in draft.files.items()}
-    tags = {name: value for name, value in draft.tags.items() if name != COMMIT}
-    content = json.dumps({"files": hashes, "metrics": draft.metrics, "tags": tags}, sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    for name, content in contents.items():
+        hashes[name] = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else hash_file(content)
+    tags = {name: value for name, value in tags.items() if name != COMMIT}
+    identity = json.dumps({"files": hashes, "metrics": dict(metrics), "tags": tags}, sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def _ensure_model(client: MlflowClient, record: ModelRecord) -> None:
@@ -179,7 +181,12 @@ def _make_version(tracking: Tracking, draft: Draft) -> int:
     card = write_card(record, draft.metrics, draft.tags, draft.tags[WEIGHTS_TAG], links)
     tags = {**draft.tags, MODEL_TAG: model_id}
     records = {CARD: f"{card}\n".encode(), STATEMENT: write_statement(tags, draft.metrics)}
-    digest = _log_files(client, draft, run_id, model_id, records)
+    contents = {**draft.contents, **{f"{RECORDS}/{name}": content for name, content in records.items()}}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "version"
+        package = (folder, draft.model_folder, draft.network)
+        digest = write_package(*package, model_id=model_id, run_id=run_id, contents=contents)
+        client.log_model_artifacts(model_id, str(folder))
     _log_metrics(tracking, run_id, model_id, draft.metrics)
     tracking.log_texts(run_id, _list_params(record), {NOTE_TAG: card})
     client.set_terminated(run_id, "FINISHED")
@@ -222,23 +229,6 @@ def _find_model(client: MlflowClient, run: Run, draft: Draft) -> str:
     model = client.create_logged_model(run.info.experiment_id, record.name, run_id, tags, _list_params(record))
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     return model.model_id
-
-
-def _log_files(client: MlflowClient, draft: Draft, run_id: str, model_id: str, records: Mapping[str, bytes]) -> str:
-    """Upload the package with its manifest; gives the manifest's SHA-256."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "version"
-        write_package(folder, draft.model_folder, draft.network, model_id=model_id, run_id=run_id)
-        for path in draft.evidence:  # under the name of its folder
-            target = folder / EVIDENCE / path.parent.name / path.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-        (folder / RECORDS).mkdir()
-        for name, content in {**draft.files, **records}.items():
-            (folder / RECORDS / name).write_bytes(content)
-        digest = write_manifest(folder, hash_files(folder))
-        client.log_model_artifacts(model_id, str(folder))
-    return digest
 
 
 def _log_metrics(tracking: Tracking, run_id: str, model_id: str, metrics: Mapping[str, float]) -> None:

@@ -52,6 +52,11 @@ def _mean_logit(logits: Sequence[Tensor]) -> Tensor:
     return torch.sigmoid(torch.stack(list(logits)).float()).mean(dim=0).logit()
 
 
+def set_threads(count: int) -> None:
+    """Set the number of PyTorch's threads in this process; these networks are too small to gain from many."""
+    torch.set_num_threads(count)
+
+
 @dataclass(frozen=True)
 class LoadedNetwork:
     """A network ready to score.

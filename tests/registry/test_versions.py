@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,22 @@ def test_the_same_again_is_the_same_version_and_nothing_is_written(
     again = register(stage(1, 0.9), folder=folder, job=job)
     assert again == first and photograph(tracking, first) == before
     assert len(list_versions(tracking, first.name)) == count
+
+
+def test_two_processes_that_register_the_same_make_one_version(tracking, make_job, make_model, stage) -> None:
+    job = make_job(stage="stage-6")
+    run_id, folder = tracking.begin_job(job), make_model(job.key, images="combined", seed=77)
+    common = {"model_folder": folder, "metrics": stage(6, 0.9), "tags": TAGS, "files": RECORD, "run_id": run_id}
+
+    def register_once(_: int) -> int:
+        other = open_tracking(tracking.uri, Path(tracking.artifacts.removeprefix("file://")))  # with a lock of its own
+        return register_version(other, **common).version
+
+    with ThreadPoolExecutor(3) as pool:
+        numbers = set(pool.map(register_once, range(3)))
+    assert len(numbers) == 1
+    registered = [found for found in list_versions(tracking, "osteo-unimodal-combined") if found.job == job.key]
+    assert [found.version for found in registered] == list(numbers)
 
 
 def test_another_evaluation_of_the_same_weights_is_another_version(

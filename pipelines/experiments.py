@@ -54,7 +54,7 @@ class ExperimentRun:
         self.context, self.tables, self.cluster, self.writer = context, tables, cluster, writer
         settings = context.settings
         self.backbones = BackboneCache(cluster, arrays, settings.features, settings.weights_dir, self.on_chunk)
-        self.tags = context.tags
+        self.tags = {**context.tags, **context.settings.experiment}
         self._progress = Progress("epochs")
         self.folds = sum(job.folds for job in jobs)
         self._total = sum(job.folds * job.recipe.epochs for job in jobs)

@@ -139,7 +139,8 @@ def search(context: RunContext | None = None) -> None:
         ) as cluster,
     ):
         study = Study(url, _specify(params, development, cluster))
-        run_id = begin_search(context.tracking, study.spec.key, _list_parameters(study.spec), context.tags)
+        tags = {**context.tags, **context.settings.experiment}
+        run_id = begin_search(context.tracking, study.spec.key, _list_parameters(study.spec), tags)
         budget, images = study.spec.budget, len(development.patient)
         say(f"  profile {params.profile}: {budget.candidates} candidates, {budget.folds} folds, {budget.epochs} epochs")
         say(f"  {images:,} MRI images outside the hold-out, {cluster.slots} at a time, {cluster.precision}")

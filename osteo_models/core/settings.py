@@ -8,13 +8,14 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import MutableMapping
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 ERROR_FILE = "OSTEO_ERROR_FILE"  # set, a stage leaves its error there instead of printing it
 STAGE_HOST = "OSTEO_STAGE_HOST"  # socket of the process that runs stages, see pipelines/stage_host.py
+EXPERIMENT_TAGS = {"dvc.exp.name": "DVC_EXP_NAME", "dvc.exp.baseline": "DVC_EXP_BASELINE_REV"}  # set by DVC
 IMPORTS_PER_COLLECTION = 100_000
 TELEMETRY_OFF = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -46,6 +47,7 @@ class Settings:
         search_storage: Database of architecture searches, where params.yaml names none; None: a local file.
         jobs_uri: Where checkpoints and results of jobs lie that all machines share; None: in a local folder.
         allowed_hosts: Names that servers behind the guard go by.
+        experiment: Name and baseline commit of the DVC experiment that runs, as tags; empty outside one.
     """
 
     root: Path
@@ -60,6 +62,7 @@ class Settings:
     jobs_uri: str | None = None
     search_storage: str | None = None
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
+    experiment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def artifacts(self) -> Path:
@@ -90,7 +93,7 @@ def load_settings(root: Path | None = None) -> Settings:
         root: The project's folder; the current one by default.
     """
     root = (root or Path.cwd()).resolve()
-    state = Path(os.environ.get("OSTEO_STATE_DIR") or root / ".osteo").resolve()
+    state = Path(os.environ.get("OSTEO_STATE_DIR") or _find_project(root) / ".osteo").resolve()
     tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state / 'mlflow.db'}"
     weights_dir = os.environ.get("OSTEO_WEIGHTS_DIR")
     return Settings(
@@ -106,7 +109,14 @@ def load_settings(root: Path | None = None) -> Settings:
         jobs_uri=os.environ.get("OSTEO_JOBS_URI") or None,
         search_storage=os.environ.get("OSTEO_SEARCH_STORAGE") or None,
         allowed_hosts=tuple((os.environ.get("OSTEO_ALLOWED_HOSTS") or "127.0.0.1,localhost").split(",")),
+        experiment={tag: os.environ[name] for tag, name in EXPERIMENT_TAGS.items() if os.environ.get(name)},
     )
+
+
+def _find_project(root: Path) -> Path:
+    """The project whose state a command uses: for a DVC experiment in a temporary copy, the project it belongs to."""
+    project = Path(os.environ.get("DVC_ROOT") or root).resolve()
+    return project if root.is_relative_to(project / ".dvc" / "tmp" / "exps") else root
 
 
 def disable_gc() -> None:

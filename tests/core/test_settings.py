@@ -1,6 +1,18 @@
 from osteo_models.core.settings import TELEMETRY_OFF, load_settings, prepare_environment
 
 
+def test_a_temporary_experiment_uses_the_state_of_its_project(tmp_path, monkeypatch):
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
+    copy.mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("DVC_EXP_NAME", "strict")
+    settings = load_settings(copy)
+    assert (settings.root, settings.state) == (copy, tmp_path / ".osteo")
+    assert settings.experiment == {"dvc.exp.name": "strict"}
+    other = load_settings(tmp_path / "elsewhere")  # another project, which a stage of this one looks at
+    assert other.state == tmp_path / "elsewhere" / ".osteo"
+
+
 def test_unset_everything_is_embedded(tmp_path, monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "OSTEO_STATE_DIR", "OSTEO_DIE_WITH_PARENT", "OSTEO_WEIGHTS_DIR"):
         monkeypatch.delenv(name, raising=False)

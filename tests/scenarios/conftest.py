@@ -47,8 +47,15 @@ class Project:
 
     def dvc(self, *arguments: str) -> str:
         """Run a DVC command and give what it printed."""
-        command = [sys.executable, "-m", "dvc", *arguments]
-        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=True)
+        return self._run(sys.executable, "-m", "dvc", *arguments)
+
+    def git(self, *arguments: str) -> str:
+        """Run a git command and give what it printed."""
+        return self._run("git", *arguments)
+
+    def _run(self, *command: str) -> str:
+        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
 

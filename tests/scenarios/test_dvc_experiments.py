@@ -1,4 +1,4 @@
-"""DVC experiments: in the workspace, in a temporary copy and from the queue they share the project's stores and results."""
+"""DVC experiments, in the workspace, in a temporary copy and queued, share the stores and results of their project."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Settings:
     jobs_uri: str | None = None
     search_storage: str | None = None
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
-    experiment: Mapping[str, str] = field(default_factory=dict)
+    experiment: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def artifacts(self) -> Path:

@@ -71,14 +71,13 @@ def import_(
     from osteo_models.data.earlier_revisions import require_splits
     from osteo_models.data.intake.importer import import_source
     from osteo_models.data.intake.pseudonyms import load_key
-    from osteo_models.data.intake.sources import REASONS
+    from osteo_models.data.reasons import DOUBTS, REASONS
     from osteo_models.data.splits import PREVIOUS_SPLITS
 
     settings = context.settings
     require_splits(settings.root, out)  # an import may take hours: what is missing is reported first
     key = key or settings.key_file
-    quiet = {"on_judged": _silent, "on_written": _silent} if as_json else {}
-    shown = quiet or {"on_judged": Progress("headers judged"), "on_written": Progress("images written")}
+    judged, written = (_silent, _silent) if as_json else (Progress("headers judged"), Progress("images written"))
     found = import_source(
         source,
         clinical,
@@ -87,15 +86,18 @@ def import_(
         pictures=pictures,
         names=key.expanduser().with_suffix(".names.csv"),
         workers=workers,
+        on_judged=judged,
+        on_written=written,
         on_built=lambda built: _save_splits(settings, out, built),
-        **shown,
     )
     if as_json:
         click.echo(json.dumps(asdict(found)))
         return
-    click.echo(f"{found.inputs:,} files: {found.accepted:,} accepted, {found.inputs - found.accepted:,} refused")
+    refused = found.inputs - found.accepted - found.doubtful
+    doubtful = f", {found.doubtful:,} doubtful" if found.doubtful else ""
+    click.echo(f"{found.inputs:,} files: {found.accepted:,} accepted, {refused:,} refused{doubtful}")
     for reason, count in sorted(found.reasons.items(), key=lambda each: (-each[1], each[0])):
-        click.echo(f"  {count:>7,} {reason}: {REASONS[reason]}")
+        click.echo(f"  {count:>7,} {reason}: {(REASONS | DOUBTS)[reason]}")
     click.echo(
         f"{found.images:,} images, {found.added:,} of them new; {found.look_alikes:,} look like another patient's"
     )

@@ -29,9 +29,7 @@ def _is_date(text: str) -> bool:
 DATE: Final = Rule(_is_date, "YYYY-MM-DD, or empty")
 FLAG: Final = Rule(lambda text: text in ("0", "1"), "0 or 1")
 RULES: Final[dict[str, Rule]] = {
-    "patient_id": Rule(
-        lambda text: bool(text) and text.replace("-", "").isalnum(), "letters, digits and '-'", unique=True
-    ),
+    "patient_id": Rule(lambda text: bool(text.strip()) and text.isprintable(), "printable characters", unique=True),
     "source": Rule(lambda text: text in ("dxa", "control_candidate"), "dxa or control_candidate"),
     "sex": Rule(lambda text: text in ("F", "M"), "F or M"),
     "age_years": Rule(lambda text: text.isdecimal() and int(text) <= 120, "whole years from 0 to 120"),

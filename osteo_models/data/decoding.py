@@ -6,6 +6,7 @@ Left alone, pydicom would try GDCM where it is installed, which ends its process
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
@@ -51,19 +52,15 @@ def can_decode(syntax: str) -> bool:
     return True
 
 
-def decode_stored_values(dataset: pydicom.Dataset) -> npt.NDArray[Any]:
-    """The stored values of all frames; damaged data may raise anything.
-
-    Returns:
-        (rows, columns), or (frames, rows, columns) where there are several.
-    """
+def decode_stored_values(dataset: pydicom.Dataset, chosen: Iterable[int]) -> Iterator[npt.NDArray[Any]]:
+    """The stored values of frames, one at a time; damaged data may raise anything."""
     syntax = dataset.file_meta.TransferSyntaxUID
     decoder, plugin = _find_decoder(syntax)
-    values = decoder.as_array(dataset, decoding_plugin=plugin)[0]
-    spare = 8 * values.itemsize - dataset.BitsStored
-    if syntax in SPARE_BITS_KEPT and spare > 0:
-        values = values << spare >> spare  # what lies above BitsStored is no image, but may be an overlay with a name
-    return values
+    for values, _ in decoder.iter_array(dataset, indices=chosen, decoding_plugin=plugin):
+        spare = 8 * values.itemsize - dataset.BitsStored
+        if syntax in SPARE_BITS_KEPT and spare > 0:
+            values = values << spare >> spare  # what lies above BitsStored may be an overlay with a name
+        yield values
 
 
 @lru_cache(maxsize=64)

@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
 import numpy.typing as npt
 import pydicom
 from pydicom.encaps import generate_frames
-from pydicom.uid import RLELossless
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from osteo_models.data.decoding import decode_stored_values, find_size
+from osteo_models.data.reasons import RejectedInput
 
-MAX_PIXELS: Final = 100_000_000  # of all frames of one file
+MAX_PIXELS: Final = 64_000_000  # of one frame, checked before decoding: a header of 1 kB can ask for gigabytes
+MAX_FRAMES: Final = 4096
 MAX_INFLATED_BYTES: Final = 300_000_000
 MIN_INFLATED_BYTES: Final = 16_000_000  # a bomb is recognised by its ratio long before it reaches the maximum
 MAX_INFLATED_RATIO: Final = 50
 DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
-
-
-class RejectedInput(Exception):
-    """An input file cannot be used.
-
-    Attributes:
-        reason: A key of `intake.sources.REASONS`.
-    """
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
+MAX_FIRST_ELEMENT: Final = 0x0018  # SOP Instance UID, the last that a file without a prefix may begin with
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether a file starts as DICOM does (PS3.10 7.1)."""
-    return data[128:132] == b"DICM"
+    """Whether a file is DICOM: by its prefix (PS3.10 7.1), or, without one, by an element of group 2 or 8 at its start.
+
+    In the latter, the representation or the length of the first value must be what the standard allows there.
+    """
+    if data[128:132] == b"DICM":
+        return True
+    group, element = struct.unpack("<HH", data[:4]) if len(data) >= 132 else (0, 0)
+    explicit = data[4:6].isalpha() and data[4:6].isupper()
+    return group in (2, 8) and element <= MAX_FIRST_ELEMENT and (explicit or data[6:8] == b"\0\0")
 
 
 def parse_dicom(data: bytes, *, pixels: bool = True, keywords: Sequence[str] | None = None) -> pydicom.Dataset:
@@ -57,16 +56,23 @@ def parse_dicom(data: bytes, *, pixels: bool = True, keywords: Sequence[str] | N
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values are checked where they are used
             tags = None if keywords is None else list(keywords)
-            return pydicom.dcmread(io.BytesIO(data), stop_before_pixels=not pixels, specific_tags=tags)
+            dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=not pixels, specific_tags=tags, force=True)
+            if "TransferSyntaxUID" not in dataset.file_meta and data[128:132] != b"DICM":
+                implicit, little_endian = dataset.original_encoding
+                plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+                dataset.file_meta.TransferSyntaxUID = plain if little_endian else ExplicitVRBigEndian
+            return dataset
     except Exception:  # noqa: BLE001  damaged files make pydicom raise anything
         raise RejectedInput("damaged") from None
 
 
-def decode_frames(dataset: pydicom.Dataset, frames: int) -> npt.NDArray[Any]:
-    """The stored values of all frames.
+def iterate_frames(dataset: pydicom.Dataset, count: int, chosen: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
+    """The stored values of frames, (rows, columns) each, one at a time.
 
-    Shapes:
-        returns (frames, rows, columns).
+    Args:
+        dataset: Read with its pixels.
+        count: Number of frames of the file.
+        chosen: Numbers of the frames to decode.
 
     Raises:
         RejectedInput: There are no pixels, or they cannot be decoded.
@@ -76,16 +82,25 @@ def decode_frames(dataset: pydicom.Dataset, frames: int) -> npt.NDArray[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _check_streams(dataset, frames)
-            stored = decode_stored_values(dataset)
+            _check_streams(dataset, count)
+            for stored in decode_stored_values(dataset, chosen):
+                if stored.shape != (dataset.Rows, dataset.Columns):
+                    raise RejectedInput("damaged_pixels")
+                yield stored
     except RejectedInput:
         raise
     except Exception:  # noqa: BLE001  damaged pixel data make decoders raise anything
-        raise RejectedInput("damaged") from None
-    stored = stored if stored.ndim == 3 else stored[None]
-    if stored.ndim != 3 or len(stored) != frames:
-        raise RejectedInput("damaged")
-    return stored
+        raise RejectedInput("cut_short" if _is_short(dataset) else "damaged_pixels") from None
+
+
+def _is_short(dataset: pydicom.Dataset) -> bool:
+    """Whether uncompressed pixel data are fewer than the header announces."""
+    try:
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        bits = int(dataset.Rows) * int(dataset.Columns) * frames * int(dataset.BitsAllocated)
+        return not dataset.file_meta.TransferSyntaxUID.is_encapsulated and len(dataset.PixelData) * 8 < bits
+    except (AttributeError, TypeError, ValueError):
+        return False
 
 
 def _check_streams(dataset: pydicom.Dataset, frames: int) -> None:
@@ -98,7 +113,7 @@ def _check_streams(dataset: pydicom.Dataset, frames: int) -> None:
         if rows * columns > MAX_PIXELS:
             raise RejectedInput("too_large")
         if (rows, columns) != (dataset.Rows, dataset.Columns):
-            raise RejectedInput("damaged")
+            raise RejectedInput("damaged_pixels")
 
 
 def _check_inflated(data: bytes) -> None:

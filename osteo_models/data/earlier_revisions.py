@@ -16,8 +16,9 @@ import yaml
 
 from osteo_models.core.errors import ImageError, InputError, StoreError
 from osteo_models.data.data_folder import IMAGES
-from osteo_models.data.dicom_file import RejectedInput, is_dicom, parse_dicom
+from osteo_models.data.dicom_file import is_dicom, parse_dicom
 from osteo_models.data.image_file import SourceImage, read_image
+from osteo_models.data.reasons import RejectedInput
 from osteo_models.data.revisions import find_cache, find_object, read_committed, read_listing
 from osteo_models.data.tables import read_frame
 

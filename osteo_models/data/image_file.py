@@ -17,13 +17,14 @@ import numpy.typing as npt
 import pandas as pd
 import pydicom
 from PIL import Image
-from pydicom.pixels.processing import apply_modality_lut
 
 from osteo_models.core.errors import ImageError
-from osteo_models.core.terms import DICOM_MODALITY, MODALITIES, Modality, is_hounsfield
-from osteo_models.data.dicom_file import RejectedInput, decode_frames, is_dicom, parse_dicom
+from osteo_models.core.terms import DICOM_MODALITY, Modality
+from osteo_models.data.dicom_file import MAX_PIXELS, is_dicom, parse_dicom
+from osteo_models.data.geometry import SPACING_MM, as_numbers, make_upright, read_plane
+from osteo_models.data.pixel_values import read_frames, read_picture
+from osteo_models.data.reasons import REASONS, RejectedInput
 
-MAX_PIXELS = 64_000_000  # checked before decoding: a header of 1 kB can ask for gigabytes
 MAX_LABEL: Final = 5  # L1 to L5
 FORMATS = f"DICOM ({' or '.join(DICOM_MODALITY)}, one frame), PNG, JPEG"
 # How a slice was acquired, by the names that the tables use; PS3.6 has the keywords.
@@ -102,8 +103,9 @@ def read_image(data: bytes, *, where: str) -> SourceImage:
     if is_dicom(data):
         return _read_dicom(data, where)
     if is_picture(data):
-        picture = _load_picture(data, "picture", where, ["PNG", "JPEG"], FORMATS).convert("L")
-        return SourceImage(np.asarray(picture, dtype=np.float32), modality=None, patient_id=None, spacing_mm=None)
+        with _read_errors("picture", where):
+            grey = read_picture(data)
+        return SourceImage(grey.astype(np.float32), modality=None, patient_id=None, spacing_mm=None)
     raise ImageError("not an image file that can be read", where=where, allowed=FORMATS)
 
 
@@ -116,7 +118,7 @@ def read_header(data: bytes, *, where: str) -> Header:
     if not is_dicom(data):
         return Header("", "", "", dict.fromkeys(HEADER_NUMBERS, math.nan))
     keywords = ["Modality", "StudyInstanceUID", "SeriesInstanceUID", "Manufacturer", "ManufacturerModelName"]
-    with _dicom_errors("header", where):
+    with _read_errors("DICOM header", where):
         dataset = parse_dicom(data, pixels=False, keywords=[*keywords, *HEADER_NUMBERS.values()])
         _modality(dataset, where)  # a file that was cut short reads as one that is empty
         numbers = {name: _number(dataset, keyword) for name, keyword in HEADER_NUMBERS.items()}
@@ -142,7 +144,7 @@ def _hash(uid: object) -> str:
 
 
 @contextlib.contextmanager
-def _dicom_errors(part: str, where: str) -> Iterator[None]:
+def _read_errors(kind: str, where: str) -> Iterator[None]:
     """Turn whatever a damaged file makes pydicom raise into an ImageError; exceptions may quote header values."""
     try:
         with warnings.catch_warnings():
@@ -151,13 +153,9 @@ def _dicom_errors(part: str, where: str) -> Iterator[None]:
     except ImageError:
         raise
     except RejectedInput as error:
-        found = (
-            f"damaged DICOM {part}" if error.reason == "damaged" else f"DICOM {part}: {error.reason.replace('_', ' ')}"
-        )
-        raise ImageError(found, where=where, allowed=FORMATS) from None
+        raise ImageError(f"{kind}: {REASONS[error.reason]}", where=where, allowed=FORMATS) from None
     except Exception as error:  # noqa: BLE001
-        found = f"damaged DICOM {part} ({type(error).__name__})"
-        raise ImageError(found, where=where, allowed=FORMATS) from None
+        raise ImageError(f"{kind}: damaged ({type(error).__name__})", where=where, allowed=FORMATS) from None
 
 
 def read_label_map(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
@@ -186,22 +184,23 @@ def _load_picture(data: bytes, kind: str, where: str, formats: list[str], allowe
 
 
 def _read_dicom(data: bytes, where: str) -> SourceImage:
-    with _dicom_errors("file", where):
+    with _read_errors("DICOM file", where):
         dataset = parse_dicom(data)
         modality = _modality(dataset, where)
         _check_frame(dataset, where)
-        _check_scale(dataset, modality, where)
-        stored = decode_frames(dataset, 1)[0]
-        # Modality LUT or rescale slope and intercept (PS3.3 C.11.1): CT values become Hounsfield units.
-        pixels = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
-        if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
-            pixels = pixels.max() + pixels.min() - pixels
-        spacing = dataset.get("PixelSpacing")
-        spacing_mm = None if spacing is None else (float(spacing[0]), float(spacing[1]))
-        patient_id = str(dataset.get("PatientID") or "") or None
-    if spacing_mm is not None and not (min(spacing_mm) >= 0.05 and max(spacing_mm) <= 10):
-        raise ImageError(f"PixelSpacing {spacing_mm} is not plausible", where=where, allowed="0.05 to 10 mm")
-    return SourceImage(pixels=pixels, modality=modality, patient_id=patient_id, spacing_mm=spacing_mm)
+        (pixels,) = read_frames(dataset, modality, 1)
+        spacing = as_numbers(dataset.get("PixelSpacing"))
+        spacing_mm = (spacing[0], spacing[1]) if len(spacing) == 2 else None
+        if spacing_mm is not None and not (min(spacing_mm) >= SPACING_MM[0] and max(spacing_mm) <= SPACING_MM[1]):
+            allowed = f"{SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm"
+            raise ImageError(f"PixelSpacing {spacing_mm} is not plausible", where=where, allowed=allowed)
+        if "ImageOrientationPatient" in dataset and "ImagePositionPatient" in dataset and spacing_mm is not None:
+            plane = read_plane(dataset, 0)
+            if plane.name == "sagittal":
+                pixels, plane = make_upright(pixels, plane)
+                spacing_mm = plane.spacing_mm
+        patient_id = str(dataset.get("PatientID") or "").strip() or None
+    return SourceImage(pixels.astype(np.float32), modality=modality, patient_id=patient_id, spacing_mm=spacing_mm)
 
 
 def _modality(dataset: pydicom.Dataset, where: str) -> Modality:
@@ -218,18 +217,7 @@ def _check_frame(dataset: pydicom.Dataset, where: str) -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames != 1:
         raise ImageError(f"{frames} frames", where=where, allowed="one frame", remedy="split it into single frames")
-    samples = int(dataset.get("SamplesPerPixel") or 1)
-    if samples != 1:
-        raise ImageError(f"{samples} samples per pixel", where=where, allowed="grey images (1 sample per pixel)")
     _check_size(int(dataset.Rows) * int(dataset.Columns), where)
-
-
-def _check_scale(dataset: pydicom.Dataset, modality: Modality, where: str) -> None:
-    """CT needs its scale to Hounsfield units (PS3.3 C.8.2.1.1.5: type 1); the others have no unit."""
-    scaled = "ModalityLUTSequence" in dataset or ("RescaleSlope" in dataset and "RescaleIntercept" in dataset)
-    if is_hounsfield(modality) and not scaled:
-        allowed = f"{MODALITIES[modality].title} with its scale to HU"
-        raise ImageError("no RescaleSlope and RescaleIntercept", where=where, allowed=allowed)
 
 
 def _check_size(pixels: int, where: str) -> None:

@@ -17,6 +17,7 @@ from osteo_models.core.terms import CLASS_NAMES, CONTROL, MODALITIES, OSTEOPOROS
 from osteo_models.data.clinical import T_SCORES
 
 ENDINGS = (".dcm", ".png", ".jpg")
+FOLDER_NAME = "any characters but `/`; `osteo data import` takes every identifier"
 Keep = Callable[[pd.DataFrame, Cohort, Modality], pd.Series]
 Flow = dict[str, list[dict[str, str | int]]]
 
@@ -133,7 +134,10 @@ def list_images(people: pd.DataFrame, dicom: Path) -> pd.DataFrame:
     missing: list[str] = []
     for person in people.sort_values(["modality", "patient_id"], ascending=[False, True]).to_dict("records"):
         known = {str(name): value for name, value in person.items()}
-        folder = dicom / str(person["patient_id"])
+        name = str(person["patient_id"])
+        if name in (".", "..") or Path(name).name != name:
+            raise InputError("a patient_id that is no name of a folder", where="clinical table", allowed=FOLDER_NAME)
+        folder = dicom / name
         files = sorted(path for ending in ENDINGS for path in folder.glob(f"{person['modality']}-*{ending}"))
         if not files:
             missing.append(f"{person['patient_id']} ({person['modality']})")

@@ -10,7 +10,7 @@ from osteo_models.core.errors import InputError
 from osteo_models.data.data_folder import IMAGES, VERTEBRAE, Staging, read_rows, write_rows
 
 WITHDRAWN = "withdrawn.csv"
-TABLES = ("clinical.csv", "intake.csv", "images.csv", "splits.csv")
+TABLES = ("clinical.csv", "intake.csv", "images.csv", "splits.csv", "decisions.csv")
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,6 @@ def test_a_missing_file_says_how_to_make_one(tmp_path):
 
 def test_a_patient_identifier_is_never_repeated_in_an_error(write_table):
     with pytest.raises(TableError) as caught:
-        read_clinical(write_table([person("Jane Doe 1970")]))
+        read_clinical(write_table([person("Jane Doe\x07 1970")]))
     assert "Jane" not in str(caught.value)
-    assert "row 2, patient_id: the value is not letters, digits" in str(caught.value)
+    assert "row 2, patient_id: the value is not printable characters" in str(caught.value)

@@ -56,9 +56,11 @@ def test_ct_values_are_hounsfield_units_and_the_header_is_read():
     assert (image.modality, image.patient_id, image.spacing_mm) == ("ct", "P1", (0.9, 0.8))
 
 
-def test_monochrome1_is_turned_so_that_bright_is_high():
-    image = read_image(dicom_bytes(RAMP, PhotometricInterpretation="MONOCHROME1"), where="x")
-    assert image.pixels.ravel().tolist() == (RAMP.max() - RAMP).ravel().astype(float).__mul__(2).__add__(-1000).tolist()
+def test_monochrome1_is_turned_so_that_bright_is_high_but_hounsfield_units_are_not():
+    changes = {"PhotometricInterpretation": "MONOCHROME1", "RescaleSlope": 1, "RescaleIntercept": 0}
+    image = read_image(dicom_bytes(RAMP, Modality="MR", **changes), where="x")
+    assert image.pixels.tolist() == (RAMP.max() - RAMP).astype(float).tolist()
+    assert read_image(dicom_bytes(RAMP, **changes), where="x").pixels.tolist() == RAMP.astype(float).tolist()
 
 
 def test_a_picture_carries_neither_modality_nor_spacing():
@@ -74,17 +76,17 @@ def test_a_picture_carries_neither_modality_nor_spacing():
     [
         (b"", "not an image file that can be read"),
         (b"hello" * 100, "not an image file that can be read"),
-        (b"\x89PNG\r\n\x1a\n broken", "damaged picture"),
+        (b"\x89PNG\r\n\x1a\n broken", "picture: cannot be read"),
         (dicom_bytes(RAMP)[:200], "DICOM|Modality"),
-        (dicom_bytes(RAMP)[:-5], "damaged DICOM file"),
+        (dicom_bytes(RAMP)[:-5], "DICOM file: ends before its pixels do"),
         (dicom_bytes(RAMP, Modality="US"), "Modality 'US'; allowed: MR or CT"),
         (dicom_bytes(RAMP, Modality=None), "no Modality"),
         (dicom_bytes(RAMP, PixelData=None), "no pixel data"),
         (dicom_bytes(RAMP, NumberOfFrames=3), "3 frames"),
-        (dicom_bytes(RAMP, SamplesPerPixel=3), "3 samples per pixel"),
+        (dicom_bytes(RAMP, SamplesPerPixel=3), "in colour"),
         (dicom_bytes(RAMP, Rows=60000, Columns=60000), "3,600,000,000 pixels"),
         (dicom_bytes(RAMP, PixelSpacing=[0, 1]), "not plausible"),
-        (dicom_bytes(RAMP, RescaleSlope=None), "no RescaleSlope and RescaleIntercept"),
+        (dicom_bytes(RAMP, RescaleSlope=None), "CT without its scale to Hounsfield units"),
     ],
 )
 def test_what_cannot_be_used_is_one_kind_of_error(data, message):

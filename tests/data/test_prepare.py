@@ -66,11 +66,12 @@ def test_a_slice_is_windowed_cropped_and_resized(params):
 
 
 def test_modality_and_spacing_are_checked(params):
-    data = dicom_bytes(np.ones((40, 40), dtype=np.uint16))
+    ramp = np.arange(1600, dtype=np.uint16).reshape(40, 40)
+    data = dicom_bytes(ramp)
     with pytest.raises(ImageError, match="the file is ct; allowed: mri"):
         prepare_bytes(data, prepare=params.prepare, modality="mri")
     with pytest.raises(ImageError, match="no PixelSpacing"):
-        prepare_bytes(dicom_bytes(np.ones((40, 40), dtype=np.uint16), PixelSpacing=None), prepare=params.prepare)
+        prepare_bytes(dicom_bytes(ramp, PixelSpacing=None), prepare=params.prepare)
 
 
 def test_a_mask_is_cut_as_its_image_is(params):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from osteo_models.data.clinical import COLUMNS
 from osteo_models.data.data_folder import IMAGES, INTAKE, Staging, link_file, read_rows, write_rows
 from osteo_models.data.intake.import_log import ImportLog
 from osteo_models.data.intake.near_duplicates import find_near_duplicates
-from osteo_models.data.intake.pseudonyms import KEY_NAME
+from osteo_models.data.intake.pseudonyms import KEY_NAME, Pseudonyms, describe_key
 from osteo_models.data.intake.reading import ImageRow
 
 if TYPE_CHECKING:
@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InputRow:
-    """A row of intake.csv: one for every input, accepted or not."""
+    """A row of intake.csv: one for every input, accepted or not.
+
+    Attributes:
+        series: Pseudonym of the series, of which the inputs are reviewed together.
+        status: `accepted`, `refused` or `doubtful`.
+    """
 
     input: str
+    series: str
     status: str
     reason: str
     patient_id: str
@@ -36,29 +42,37 @@ class InputRow:
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """Counts of an import: `reasons` of the refused inputs, `added` the images that are new to the data set."""
+    """Counts of an import: `reasons` of the other inputs, `added` the images that are new to the data set."""
 
     inputs: int
     accepted: int
+    doubtful: int
     reasons: dict[str, int]
     images: int
     added: int
     look_alikes: int
 
 
-def build_dataset(staging: Staging, log: ImportLog, clinical: pd.DataFrame, key: str) -> ImportSummary:
+def name_series(row: Mapping[str, Any], pseudonyms: Pseudonyms) -> str:
+    """Pseudonym of the series of an input, by its row of the import log; empty for what has none."""
+    if not row["series"]:
+        return ""
+    return pseudonyms.name("\x1f".join(str(row[name]) for name in ("patient", "study", "series", "stack")))
+
+
+def build_dataset(staging: Staging, log: ImportLog, clinical: pd.DataFrame, pseudonyms: Pseudonyms) -> ImportSummary:
     """Build the successor of the data set, ready for the exchange.
 
     Args:
         staging: Its folders; the lock is held.
         log: Every input is accepted or refused.
         clinical: The new rows, de-identified.
-        key: Content of `KEY_NAME`.
+        pseudonyms: The key.
     """
     staging.copy()
     built = staging.building
     known = {row["path"]: ImageRow(**row) for row in read_rows(built / "images.csv")}
-    inputs, images = _collect(log, known)
+    inputs, images = _collect(log, known, pseudonyms)
     for path in images:
         target = built / IMAGES / path
         if not target.exists():
@@ -70,10 +84,11 @@ def build_dataset(staging: Staging, log: ImportLog, clinical: pd.DataFrame, key:
     _write(built / "images.csv", ImageRow, [asdict(row) for row in all_images])
     _merge_clinical(built / "clinical.csv", clinical)
     (built / KEY_NAME).unlink(missing_ok=True)  # it may be a link to the file of the old data set
-    (built / KEY_NAME).write_text(key, encoding="utf-8")
+    (built / KEY_NAME).write_text(describe_key(pseudonyms), encoding="utf-8")
     return ImportSummary(
         inputs=len(inputs),
         accepted=sum(row.status == "accepted" for row in inputs),
+        doubtful=sum(row.status == "doubtful" for row in inputs),
         reasons=dict(Counter(row.reason for row in inputs if row.reason)),
         images=len(images),
         added=len(set(images) - set(known)),
@@ -81,19 +96,22 @@ def build_dataset(staging: Staging, log: ImportLog, clinical: pd.DataFrame, key:
     )
 
 
-def _collect(log: ImportLog, known: dict[str, ImageRow]) -> tuple[list[InputRow], dict[str, ImageRow]]:
+def _collect(
+    log: ImportLog, known: dict[str, ImageRow], pseudonyms: Pseudonyms
+) -> tuple[list[InputRow], dict[str, ImageRow]]:
     """The row of every input, and the images that are no copy of another input's, known or earlier in the source."""
     owners = {row.pixels: (row.path, row.input) for row in known.values()}
     inputs: list[InputRow] = []
     unique: dict[str, ImageRow] = {}
     for row in log.rows():
         images = [ImageRow(*values) for values in row["images"]]
-        own = [image for image in images if _is_first(image, owners)]
+        own = [image for image in images if _is_first(image, owners)] if row["state"] == "accepted" else []
         unique |= {image.path: image for image in own}
-        is_copy = bool(images) and not own
+        is_copy = row["state"] == "accepted" and bool(images) and not own
         status, reason = ("refused", "duplicate") if is_copy else (row["state"], row["reason"] or "")
         patient = images[0].path.split("/")[0] if images else ""
-        inputs.append(InputRow(row["id"], status, reason, patient, row["modality"] or "", len(own)))
+        series = name_series(row, pseudonyms)
+        inputs.append(InputRow(row["id"], series, status, reason, patient, row["modality"] or "", len(own)))
     return inputs, unique
 
 

@@ -95,7 +95,7 @@ def clean_clinical(table: pd.DataFrame, pseudonyms: Pseudonyms) -> pd.DataFrame:
     A person's first date becomes 1900-01-01, so that intervals are kept; columns outside the contract are dropped.
     """
     table = table[list(COLUMNS)].copy()
-    table["patient_id"] = [pseudonyms.patient(str(name)) for name in table["patient_id"]]
+    table["patient_id"] = [pseudonyms.patient(str(name).strip()) for name in table["patient_id"]]
     table["age_years"] = [pool_age(int(age)) for age in table["age_years"]]
     first = table[list(DATES)].min(axis=1)
     for name in DATES:
@@ -127,6 +127,7 @@ def _encode_head(
     meta.ImplementationClassUID = UID("2.25.2023232116")
     meta.ImplementationVersionName = IMPLEMENTATION
     values = _identity(person, modality, acquisition.vendor) | _technique(acquisition) | {
+        **({"BurnedInAnnotation": "NO"} if acquisition.without_text else {}),
         "StudyInstanceUID": study, "SeriesInstanceUID": series, "FrameOfReferenceUID": frame,
         "PixelSpacing": [_decimal(value) for value in spacing_mm],
         "ImageOrientationPatient": [_decimal(value) for value in orientation],
@@ -170,7 +171,7 @@ def _identity(person: Person, modality: ModalityEntry, vendor: str) -> dict[str,
         "PatientAge": f"{person.age_years:03d}Y", "PatientIdentityRemoved": "YES",
         "DeidentificationMethod": METHOD, "DeidentificationMethodCodeSequence": codes,
         "LongitudinalTemporalInformationModified": "REMOVED", "StudyID": "", "SeriesNumber": None,
-        "InstanceNumber": None, "PositionReferenceIndicator": "", "BurnedInAnnotation": "NO",
+        "InstanceNumber": None, "PositionReferenceIndicator": "",
     }  # fmt: skip
 
 

@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pydicom
 
 from osteo_models.core.terms import DICOM_MODALITY, Modality
 from osteo_models.data.decoding import can_decode
-from osteo_models.data.dicom_file import MAX_PIXELS, RejectedInput
+from osteo_models.data.dicom_file import MAX_FRAMES, MAX_PIXELS
+from osteo_models.data.geometry import Plane, read_plane
+from osteo_models.data.intake.header_words import SiteWords, find_meanings, judge_body_part
+from osteo_models.data.intake.technique import describe, judge_weighting, rank_ct, read_image_types, read_number
+from osteo_models.data.pixel_values import check_grey
+from osteo_models.data.reasons import DOUBTS, RejectedInput
 
-SPACING_MM: Final = (0.05, 10.0)
-MAX_POSITION_MM: Final = 10_000
 SIDE_PIXELS: Final = (32, 8192)
 CAPTURES: Final = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.104")  # screens; documents in a DICOM file
-LUMBAR_WORDS: Final = ("LSPINE", "LUMBAR", "LWS", "SPINE", "VERTEBRA", "WHOLESPINE", "TLSPINE", "ABDOMEN", "PELVIS")
-OTHER_SPINE_WORDS: Final = ("CSPINE", "CERVICAL", "HWS", "TSPINE", "THORACIC", "BWS")
+DIRECTORY: Final = "1.2.840.10008.1.3.10"
 TECHNIQUE: Final = ("RepetitionTime", "EchoTime", "MagneticFieldStrength", "KVP")
 VENDORS: Final = ("SIEMENS", "GE MEDICAL", "PHILIPS", "CANON", "TOSHIBA", "HITACHI", "FUJIFILM", "UNITED IMAGING")
-
-
-@dataclass(frozen=True)
-class Plane:
-    """Position and orientation of one frame in the patient (PS3.3 C.7.6.2.1.1).
-
-    Units: spacing_mm: (between rows, between columns); position_mm: of the first pixel, in the patient's coordinates.
-    """
-
-    spacing_mm: tuple[float, float]
-    orientation: tuple[float, ...]
-    position_mm: tuple[float, float, float]
-
-    @property
-    def name(self) -> str:
-        """`sagittal`, `axial`, `coronal`, or `oblique` where the slice is tilted by more than some 35 degrees."""
-        (a, b, c), (d, e, f) = self.orientation[:3], self.orientation[3:]
-        normal = [abs(b * f - c * e), abs(c * d - a * f), abs(a * e - b * d)]
-        largest = max(range(3), key=normal.__getitem__)
-        return ("sagittal", "coronal", "axial")[largest] if normal[largest] > 0.82 else "oblique"
 
 
 @dataclass(frozen=True)
@@ -51,12 +31,14 @@ class Acquisition:
     Attributes:
         technique: (keyword, value) of the attributes in `TECHNIQUE` that the file has, sorted.
         vendor: One of `VENDORS`, or empty.
+        without_text: Whether it is known that no text is burned into the pixels.
     """
 
     modality: Modality
     thickness_mm: float | None
     technique: tuple[tuple[str, float], ...] = ()
     vendor: str = ""
+    without_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +47,8 @@ class Header:
 
     Attributes:
         planes: One for each frame.
+        doubt: A key of `DOUBTS`, or empty.
+        rank: Place of a CT file among those of its study; sorts.
     """
 
     acquisition: Acquisition
@@ -73,9 +57,11 @@ class Header:
     series: str
     instance: str
     planes: tuple[Plane, ...]
+    doubt: str = ""
+    rank: str = ""
 
 
-def read_header(dataset: pydicom.Dataset) -> Header:
+def read_header(dataset: pydicom.Dataset, site_words: SiteWords = ()) -> Header:
     """Read and check a header.
 
     Raises:
@@ -84,64 +70,92 @@ def read_header(dataset: pydicom.Dataset) -> Header:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _read(dataset)
+            return _read(dataset, site_words)
     except RejectedInput:
         raise
     except Exception:  # noqa: BLE001  values of the wrong kind raise anything when they are read
         raise RejectedInput("damaged") from None
 
 
-def _read(dataset: pydicom.Dataset) -> Header:
+def _read(dataset: pydicom.Dataset, site_words: SiteWords) -> Header:
     if not len(dataset):
         raise RejectedInput("damaged")  # a truncated file reads as an empty data set
     modality = _check_kind(dataset)
+    doubts = [_allow_doubt(_judge_body_part(dataset, site_words)), _judge_text(dataset)]
     frames = int(dataset.get("NumberOfFrames") or 1)
     _check_pixels(dataset, frames)
-    planes = tuple(_plane(dataset, frame) for frame in range(frames))
-    if not str(dataset.get("PatientID") or ""):
+    patient = str(dataset.get("PatientID") or "").strip()
+    if not patient:
         raise RejectedInput("no_patient")
-    technique = {name: _number(dataset, name) for name in TECHNIQUE}
-    if modality == "mri" and not _is_t1(technique):
-        raise RejectedInput("other_weighting")
+    if modality == "mri":
+        doubts += [_allow_doubt(judge_weighting(dataset, frame, site_words)) for frame in sorted({0, frames - 1})]
+    planes = tuple(read_plane(dataset, frame) for frame in range(frames))
+    technique = {name: read_number(dataset, name) for name in TECHNIQUE}
     maker = str(dataset.get("Manufacturer") or "").upper()
     acquisition = Acquisition(
         modality=modality,
-        thickness_mm=_number(dataset, "SliceThickness"),
+        thickness_mm=read_number(dataset, "SliceThickness"),
         technique=tuple(sorted((name, value) for name, value in technique.items() if value is not None)),
         vendor=next((vendor for vendor in VENDORS if vendor in maker), ""),
+        without_text=str(dataset.get("BurnedInAnnotation") or "").upper() == "NO",
     )
-    study, series, instance = (str(dataset.get(f"{level}InstanceUID") or "") for level in ("Study", "Series", "SOP"))
-    return Header(acquisition, str(dataset.PatientID), study, series, instance, planes)
+    doubt = next(filter(None, doubts), "")
+    rank = rank_ct(dataset) if modality == "ct" else ""
+    return Header(acquisition, patient, *_identify(dataset, patient), planes, doubt, rank)
 
 
 def _check_kind(dataset: pydicom.Dataset) -> Modality:
     code = dataset.get("Modality")
-    kind = str(dataset.get("SOPClassUID") or "")
-    image_type = [str(part).upper() for part in _listed(dataset.get("ImageType"))]
+    kind = str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
+    types = read_image_types(dataset)
+    if kind == DIRECTORY or "DirectoryRecordSequence" in dataset:
+        raise RejectedInput("dicomdir")
     if any(kind == uid or kind.startswith(f"{uid}.") for uid in CAPTURES):
         raise RejectedInput("secondary_capture")
     if code not in DICOM_MODALITY:
         raise RejectedInput("other_modality")
     if str(dataset.get("BurnedInAnnotation") or "").upper() == "YES":
         raise RejectedInput("burned_in")
-    if "LOCALIZER" in image_type or "SCOUT" in image_type:
+    named = any("localizer" in find_meanings(text) for text in describe(dataset)[1:])
+    if "LOCALIZER" in types or "SCOUT" in types or named:
         raise RejectedInput("localizer")
-    if "SCREEN SAVE" in image_type:
+    if "SCREEN SAVE" in types:
         raise RejectedInput("secondary_capture")
-    part = "".join(letter for letter in str(dataset.get("BodyPartExamined") or "").upper() if letter.isalpha())
-    other = any(word in part for word in OTHER_SPINE_WORDS) or not any(word in part for word in LUMBAR_WORDS)
-    if part and other:
-        raise RejectedInput("other_body_part")
     return DICOM_MODALITY[code]
+
+
+def _allow_doubt(reason: str) -> str:
+    if reason and reason not in DOUBTS:
+        raise RejectedInput(reason)
+    return reason
+
+
+def _judge_body_part(dataset: pydicom.Dataset, site_words: SiteWords) -> str:
+    """A reason to refuse the body part or to doubt it."""
+    shared = dataset.get("SharedFunctionalGroupsSequence")
+    frames = dataset.get("PerFrameFunctionalGroupsSequence")
+    anatomies = [group[0].get("FrameAnatomySequence") for group in (shared, frames) if group]
+    regions = [
+        dataset.get("AnatomicRegionSequence"),
+        *(item[0].get("AnatomicRegionSequence") for item in anatomies if item),
+    ]
+    texts = describe(dataset) + [str(region[0].get("CodeMeaning") or "") for region in regions if region]
+    verdict = judge_body_part(texts, site_words, coded=str(dataset.get("BodyPartExamined") or ""))
+    return {"other": "other_body_part", "unclear": "unclear_body_part"}.get(verdict, "")
+
+
+def _judge_text(dataset: pydicom.Dataset) -> str:
+    """A doubt where a made image does not state whether it has text; the pixels are looked at in any case."""
+    stated = str(dataset.get("BurnedInAnnotation") or "").upper() == "NO"
+    return "unknown_text" if not stated and {"DERIVED", "SECONDARY"} & set(read_image_types(dataset)[:2]) else ""
 
 
 def _check_pixels(dataset: pydicom.Dataset, frames: int) -> None:
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     if not rows or not columns:
         raise RejectedInput("no_pixels")
-    if int(dataset.get("SamplesPerPixel") or 1) != 1:
-        raise RejectedInput("colour")
-    if frames < 1 or rows * columns * frames > MAX_PIXELS:
+    check_grey(dataset)
+    if not 1 <= frames <= MAX_FRAMES or rows * columns > MAX_PIXELS:
         raise RejectedInput("too_large")
     if not all(SIDE_PIXELS[0] <= side <= SIDE_PIXELS[1] for side in (rows, columns)):
         raise RejectedInput("implausible")
@@ -150,59 +164,12 @@ def _check_pixels(dataset: pydicom.Dataset, frames: int) -> None:
         raise RejectedInput("unknown_encoding")
 
 
-def group_value(dataset: pydicom.Dataset, frame: int, group: str, name: str) -> Any:
-    """An attribute of one frame: from the frame's own or the shared functional group, else from the top level.
+def _identify(dataset: pydicom.Dataset, patient: str) -> tuple[str, str, str]:
+    """Study, series and instance (empty where missing); no two people share a study.
 
-    Source: DICOM PS3.3 C.7.6.16 (multi-frame functional groups).
+    A study UID names the study of one person: an export may use one for several people.
     """
-    own = dataset.get("PerFrameFunctionalGroupsSequence")
-    shared = dataset.get("SharedFunctionalGroupsSequence")
-    for item in (own[frame] if own and frame < len(own) else None, shared[0] if shared else None):
-        macro = item.get(group) if item is not None else None
-        if macro and macro[0].get(name) is not None:
-            return macro[0].get(name)
-    return dataset.get(name)
-
-
-def _plane(dataset: pydicom.Dataset, frame: int) -> Plane:
-    spacing = _numbers(group_value(dataset, frame, "PixelMeasuresSequence", "PixelSpacing"))
-    orientation = _numbers(group_value(dataset, frame, "PlaneOrientationSequence", "ImageOrientationPatient"))
-    position = _numbers(group_value(dataset, frame, "PlanePositionSequence", "ImagePositionPatient"))
-    if len(spacing) != 2 or len(orientation) != 6 or len(position) != 3:
-        raise RejectedInput("no_geometry")
-    if any(abs(value) > MAX_POSITION_MM for value in position):
-        raise RejectedInput("implausible")
-    if not all(SPACING_MM[0] <= value <= SPACING_MM[1] for value in spacing):
-        raise RejectedInput("implausible")
-    rows, columns = orientation[:3], orientation[3:]
-    product = sum(a * b for a, b in zip(rows, columns, strict=True))
-    if any(abs(math.hypot(*axis) - 1) > 0.01 for axis in (rows, columns)) or abs(product) > 0.01:
-        raise RejectedInput("implausible")  # PS3.3 C.7.6.2.1.1: unit vectors at a right angle
-    return Plane((spacing[0], spacing[1]), tuple(orientation), (position[0], position[1], position[2]))
-
-
-def _is_t1(technique: dict[str, float | None]) -> bool:
-    """Whether TR and TE are short, as in T1-weighted spin echo; unknown times pass."""
-    repetition, echo = technique["RepetitionTime"], technique["EchoTime"]
-    return (repetition is None or repetition <= 1200) and (echo is None or echo <= 40)
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-
-
-def _numbers(value: Any) -> list[float]:
-    numbers = [float(number) for number in _listed(value)]
-    if not all(math.isfinite(number) for number in numbers):
-        raise RejectedInput("implausible")
-    return numbers
-
-
-def _number(dataset: pydicom.Dataset, name: str) -> float | None:
-    try:
-        value = float(dataset.get(name))
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) and 0 < value < 1e5 else None
+    study = f"{dataset.get('StudyInstanceUID') or ''}\x1f{patient}"
+    series = str(dataset.get("SeriesInstanceUID") or f"{study}\x1f{dataset.get('SeriesNumber') or ''}")
+    instance = str(dataset.get("SOPInstanceUID") or dataset.file_meta.get("MediaStorageSOPInstanceUID") or "")
+    return study, series, instance

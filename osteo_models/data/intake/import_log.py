@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +16,9 @@ from osteo_models.data.intake.sources import Input
 SCHEMA: Final = """
 create table if not exists about (name text primary key, value text);
 create table if not exists inputs (
-    id text primary key, name blob, size integer, stamp text, entry integer,
-    state text, reason text, patient text, study text, modality text, plane text, stack text, height real, images text
+    id text primary key, name blob, size integer, stamp text, entry integer, archive blob, fault text,
+    state text, reason text, doubt text, patient text, study text, series text, modality text, plane text,
+    frames integer, rank text, stack text, acquisition text, geometry text, images text
 );
 create index if not exists by_name on inputs (name);
 create index if not exists by_state_and_name on inputs (state, name);
@@ -24,12 +26,15 @@ create index if not exists by_stack_and_name on inputs (stack, name);
 create index if not exists by_study on inputs (patient, study);
 """
 PAGE: Final = 512  # rows read at once
+JSON_COLUMNS: Final = ("images", "geometry")
 
 Row = dict[str, Any]
 
 
 class ImportLog:
-    """Inputs by state: `new`, `readable` (its header is usable), `accepted`, `refused`."""
+    """Inputs by state: `new`, `readable` (its header is usable), `spare` (readable CT of a study with a better series),
+    `accepted`, `doubtful`, `refused`.
+    """
 
     def __init__(self, path: Path, about: Mapping[str, str]) -> None:
         """Open a log; one of another import is emptied.
@@ -56,11 +61,20 @@ class ImportLog:
         with self._transaction() as database:
             for identifier, source in inputs:
                 database.execute(
-                    "insert into inputs (id, name, size, stamp, entry, state) values (?, ?, ?, ?, ?, 'new')"
+                    "insert into inputs (id, name, size, stamp, entry, archive, fault, state)"
+                    " values (?, ?, ?, ?, ?, ?, ?, 'new')"
                     " on conflict (id) do update set size = excluded.size, stamp = excluded.stamp,"
-                    " entry = excluded.entry, state = 'new', reason = null, images = null"
+                    " entry = excluded.entry, fault = excluded.fault, state = 'new', reason = null, images = null"
                     " where stamp != excluded.stamp",
-                    (identifier, os.fsencode(source.name), source.size, source.stamp, source.entry),
+                    (
+                        identifier,
+                        os.fsencode(source.name),
+                        source.size,
+                        source.stamp,
+                        source.entry,
+                        os.fsencode(source.archive),
+                        source.fault,
+                    ),
                 )
 
     def count(self, *states: str) -> int:
@@ -81,7 +95,11 @@ class ImportLog:
                 return
             last = page[-1]["name"]
             for row in page:
-                yield row | {"name": os.fsdecode(row["name"]), "images": json.loads(row["images"] or "[]")}
+                yield (
+                    row
+                    | {name: os.fsdecode(row[name]) for name in ("name", "archive")}
+                    | {name: json.loads(row[name] or "[]") for name in JSON_COLUMNS}
+                )
 
     def stacks(self) -> Iterator[list[Row]]:
         """The readable inputs of each axial series."""
@@ -90,17 +108,40 @@ class ImportLog:
             yield list(self.rows("stack = ? and state = 'readable'", stack))
 
     def update(self, changes: Iterable[tuple[str, Row]]) -> None:
-        """Set columns of inputs by id, all or none; `images` is stored as JSON."""
+        """Set columns of inputs by id, all or none; `JSON_COLUMNS` are stored as JSON."""
         with self._transaction() as database:
             for identifier, columns in changes:
                 names = ", ".join(f"{name} = ?" for name in columns)
-                values = [json.dumps(value) if name == "images" else value for name, value in columns.items()]
+                values = [json.dumps(value) if name in JSON_COLUMNS else value for name, value in columns.items()]
                 database.execute(f"update inputs set {names} where id = ?", (*values, identifier))
 
-    def has_sagittal_ct(self, patient: str, study: str) -> bool:
-        """Whether a study has sagittal CT of its own."""
-        query = "select 1 from inputs where patient = ? and study = ? and modality = 'ct' and plane = 'sagittal'"
-        return self._database.execute(f"{query} limit 1", (patient, study)).fetchone() is not None
+    def ct_series(self, state: str) -> Iterator[list[Row]]:
+        """The CT series of each study: what identifies each, its frames, its best rank and any doubt."""
+        query = (
+            "select patient, study, series, stack, plane, sum(frames) frames, min(rank) rank, max(doubt) doubt"
+            " from inputs where state = ? and modality = 'ct' and plane != 'picture'"
+            " group by patient, study, series, stack, plane order by patient, study, series, stack, plane"
+        )
+        cursor = self._database.execute(query, (state,))
+        columns = [column[0] for column in cursor.description]
+        rows = [dict(zip(columns, row, strict=True)) for row in cursor]
+        for _, group in groupby(rows, key=lambda row: (row["patient"], row["study"])):
+            yield list(group)
+
+    def move_series(self, series: Row, state: str) -> None:
+        """Set the state of the readable or spare inputs of a series that `ct_series` gave."""
+        with self._transaction() as database:
+            database.execute(
+                "update inputs set state = ? where state in ('readable', 'spare') and patient = ? and study = ?"
+                " and series = ? and stack is ? and plane = ?",
+                (state, *(series[name] for name in ("patient", "study", "series", "stack", "plane"))),
+            )
+
+    def has_images(self, series: Row) -> bool:
+        """Whether a CT series of the same study has images."""
+        query = "select 1 from inputs where patient = ? and study = ? and modality = 'ct' and images not in ('', '[]')"
+        found = self._database.execute(f"{query} limit 1", (series["patient"], series["study"])).fetchone()
+        return found is not None
 
     def _transaction(self) -> sqlite3.Connection:
         self._database.execute("begin immediate")

@@ -7,6 +7,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -18,19 +19,22 @@ from osteo_models.core.files import hold_lock, write_atomically
 from osteo_models.core.terms import MODALITIES, Modality
 from osteo_models.data.clinical import read_clinical
 from osteo_models.data.data_folder import Staging
-from osteo_models.data.dicom_file import RejectedInput
-from osteo_models.data.intake.dataset import ImportSummary, build_dataset
+from osteo_models.data.decisions import read_decisions
+from osteo_models.data.intake.dataset import ImportSummary, build_dataset, name_series
 from osteo_models.data.intake.deidentify import Person, clean_clinical, pool_age
+from osteo_models.data.intake.header_words import SiteWords
 from osteo_models.data.intake.import_log import ImportLog, Row
 from osteo_models.data.intake.pseudonyms import Pseudonyms, check_key, describe_key
-from osteo_models.data.intake.reading import ImageRow, Task, check_headers, identify, write_images
-from osteo_models.data.intake.reformat import is_even
+from osteo_models.data.intake.reading import Task, Written, check_headers, identify, write_images
+from osteo_models.data.intake.reformat import find_gap_fault, find_heights
+from osteo_models.data.intake.series import list_frames, rank_series, split_volumes
 from osteo_models.data.intake.sources import SOURCES, Input, list_inputs
 from osteo_models.data.intake.workers import Batch, batch_by_size, open_workers, run_batches
+from osteo_models.data.reasons import RejectedInput
 from osteo_models.data.tables import Rule, read_table
 from osteo_models.data.withdrawal import read_withdrawn
 
-SERIES_SECONDS: Final = 120.0  # for the files of one axial series
+SERIES_SECONDS: Final = 300.0  # for the files of one axial series
 PICTURE_RULES: Final[dict[str, Rule]] = {
     "file": Rule(bool, "the name of a file", unique=True),
     "patient_id": Rule(bool, "an identifier of the clinical table"),
@@ -48,6 +52,7 @@ def import_source(
     *,
     pictures: Path | None = None,
     names: Path | None = None,
+    site_words: SiteWords = (),
     workers: int = 1,
     on_judged: Progress = lambda *_: None,
     on_written: Progress = lambda *_: None,
@@ -62,6 +67,7 @@ def import_source(
         pseudonyms: The key.
         pictures: A table of the PNG and JPEG files: file, patient_id, modality.
         names: A private table, kept next to the key: which input is which file.
+        site_words: What further words of headers mean.
         workers: Number of worker processes.
         on_judged: Called with the number of headers that are checked, and of all inputs.
         on_written: Called with the number of inputs that are written or refused, and of all readable inputs.
@@ -78,22 +84,24 @@ def import_source(
     staging = Staging(out)
     with staging.lock():
         check_key(out, pseudonyms)
-        withdrawn = read_withdrawn(out)
+        withdrawn, decisions = read_withdrawn(out), read_decisions(out)
         staging.prepare()
         about = _describe(source, [clinical, *([pictures] if pictures else [])], pseudonyms, withdrawn)
+        about |= {"decisions": repr(sorted(decisions.items())), "words": repr(site_words)}
         log = ImportLog(staging.import_log, about)
         try:
             log.add_inputs((identify(file, pseudonyms), file) for file in list_inputs(source))
             if not log.count():
                 raise InputError("holds no file", where=str(source), allowed=SOURCES)
             with open_workers(workers) as pool:
-                run = _Import(log, source, _people(table, pseudonyms), pseudonyms, staging.images, pool, workers)
+                people = _people(table, pseudonyms)
+                run = _Import(log, source, people, decisions, site_words, pseudonyms, staging.images, pool, workers)
                 run.check(on_judged)
                 run.assign(listed, withdrawn)
                 run.write(on_written)
             cleaned = clean_clinical(table, pseudonyms)
             cleaned = cleaned[~cleaned["patient_id"].isin(withdrawn)]
-            summary = build_dataset(staging, log, cleaned, describe_key(pseudonyms))
+            summary = build_dataset(staging, log, cleaned, pseudonyms)
             if names:
                 _save_names(log, source, names)
         finally:
@@ -126,7 +134,10 @@ def _describe(source: Path, tables: list[Path], pseudonyms: Pseudonyms, withdraw
 def _people(table: pd.DataFrame, pseudonyms: Pseudonyms) -> dict[str, Person]:
     """The person of each identifier in the files."""
     columns = zip(table["patient_id"].astype(str), table["sex"], table["age_years"], strict=True)
-    return {name: Person(pseudonyms.patient(name), str(sex), pool_age(int(age))) for name, sex, age in columns}
+    people: dict[str, Person] = {}
+    for name, sex, age in columns:  # spaces around an identifier are insignificant (PS3.5 6.2)
+        people[name.strip()] = Person(pseudonyms.patient(name.strip()), str(sex), pool_age(int(age)))
+    return people
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,8 @@ class _Import:
     log: ImportLog
     source: Path
     people: Mapping[str, Person]
+    decisions: Mapping[str, str]
+    site_words: SiteWords
     pseudonyms: Pseudonyms
     folder: Path
     pool: ProcessPool
@@ -146,7 +159,8 @@ class _Import:
         total = self.log.count()
         done = total - self.log.count("new")
         files = (self._input(row) for row in self.log.rows("state = 'new'"))
-        for results in run_batches(self.pool, check_headers, batch_by_size(files, _size), ahead=2 * self.workers):
+        judge = partial(check_headers, site_words=self.site_words)
+        for results in run_batches(self.pool, judge, batch_by_size(files, _size), ahead=2 * self.workers):
             self.log.update(
                 (
                     identify(file, self.pseudonyms),
@@ -158,11 +172,18 @@ class _Import:
             progress(done, total)
 
     def assign(self, listed: Mapping[str, tuple[str, Modality]], withdrawn: set[str]) -> None:
-        """Refuse inputs without a person or a sagittal view before any pixel is decoded."""
+        """Refuse inputs without a person or a sagittal view before any pixel is decoded; choose the CT series."""
         self.log.update(self._assign(listed, withdrawn))
         for rows in self.log.stacks():
-            if not is_even([row["height"] for row in rows]):
-                self.log.update((row["id"], _refused("short_series")) for row in rows)
+            for volume in split_volumes(rows):
+                if fault := find_gap_fault(find_heights([frame.plane for frame in list_frames(volume)])):
+                    self.log.update((row["id"], _refused(fault)) for row in volume)
+                else:
+                    stack = hashlib.sha256("".join(sorted(row["id"] for row in volume)).encode()).hexdigest()
+                    self.log.update((row["id"], {"stack": stack}) for row in volume)
+        for series in self.log.ct_series("readable"):
+            for other in sorted(series, key=rank_series)[1:]:
+                self.log.move_series(other, "spare")
 
     def _assign(self, listed: Mapping[str, tuple[str, Modality]], withdrawn: set[str]) -> Iterator[tuple[str, Row]]:
         for row in self.log.rows("state = 'readable'"):
@@ -181,18 +202,31 @@ class _Import:
             return "not_in_table"
         if self.people[row["patient"]].patient_id in withdrawn:
             return "withdrawn"
-        if row["plane"] in ("sagittal", "picture"):
+        if self._decide(row) == "refused":
+            return "reviewed"
+        if row["plane"] in ("sagittal", "picture") or row["stack"]:
             return ""
-        # An axial CT series is reformatted, unless the study has sagittal views of its own.
-        return "" if row["stack"] and not self.log.has_sagittal_ct(row["patient"], row["study"]) else "other_plane"
+        return "axial_mr" if row["plane"] == "axial" and row["modality"] == "mri" else row["plane"]
+
+    def _decide(self, row: Row) -> str:
+        """What a person decided on an input or its series: `accepted`, `refused`, or nothing."""
+        return self.decisions.get(row["id"]) or self.decisions.get(name_series(row, self.pseudonyms), "")
 
     def write(self, progress: Progress) -> None:
-        """Write the images of every readable input in the workers."""
-        total, done = self.log.count("readable", "accepted"), self.log.count("accepted")
-        for results in run_batches(self.pool, write_images, self._batches(), ahead=2 * self.workers):
-            self.log.update(change for task, result in results for change in self._results(task, result))
-            done += sum(len(task.inputs) for task, _ in results)
-            progress(done, total)
+        """Write the images of every readable input in the workers.
+
+        Where the chosen CT series of a study gives no image, the next one is tried.
+        """
+        while self.log.count("readable"):
+            total, done = self.log.count("readable", "accepted", "doubtful"), self.log.count("accepted", "doubtful")
+            for results in run_batches(self.pool, write_images, self._batches(), ahead=2 * self.workers):
+                self.log.update(change for task, result in results for change in self._results(task, result))
+                done += sum(len(task.inputs) for task, _ in results)
+                progress(done, total)
+            for series in self.log.ct_series("spare"):
+                if not self.log.has_images(series[0]):
+                    self.log.move_series(min(series, key=rank_series), "readable")
+        self.log.update((row["id"], _refused("not_preferred")) for row in self.log.rows("state = 'spare'"))
 
     def _batches(self) -> Iterator[Batch[Task]]:
         single = (self._task([row]) for row in self.log.rows("state = 'readable' and stack is null"))
@@ -203,19 +237,29 @@ class _Import:
     def _task(self, rows: list[Row]) -> Task:
         first, files = rows[0], tuple(self._input(row) for row in rows)
         picture = first["modality"] if first["plane"] == "picture" else None
-        return Task(files, self.people[first["patient"]], self.pseudonyms, self.folder, picture)
+        person = self.people[first["patient"]]
+        axial = tuple(list_frames(rows)) if first["stack"] else ()
+        reviewed = self._decide(first) == "accepted"
+        doubt = max(row["doubt"] or "" for row in rows)
+        return Task(files, person, self.pseudonyms, self.folder, picture, axial, doubt, reviewed)
 
     def _input(self, row: Row) -> Input:
-        return Input(row["name"], row["size"], row["stamp"], self.source, row["entry"])
+        names = ("name", "size", "stamp", "entry", "archive", "fault")
+        return Input(source=self.source, **{name: row[name] for name in names})
 
-    def _results(self, task: Task, result: list[ImageRow] | RejectedInput) -> Iterator[tuple[str, Row]]:
-        """The images of a series are logged with its first file."""
+    def _results(self, task: Task, result: Written | RejectedInput) -> Iterator[tuple[str, Row]]:
+        """The images of a series are logged with its first input that is not refused."""
+        if isinstance(result, RejectedInput):
+            result = Written([], dict.fromkeys(range(len(task.inputs)), result.reason))
+        doubt = "" if task.reviewed else task.doubt or result.doubt
+        state = {"state": "doubtful", "reason": doubt} if doubt else {"state": "accepted"}
+        images = [astuple(image) for image in result.images]
         for number, file in enumerate(task.inputs):
-            if isinstance(result, RejectedInput):
-                yield identify(file, self.pseudonyms), _refused(result.reason)
+            if number in result.faults:
+                yield identify(file, self.pseudonyms), _refused(result.faults[number])
             else:
-                images = [astuple(image) for image in result] if number == 0 else []
-                yield identify(file, self.pseudonyms), {"state": "accepted", "images": images}
+                yield identify(file, self.pseudonyms), state | {"images": images}
+                images = []
 
 
 def _size(file: Input) -> int:

@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
 
 from osteo_models.core.errors import InputError
-from osteo_models.data.dicom_file import RejectedInput
+from osteo_models.data.reasons import RejectedInput
 
-REASONS: Final[dict[str, str]] = {
-    "not_an_image": "neither DICOM, PNG nor JPEG",
-    "damaged": "cannot be read as what it says it is",
-    "too_large": "would take more memory than an image may",
-    "no_pixels": "holds no pixels",
-    "unknown_encoding": "pixels are in an encoding that no decoder here knows",
-    "colour": "is in colour",
-    "other_modality": "neither MR nor CT",
-    "secondary_capture": "a screen shot or other secondary capture",
-    "burned_in": "says that text is burned into the pixels",
-    "localizer": "a localizer",
-    "other_body_part": "of another body part than the lumbar spine",
-    "no_geometry": "does not say its spacing, orientation or position",
-    "other_plane": "not sagittal, and no axial CT that could be reformatted",
-    "other_weighting": "MR, but not T1-weighted",
-    "no_scale": "CT without its scale to Hounsfield units",
-    "short_series": "an axial CT series of too few or unevenly spaced slices for a sagittal reformat",
-    "implausible": "spacing or size is out of any bounds of a spine image",
-    "no_patient": "says no patient",
-    "not_in_table": "its patient is not in the clinical table",
-    "withdrawn": "its patient was withdrawn from the data set",
-    "not_listed": "a picture that the table of pictures does not list",
-    "duplicate": "has the same pixels as another accepted input",
-    "timeout": "took too long to read",
-    "crashed": "ended the process that read it, or ran out of its memory",
-}
 MAX_FILE_BYTES = 250_000_000
 BOMB_BYTES = 16_000_000  # an archive's entry above this size, and packed tighter than any image can be, is refused
 BOMB_RATIO = 100
 ZIP = b"PK\x03\x04"
+GZIP = b"\x1f\x8b"
 SOURCES = "a folder or a zip archive of DICOM, PNG or JPEG files"
 
 
@@ -58,6 +33,8 @@ class Input:
         stamp: Changes when the file does.
         source: The folder or archive.
         entry: Index in the archive, where two entries may have one name; -1 in a folder.
+        archive: Path within the source of the archive that the file is in, where the source is a folder.
+        fault: Why the file cannot be opened; a key of `REASONS`, or empty.
     """
 
     name: str
@@ -65,10 +42,14 @@ class Input:
     stamp: str
     source: Path
     entry: int = -1
+    archive: str = ""
+    fault: str = ""
 
 
 def list_inputs(source: Path) -> Iterator[Input]:
-    """Every file of a folder or zip archive, in the order of names; links are not followed.
+    """Every file of a folder or zip archive, and of the archives in a folder, in the order of names.
+
+    A link to a file of the same source is that file again; any other link is listed with its fault.
 
     Raises:
         InputError: There is no such source, a folder of it cannot be listed, or the archive is damaged.
@@ -97,15 +78,44 @@ def _describe_unusable(source: Path) -> str:
 
 def _list_folder(folder: Path, within: str = "") -> Iterator[Input]:
     """A folder at a time, so that the files of one, not of all, are held."""
-    with os.scandir(folder / within) as entries:
-        ordered = sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder / within) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        if not within or error.errno != errno.ENAMETOOLONG:
+            raise
+        yield Input(within, 0, "", folder, fault="long_path")
+        return
     for entry in ordered:
         name = within + entry.name
-        if entry.is_dir(follow_symlinks=False):
-            yield from _list_folder(folder, f"{name}/")
-        elif entry.is_file(follow_symlinks=False):
-            status = entry.stat(follow_symlinks=False)
-            yield Input(name, status.st_size, f"{status.st_size}-{status.st_mtime_ns}", folder)
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _list_folder(folder, f"{name}/")
+            elif entry.is_symlink() and not _is_link_within(folder, name):
+                yield Input(name, 0, "", folder, fault="link")
+            elif entry.is_file():
+                status = entry.stat()
+                stamp = f"{status.st_size}-{status.st_mtime_ns}"
+                file = Input(name, status.st_size, stamp, folder)
+                yield from _list_inner_archive(file) if name.lower().endswith(".zip") else [file]
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            yield Input(name, 0, "", folder, fault="long_path")
+
+
+def _is_link_within(folder: Path, name: str) -> bool:
+    """Whether a link leads to a file of the source; links to folders are not followed, as these are listed anyway."""
+    target = (folder / name).resolve()
+    return target.is_file() and target.is_relative_to(folder.resolve())
+
+
+def _list_inner_archive(file: Input) -> Iterator[Input]:
+    try:
+        for inner in _list_archive(file.source / file.name):
+            yield replace(inner, name=f"{file.name}/{inner.name}", source=file.source, archive=file.name)
+    except InputError:
+        yield replace(file, fault="damaged_archive")
 
 
 def _list_archive(archive: Path) -> Iterator[Input]:
@@ -123,11 +133,13 @@ def _list_archive(archive: Path) -> Iterator[Input]:
 
 
 def read_input(file: Input) -> bytes:
-    """The bytes of one input.
+    """The bytes of one input, unpacked where it is a gzip file.
 
     Raises:
         RejectedInput: It is larger than any image may be, or cannot be read.
     """
+    if file.fault:
+        raise RejectedInput(file.fault)
     if file.size > MAX_FILE_BYTES:
         raise RejectedInput("too_large")
     try:
@@ -136,15 +148,26 @@ def read_input(file: Input) -> bytes:
                 data = opened.read(MAX_FILE_BYTES + 1)
         else:
             data = _read_entry(file)
+        if data[:2] == GZIP:
+            data = _unpack(data)
     except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError):
-        raise RejectedInput("damaged") from None
+        raise RejectedInput("damaged_archive" if file.entry >= 0 else "damaged") from None
     if len(data) > MAX_FILE_BYTES:
         raise RejectedInput("too_large")
     return data
 
 
+def _unpack(data: bytes) -> bytes:
+    """A gzip file, within the bounds of an archive's entry."""
+    limit = min(MAX_FILE_BYTES, max(BOMB_BYTES, BOMB_RATIO * len(data)))
+    unpacked = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, limit + 1)
+    if len(unpacked) > limit:
+        raise RejectedInput("too_large")
+    return unpacked
+
+
 def _read_entry(file: Input) -> bytes:
-    archive = _open_archive(file.source)
+    archive = _open_archive(file.source / file.archive)
     entry = archive.infolist()[file.entry]
     if entry.file_size > BOMB_BYTES and entry.file_size > BOMB_RATIO * max(1, entry.compress_size):
         raise RejectedInput("too_large")

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from osteo_models.core.settings import die_with_parent
-from osteo_models.data.dicom_file import RejectedInput
+from osteo_models.data.reasons import RejectedInput
 
 MEMORY_BYTES: Final = 1 << 30  # of one worker
 SECONDS: Final = 5.0  # for one file

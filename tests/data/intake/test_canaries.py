@@ -41,7 +41,7 @@ VALUES = {
 USED = {
     *("BodyPartExamined", "BurnedInAnnotation", "SpecificCharacterSet", "NumberOfFrames", "PixelPaddingValue"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "KVP", "MagneticFieldStrength"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ContrastBolusAgent"),
 }
 
 

@@ -14,10 +14,10 @@ from tests.data.intake_files import SAGITTAL, clinical_table
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 # One of each kind. None is a sagittal image of the lumbar spine.
 REASONS = {
-    "CT_small.dcm": "short_series",
-    "693_J2KI.dcm": "short_series",
+    "CT_small.dcm": "few_slices",
+    "693_J2KI.dcm": "few_slices",
     "MR_small.dcm": "other_weighting",
-    "examples_overlay.dcm": "other_plane",
+    "examples_overlay.dcm": "other_weighting",
     "J2K_pixelrep_mismatch.dcm": "other_body_part",  # a head
     "dicomdirtests/77654033/CT2/17106": "other_body_part",
     "dicomdirtests/77654033/CT2/17136": "other_body_part",
@@ -26,10 +26,10 @@ REASONS = {
     "rtdose.dcm": "other_modality",
     "liver_1frame.dcm": "other_modality",  # a segmentation
     "rtplan_truncated.dcm": "other_modality",
-    "dicomdirtests/DICOMDIR": "other_modality",
+    "dicomdirtests/DICOMDIR": "dicomdir",
     "image_dfl.dcm": "secondary_capture",
     "SC_rgb_jpeg.dcm": "secondary_capture",
-    "no_meta.dcm": "not_an_image",  # not in the file format
+    "no_meta.dcm": "not_an_image",  # its first byte is none of an element
     "README.txt": "not_an_image",
 }
 # The same image in every encoding.
@@ -58,11 +58,11 @@ def test_an_image_is_the_same_in_every_encoding(source, run_import):
     for name in ENCODINGS:
         dataset = pydicom.dcmread(SHIPPED / f"{name}.dcm")
         dataset.PatientID, dataset.ImageOrientationPatient = "P1", SAGITTAL
-        dataset.EchoTime, dataset.RepetitionTime = "8", "500"
+        dataset.EchoTime, dataset.RepetitionTime, dataset.BurnedInAnnotation = "8", "500", "NO"
         buffer = io.BytesIO()
         dataset.save_as(buffer)
         (source / f"{name}.dcm").write_bytes(buffer.getvalue())
     outcome, reasons = run_import()
     assert outcome.images == 1
-    assert Counter(reasons.values()) == {"accepted": 1, "duplicate": len(ENCODINGS) - 2, "damaged": 1}
-    assert reasons["MR_truncated.dcm"] == "damaged"
+    assert Counter(reasons.values()) == {"accepted": 1, "duplicate": len(ENCODINGS) - 2, "cut_short": 1}
+    assert reasons["MR_truncated.dcm"] == "cut_short"

@@ -51,11 +51,11 @@ class DualBlockFeatures(nn.Module):
         self.block1 = nn.Sequential(
             OrderedDict(
                 conv1=make_conv(generator, 3, BLOCK_FILTERS, 3),
-                relu1=nn.ReLU(),
+                relu1=nn.ReLU(inplace=True),
                 norm1=make_batch_norm(BLOCK_FILTERS),
                 pool1=nn.MaxPool2d(2),
                 conv2=make_conv(generator, BLOCK_FILTERS, BLOCK_FILTERS, 3),
-                relu2=nn.ReLU(),
+                relu2=nn.ReLU(inplace=True),
                 norm2=make_batch_norm(BLOCK_FILTERS),
                 pool2=nn.MaxPool2d(2),
             )
@@ -63,15 +63,15 @@ class DualBlockFeatures(nn.Module):
         self.block2 = nn.Sequential(
             OrderedDict(
                 conv1=make_conv(generator, 3, BLOCK_FILTERS, 5, stride=2),
-                relu1=nn.ReLU(),
+                relu1=nn.ReLU(inplace=True),
                 norm1=make_batch_norm(BLOCK_FILTERS),
                 conv2=make_conv(generator, BLOCK_FILTERS, BLOCK_FILTERS, 5, stride=2),
-                relu2=nn.ReLU(),
+                relu2=nn.ReLU(inplace=True),
                 norm2=make_batch_norm(BLOCK_FILTERS),
             )
         )
         self.merge = make_conv(generator, BLOCK_FILTERS, MERGED_FILTERS, 5)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.flatten = FlattenChannelsLast()
 
     def forward(self, images: Tensor) -> Tensor:

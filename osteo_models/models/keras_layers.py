@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-VERSION: Final = 1  # of these layers' results; see `Entry.versions`
+VERSION: Final = 2  # of these layers' results; see `Entry.versions`
 
 # Keras: momentum 0.99 is the share of the old average, PyTorch's momentum the share of the new batch.
 BATCH_NORM_EPSILON: Final = 1e-3
@@ -31,12 +31,33 @@ class SameConv2d(nn.Conv2d):
     """A convolution with `same` padding, uneven where the stride asks for it (5x5, stride 2, even size: 1 and 2)."""
 
     def forward(self, input: Tensor) -> Tensor:
+        images, kernels = join_equal_channels(input, self.weight)
         top, bottom = same_padding(input.shape[2], self.kernel_size[0], self.stride[0])
         left, right = same_padding(input.shape[3], self.kernel_size[1], self.stride[1])
         if top == bottom and left == right:  # without a padded copy
-            return functional.conv2d(input, self.weight, self.bias, self.stride, (top, left))
-        padded = functional.pad(input, (left, right, top, bottom))
-        return functional.conv2d(padded, self.weight, self.bias, self.stride)
+            return functional.conv2d(images, kernels, self.bias, self.stride, (top, left))
+        padded = functional.pad(images, (left, right, top, bottom))
+        return functional.conv2d(padded, kernels, self.bias, self.stride)
+
+
+class ValidConv2d(nn.Conv2d):
+    """A convolution with `valid` padding: the kernel stays inside the image."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.conv2d(*join_equal_channels(input, self.weight), self.bias, self.stride)
+
+
+def join_equal_channels(images: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
+    """One channel and summed kernels where all channels of `images` are views of one, as `expand` makes them.
+
+    The convolution is linear, so the result is the same, with a third of the products for a grey image.
+
+    Shapes: images: (B, C, H, W); kernels: (F, C, h, w); returns both, or (B, 1, H, W) and (F, 1, h, w).
+    """
+    if images.shape[1] == 1 or images.stride(1) != 0:
+        return images, kernels
+    # One channel has no memory layout of its own. With these strides PyTorch takes it for channels-last.
+    return images[:, 0].unsqueeze(-1).permute(0, 3, 1, 2), kernels.sum(1, keepdim=True)
 
 
 class FlattenChannelsLast(nn.Module):
@@ -63,7 +84,7 @@ def make_conv(
     generator: torch.Generator, channels: int, filters: int, kernel: int, *, stride: int = 1, same: bool = True
 ) -> nn.Conv2d:
     """A square convolution with Keras' initial weights; `same=False` is Keras' `valid`: no padding."""
-    kind = SameConv2d if same else nn.Conv2d
+    kind = SameConv2d if same else ValidConv2d
     return _initialise(kind, generator, channels, filters, kernel, stride=stride)
 
 

@@ -62,7 +62,7 @@ class TraditionalCnn(nn.Module):
         for number, plan in enumerate(plans, start=1):
             conv = make_conv(generator, channels, plan.filters, plan.kernel, stride=plan.stride, same=same)
             self.features.add_module(f"conv{number}", conv)
-            layers: list[tuple[str, nn.Module]] = [(f"relu{number}", nn.ReLU())]
+            layers: list[tuple[str, nn.Module]] = [(f"relu{number}", nn.ReLU(inplace=True))]
             # The maximum and ReLU commute: pooling first gives the values and gradients of the published order at a
             # quarter of ReLU's work. The average and ReLU do not.
             if plan.pool > 1 and pooling == "max":

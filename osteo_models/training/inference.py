@@ -74,14 +74,13 @@ def as_tensor(images: Images | Features) -> Tensor:
 
 
 def as_batch(pixels: Tensor) -> Tensor:
-    """Grey 8-bit images (B, H, W) as a network's input (B, 3, H, W) in [0, 1], in channels-last memory.
+    """Grey 8-bit images (B, H, W) as a network's input (B, 3, H, W) in [0, 1]: three views of one channel.
 
     Features (B, F) are a head's input as they are.
     """
     if pixels.ndim == 2:
         return pixels
-    grey = pixels.float().div_(MAXIMUM)
-    return grey.unsqueeze(-1).expand(*grey.shape, 3).contiguous().permute(0, 3, 1, 2)
+    return pixels.float().div_(MAXIMUM).unsqueeze(1).expand(-1, 3, -1, -1)
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 from osteo_models.core.errors import InputError, OsteoError
-from osteo_models.core.settings import disable_gc
 from osteo_models.core.terms import Precision
 from osteo_models.training.fold import Arrays
 from osteo_models.training.reaper import reap
@@ -29,8 +28,9 @@ from osteo_models.training.result_store import ResultStore
 from osteo_models.training.trial import check_device
 
 PACKAGE: Final = Path(__file__).parents[1]
-# What every worker runs first, by the name that Ray wants.
-HOOK: Final = {"worker_process_setup_hook": f"{disable_gc.__module__}.{disable_gc.__name__}"}
+# Environment of every worker: glibc keeps freed memory, instead of asking the system for the same pages in each step.
+# A step takes 5 to 35 % less (`make bench`); see mallopt(3).
+WORKER_ENV: Final = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _init(address: str | None, folder: Path) -> None:
     try:
         if address is None:
             settings |= {"include_dashboard": False, "_temp_dir": str(folder)}
-            ray.init("local", runtime_env=dict(HOOK), **settings)
+            ray.init("local", runtime_env={"env_vars": WORKER_ENV}, **settings)
             with suppress(OSError):  # Ray makes it readable to all
                 (Path.home() / ".ray" / "auth_token").chmod(0o600)
             return
@@ -160,7 +160,7 @@ def _init(address: str | None, folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="osteo-code-") as code:
             shutil.copytree(PACKAGE, Path(code) / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
             # The working directory comes first on a worker's path, before anything that is installed there.
-            ray.init(address, runtime_env={**HOOK, "working_dir": code}, **settings)
+            ray.init(address, runtime_env={"env_vars": WORKER_ENV, "working_dir": code}, **settings)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise _explain(error, address) from None
 

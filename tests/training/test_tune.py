@@ -1,16 +1,18 @@
 """Trials on a real local Ray cluster; one for the module, it takes seconds to start."""
 
 from dataclasses import replace
+from pathlib import Path
 from threading import Thread
 
 import pytest
+import ray
 
 from osteo_models.core.errors import OsteoError
 from osteo_models.training import cross_validation, tune
 from osteo_models.training.cross_validation import run_job
 from osteo_models.training.job_data import as_arrays, select_rows
 from osteo_models.training.jobs import plan_jobs
-from osteo_models.training.ray_cluster import open_cluster
+from osteo_models.training.ray_cluster import WORKER_ENV, open_cluster
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.result_store import find_result, fold_folder
 
@@ -57,6 +59,8 @@ def test_jobs_side_by_side_and_again(small_params, tables, tmp_path, monkeypatch
 
     with open_cluster(None, as_arrays(tables), cpus=1, gpus=0, precision="float32") as cluster:
         assert cluster.slots >= 1 and cluster.precision == "float32"
+        environ = ray.get(ray.remote(num_cpus=1)(lambda: Path("/proc/self/environ").read_text()).remote())
+        assert {f"{name}={value}" for name, value in WORKER_ENV.items()} <= set(environ.split("\0"))
         threads = [Thread(target=run, args=(job, cluster)) for job in (unimodal, folds, broken)]
         for thread in threads:
             thread.start()

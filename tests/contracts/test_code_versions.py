@@ -21,7 +21,6 @@ BOOKKEEPING = {
     "core.params_faults": "messages",
     "core.stage_table": "values, which are in the key",
     "core.search_params": "values, which are in the key",
-    "core.settings": "where things are",
     "core.processes": "processes",
     "models": "imports",
     "models.catalog": "finds builders; `build` is listed",

@@ -118,7 +118,7 @@ def train_job(job: Job, run: ExperimentRun) -> dict:
         )
     except OsteoError as error:
         reason = str(error)
-        write(lambda: tracking.fail_job(begun.result(), reason))
+        write(lambda: tracking.fail_run(begun.result(), reason))
         raise
     seconds = inputs.seconds if inputs else 0.0
     entry = write_outputs(settings.artifacts, job, results, run.tables, feature_seconds=seconds)
@@ -133,7 +133,7 @@ def train_job(job: Job, run: ExperimentRun) -> dict:
         )
     predictions = settings.artifacts / predictions_file(job)
     costs = {name: entry[name] for name in COSTS}
-    run.ends[job.key] = write(lambda: tracking.finish_job(begun.result(), costs, [predictions]))
+    run.ends[job.key] = write(lambda: tracking.finish_run(begun.result(), costs, [predictions]))
     return entry | {"profile": run.context.params.profile}
 
 

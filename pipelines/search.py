@@ -13,7 +13,7 @@ from osteo_models.core.params import PARAMS_FILE, Params
 from osteo_models.core.progress import Progress
 from osteo_models.core.settings import Settings
 from osteo_models.registry.run_context import RunContext
-from osteo_models.registry.search_runs import begin_search, finish_search, log_candidate
+from osteo_models.registry.search_runs import begin_search, log_candidate
 from osteo_models.registry.write_queue import open_writer
 from osteo_models.search.development import Development, select_development
 from osteo_models.search.driver import reestimate, run_search
@@ -111,11 +111,11 @@ def run(search: SearchTask) -> dict:
     try:
         summary = steps()
     except OsteoError as error:
-        search.context.tracking.fail_job(search.run_id, str(error))
+        search.context.tracking.fail_run(search.run_id, str(error))
         raise
     numbers = {name: value for name, value in summary.items() if value is not None}
     files = [search.context.settings.artifacts / FOLDER / name for name in (CANDIDATES, SUMMARY, BEST.name)]
-    finish_search(search.context.tracking, search.run_id, numbers, files)
+    search.context.tracking.finish_run(search.run_id, numbers, files)
     return summary
 
 

@@ -128,10 +128,9 @@ def serve(context: RunContext, model: str, port: int) -> None:
     from osteo_models.registry.versions import get_version
 
     version = get_version(context.tracking, model)
-    with open_package(context.tracking, version) as folder:
-        name = f"{version.name} version {version.version}"
-        click.echo(f"{name}: POST http://127.0.0.1:{port}/invocations; Ctrl+C ends it")
-        code = serve_model(folder, port)
+    with open_package(context.tracking, version) as package:
+        click.echo(f"{version.title}: POST http://127.0.0.1:{port}/invocations; Ctrl+C ends it")
+        code = serve_model(package.folder, port)
     if code:
         raise StoreError(f"the scoring server ended with exit code {code}", remedy="see its output above")
 

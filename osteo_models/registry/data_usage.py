@@ -22,7 +22,7 @@ from osteo_models.data.revisions import FOLDER, is_recorded, read_digest_at
 from osteo_models.data.tables import read_frame
 from osteo_models.evaluation.predictions import VALIDATION
 from osteo_models.registry.manifest import read_manifest
-from osteo_models.registry.package import EVIDENCE, MODEL, open_package, read_part
+from osteo_models.registry.package import EVIDENCE, MODEL, Package, open_package
 from osteo_models.registry.records import SPLITS
 from osteo_models.registry.rules.results import DATA_TAG
 from osteo_models.registry.tracking import Tracking
@@ -93,13 +93,13 @@ def read_data_usage(tracking: Tracking, version: VersionInfo) -> DataUsage:
         WeightsError: Something else registered the version.
         StoreError: The store cannot be used.
     """
-    with open_package(tracking, version, MODEL, EVIDENCE) as folder:
-        return _read_data_usage(folder, version.uri)
+    with open_package(tracking, version, MODEL, EVIDENCE) as package:
+        return _read_data_usage(package)
 
 
-def _read_data_usage(folder: Path, where: str) -> DataUsage:
-    names = (f"{EVIDENCE}/splits/{name}" for name in SPLITS)
-    splits, pairs = (read_frame(io.BytesIO(read_part(folder, name, where))) for name in names)
+def _read_data_usage(package: Package) -> DataUsage:
+    folder, names = package.folder, (f"{EVIDENCE}/splits/{name}" for name in SPLITS)
+    splits, pairs = (read_frame(io.BytesIO(package.read(name))) for name in names)
     tables = Tables(splits, pairs, np.empty((0, IMAGE_ROWS, IMAGE_COLUMNS), np.uint8))
     job = read_job(read_record(folder / MODEL).content)
     rows = np.unique(np.concatenate([select_rows(job, fold, tables).train.ravel() for fold in range(job.folds)]))

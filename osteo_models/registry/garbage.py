@@ -130,8 +130,8 @@ def _draw_graph(tracking: Tracking, settings: Settings, runs: Runs) -> tuple[dic
         required = {f"run {run.run_id}" for run in find_required_runs(runs, version, jobs)}
         made = {f"job {key}" for key in [*jobs, version.job]} | {f"model {version.model_id}"}
         if version.model_id:  # of ours
-            with open_package(tracking, version, MODEL) as folder:
-                made |= _name_features(read_record(folder / MODEL))
+            with open_package(tracking, version, MODEL) as package:
+                made |= _name_features(read_record(package.folder / MODEL))
         edges[version.uri] = required | made
     with tracking.reading():
         # Versions that others registered say in their source where their files are.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from osteo_models.data.code_tree import find_code
 from osteo_models.data.tables import read_frame
 from osteo_models.evaluation.predictions import SUFFIX, Predictions, read_predictions
 from osteo_models.registry.manifest import MANIFEST, Damage, read_manifest
-from osteo_models.registry.package import EVIDENCE, MODEL, open_files, read_damage
+from osteo_models.registry.package import EVIDENCE, MODEL, RECORDS, open_package
 from osteo_models.registry.records import find_changes
 from osteo_models.registry.rules.comparison_rules import SHORTCUTS
 from osteo_models.registry.rules.metric_rules import GROUPS
@@ -52,12 +51,12 @@ def read_stored_evidence(tracking: Tracking, version: VersionInfo) -> Evidence:
     Raises:
         StoreError: The store does not answer, or a file that it lists cannot be read.
     """
-    stored = Evidence(version.metrics, version.tags)
+    stored = Evidence(version.metrics, version.tags, card=version.description)
     if not version.model_id:
         return stored
     try:
-        with open_files(tracking, version) as folder, tracking.reading():
-            return _read_files(stored, folder, read_damage(tracking, version, folder))
+        with open_package(tracking, version, check=False) as package, tracking.reading():
+            return _read_files(stored, package.folder, package.find_damage())
     except StaleDataError as error:  # MLflow lost the model, and with it the files
         return replace(stored, faults={RECORD_OF_FILES: error.found})
 
@@ -82,16 +81,16 @@ def complete_evidence(
         OsteoError: Git cannot be used, or the store does not answer.
     """
     with tracking.reading():
-        card = tracking.client.get_model_version(version.name, str(version.version)).description or ""
         job = _read_job_tags(tracking, version)
     changes = stored.changes
     if not changes and stored.recorded:
         try:
-            changes = tuple(find_changes(tracking, version))
+            with open_package(tracking, version, RECORDS, check=False) as package:
+                changes = tuple(find_changes(package))
         except StaleDataError as error:
             changes = (error.found,)
     code = find_code(root, version.tags) if root else None
-    return replace(stored, card=card, job=job, changes=changes, code=code, comparison=comparison)
+    return replace(stored, job=job, changes=changes, code=code, comparison=comparison)
 
 
 def _read_files(stored: Evidence, folder: Path, damage: Sequence[Damage]) -> Evidence:
@@ -159,12 +158,12 @@ def _read_table(evidence: Path, name: str, faults: dict[str, str]) -> list[Row] 
 
 
 def _read_predictions(evidence: Path, faults: dict[str, str]) -> dict[tuple[Stage, Protocol], Predictions]:
-    stages = sorted({path.parent for path in evidence.glob(f"*/*{SUFFIX}")})
-    if not stages:
+    if not any(evidence.glob(f"*/*{SUFFIX}")):
         return {}
     with tempfile.TemporaryDirectory() as scratch:
-        for stage in stages:  # laid out as in the artifacts, where one function reads and checks them
-            shutil.copytree(stage, Path(scratch) / PREDICTIONS / stage.name)
+        (Path(scratch) / PREDICTIONS).symlink_to(
+            evidence.absolute()
+        )  # as in artifacts/, where they are read and checked
         try:
             return {(table.stage, table.protocol): table for table in read_predictions(Path(scratch))}
         except InputError as error:

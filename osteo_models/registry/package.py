@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -37,20 +39,81 @@ MODEL: Final = f"{ARTIFACTS}/{RECORD}"
 ORIGIN: Final = f"{RECORDS}/origin.json"
 
 
-@contextmanager
-def open_files(tracking: Tracking, version: VersionInfo, *parts: str) -> Iterator[Path]:
-    """The files of a version, unchecked: in place, or as a copy from a remote store while the context lasts.
+@dataclass(frozen=True)
+class Package:
+    """The files of a version: in place, or as a copy from a remote store while `open_package` lasts.
 
     A file that is not in the folder is one that the store does not list.
+
+    Attributes:
+        folder: Where the files are.
+        parts: Files and folders that were opened; all where empty.
+    """
+
+    tracking: Tracking
+    version: VersionInfo
+    folder: Path
+    parts: tuple[str, ...]
+
+    def find_damage(self, *parts: str) -> list[Damage]:
+        """What differs in some files and folders, by default in all that were opened, from what was registered.
+
+        The tag of the version proves the manifest.
+
+        Raises:
+            StoreError: A file cannot be read.
+        """
+        with self.tracking.reading():
+            return find_damage(self.folder, self.version.tags.get(MANIFEST_TAG, ""), parts or self.parts)
+
+    def check(self, *parts: str) -> None:
+        """See that these files and folders, by default all that were opened, are as they were registered.
+
+        Raises:
+            StaleDataError: Files are missing, changed or were added; the message names them.
+            StoreError: A file cannot be read.
+        """
+        if damage := self.find_damage(*parts):
+            more = f", and {len(damage) - FAULTS_SHOWN} more" if len(damage) > FAULTS_SHOWN else ""
+            found = ", ".join(map(str, damage[:FAULTS_SHOWN])) + more
+            raise StaleDataError(found, where=self.version.uri, remedy=REMEDY)
+
+    def read(self, name: str) -> bytes:
+        """One file, as it was registered.
+
+        Raises:
+            StaleDataError: There is no such file, or it was changed.
+            StoreError: It cannot be read.
+        """
+        self.check(name)
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            remedy = "register it again with `dvc repro -f register`"
+            raise StaleDataError(f"keeps no {name}", where=self.version.uri, remedy=remedy) from None
+
+    def list_jobs(self) -> list[str]:
+        """Keys of the jobs behind the version's metrics.
+
+        Raises:
+            StaleDataError: The record of them is missing or was changed.
+        """
+        return [entry["key"] for entry in json.loads(self.read(ORIGIN))["jobs"]]
+
+
+@contextmanager
+def open_package(tracking: Tracking, version: VersionInfo, *parts: str, check: bool = True) -> Iterator[Package]:
+    """The files of a version.
 
     Args:
         tracking: The store.
         version: The version.
         parts: Files and folders to fetch; all by default. The manifest always comes with them.
+        check: Whether to compare them with what was registered.
 
     Raises:
+        StaleDataError: They are not as they were registered, or MLflow has no model for the version any more.
         WeightsError: Something else registered the version.
-        StaleDataError: MLflow has no model for it any more.
         StoreError: The store cannot be used, lists no file, or sent less than it lists.
     """
     if not version.model_id:
@@ -58,7 +121,7 @@ def open_files(tracking: Tracking, version: VersionInfo, *parts: str) -> Iterato
         raise WeightsError(
             "not registered by this project, so nothing of it is loaded", where=version.uri, remedy=remedy
         )
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as scratch:
         with tracking.reading():
             try:
                 location = tracking.client.get_logged_model(version.model_id).artifact_location
@@ -68,68 +131,20 @@ def open_files(tracking: Tracking, version: VersionInfo, *parts: str) -> Iterato
                 raise StaleDataError("MLflow has lost its model", where=version.uri, remedy=LOST) from None
             folder = local_path(location)
             if folder is None:
-                folder = Path(place)
+                folder = Path(scratch)
                 _download(tracking, location, folder, version.uri, [*parts, MANIFEST] if parts else [])
             elif not folder.is_dir():
                 raise StoreError(f"its files are not at {folder}", where=version.uri, remedy=MOVED)
-        yield folder
-
-
-@contextmanager
-def open_package(tracking: Tracking, version: VersionInfo, *parts: str) -> Iterator[Path]:
-    """The files of a version, each as it was registered.
-
-    Args:
-        tracking: The store.
-        version: The version.
-        parts: Files and folders that are wanted; all by default. Others are not checked.
-
-    Raises:
-        StaleDataError: Files are missing, changed or were added; the message names them.
-        WeightsError: Something else registered the version.
-        StoreError: The store cannot be used.
-    """
-    with open_files(tracking, version, *parts) as folder:
-        if damage := read_damage(tracking, version, folder, *parts):
-            more = f", and {len(damage) - FAULTS_SHOWN} more" if len(damage) > FAULTS_SHOWN else ""
-            found = ", ".join(map(str, damage[:FAULTS_SHOWN])) + more
-            raise StaleDataError(found, where=version.uri, remedy=REMEDY)
-        yield folder
-
-
-def read_damage(tracking: Tracking, version: VersionInfo, folder: Path, *parts: str) -> list[Damage]:
-    """What differs in an open version from what was registered; the tag of the version proves the manifest.
-
-    Raises:
-        StoreError: A file cannot be read.
-    """
-    with tracking.reading():
-        return find_damage(folder, version.tags.get(MANIFEST_TAG, ""), parts)
+        package = Package(tracking, version, folder, parts)
+        if check:
+            package.check()
+        yield package
 
 
 def read_stored_file(tracking: Tracking, version: VersionInfo, name: str) -> bytes:
-    """One file of a version, as it was registered.
-
-    Raises:
-        StaleDataError: The version keeps no such file, or it was changed.
-        WeightsError: Something else registered the version.
-        StoreError: The store cannot be used.
-    """
-    with open_package(tracking, version, name) as folder:
-        return read_part(folder, name, version.uri)
-
-
-def read_part(folder: Path, name: str, where: str) -> bytes:
-    """One file of an open package.
-
-    Raises:
-        StaleDataError: It has no such file.
-    """
-    try:
-        return (folder / name).read_bytes()
-    except FileNotFoundError:
-        remedy = "register it again with `dvc repro -f register`"
-        raise StaleDataError(f"keeps no {name}", where=where, remedy=remedy) from None
+    """One file of a version, as it was registered; for the errors see `open_package` and `Package.read`."""
+    with open_package(tracking, version, name, check=False) as package:
+        return package.read(name)
 
 
 def load_network(tracking: Tracking, version: VersionInfo | str, *, device: str = "cpu") -> LoadedNetwork:
@@ -147,8 +162,8 @@ def load_network(tracking: Tracking, version: VersionInfo | str, *, device: str 
         StoreError: The store cannot be used.
     """
     info = get_version(tracking, version) if isinstance(version, str) else version
-    with open_package(tracking, info) as folder:
-        return read_network(folder / ARTIFACTS, device=device)
+    with open_package(tracking, info) as package:
+        return read_network(package.folder / ARTIFACTS, device=device)
 
 
 def load_version(tracking: Tracking, reference: str, *, device: str = "cpu") -> LoadedVersion:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -19,9 +18,8 @@ from osteo_models.core.params import Params
 from osteo_models.core.settings import Settings
 from osteo_models.data.code_tree import COMMIT, TREE
 from osteo_models.data.revisions import read_data_digest
-from osteo_models.registry.package import MANIFEST_TAG, ORIGIN, RECORDS, read_stored_file
+from osteo_models.registry.package import MANIFEST_TAG, ORIGIN, RECORDS, Package
 from osteo_models.registry.tracking import Tracking
-from osteo_models.registry.versions import VersionInfo
 from osteo_models.serving.model_record import ModelRecord
 
 SPLITS: Final = ("splits.csv", "pairs.csv")  # in the folder of this name, of the artifacts and of the evidence
@@ -149,7 +147,7 @@ def write_statement(tags: Mapping[str, str], metrics: Mapping[str, float]) -> by
     return (json.dumps({"tags": dict(tags), "metrics": dict(metrics)}, indent=1, sort_keys=True) + "\n").encode()
 
 
-def find_changes(tracking: Tracking, version: VersionInfo) -> Iterator[str]:
+def find_changes(package: Package) -> Iterator[str]:
     """How a version in MLflow differs from what it stated when it was registered.
 
     Tags that other programs added are ignored, and the description may have grown: waivers are added at its end.
@@ -158,26 +156,18 @@ def find_changes(tracking: Tracking, version: VersionInfo) -> Iterator[str]:
         StaleDataError: It keeps no statement, or the file was changed.
         StoreError: The store cannot be used.
     """
-    stated = json.loads(read_stored_file(tracking, version, f"{RECORDS}/{STATEMENT}"))
+    version, stated = package.version, json.loads(package.read(f"{RECORDS}/{STATEMENT}"))
     # A manifest cannot hold its own hash.
     own = {name: text for name, text in version.tags.items() if name.startswith(OWN) and name != MANIFEST_TAG}
     for kind, shown in (("tag", own), ("metric", version.metrics)):
-        known = stated[f"{kind}s"]
-        for name in sorted({*known, *shown}):
+        registered = stated[f"{kind}s"]
+        for name in sorted({*registered, *shown}):
             if name not in shown:
                 yield f"{kind} {name} is gone"
-            elif name not in known:
+            elif name not in registered:
                 yield f"{kind} {name} was added"
-            elif not _is_equal(known[name], shown[name]):
-                yield f"{kind} {name} is {shown[name]}, registered as {known[name]}"
-    card = read_stored_file(tracking, version, f"{RECORDS}/{CARD}").decode().rstrip("\n")
-    with tracking.reading():
-        described = tracking.client.get_model_version(version.name, str(version.version)).description or ""
-    if not described.startswith(card):
+            elif registered[name] != shown[name]:
+                yield f"{kind} {name} is {shown[name]}, registered as {registered[name]}"
+    card = package.read(f"{RECORDS}/{CARD}").decode().rstrip("\n")
+    if not version.description.startswith(card):
         yield "the description does not begin with the card that was registered"
-
-
-def _is_equal(known: str | float, shown: str | float) -> bool:
-    if isinstance(known, float) and isinstance(shown, float):
-        return known == shown or (math.isnan(known) and math.isnan(shown))
-    return known == shown

@@ -156,8 +156,8 @@ def _find_identical(tracking: Tracking, name: str, identity: str) -> list[Versio
 def _is_whole(tracking: Tracking, version: VersionInfo) -> bool:
     """Whether every file, tag and metric of a version is as it was registered."""
     try:
-        with open_package(tracking, version):
-            return not any(find_changes(tracking, version))
+        with open_package(tracking, version) as package:
+            return not any(find_changes(package))
     except StaleDataError:
         return False
 

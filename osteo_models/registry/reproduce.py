@@ -8,7 +8,6 @@ import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +21,7 @@ from osteo_models.core.errors import StaleDataError
 from osteo_models.core.settings import Settings
 from osteo_models.data.revisions import hash_data, read_data_digest
 from osteo_models.evaluation import summarize
-from osteo_models.registry.package import ARTIFACTS, EVIDENCE, MODEL, ORIGIN, open_package, read_part
+from osteo_models.registry.package import ARTIFACTS, EVIDENCE, MODEL, ORIGIN, open_package
 from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.versions import VersionInfo
 from osteo_models.serving.model_record import WEIGHTS, ModelRecord
@@ -110,9 +109,8 @@ def read_record(tracking: Tracking, version: VersionInfo) -> Record:
     Raises:
         StaleDataError: It keeps no such record, or one of its files was changed.
     """
-    with open_package(tracking, version) as folder:
-        read = partial(read_part, folder, where=version.uri)
-        model = read_model(folder / MODEL)
+    with open_package(tracking, version) as package:
+        read, model = package.read, read_model(package.folder / MODEL)
         job = read_job(model.content)
         predictions = read(f"{EVIDENCE}/{job.stage}/{predictions_file(job).name}")
         return Record(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
 
-from osteo_models.registry.package import ORIGIN, read_stored_file
+from osteo_models.registry.package import ORIGIN, open_package
 from osteo_models.registry.runs import FOLD_TAG, JOB_TAG, PARENT_TAG, list_all
 from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.versions import VersionInfo
@@ -101,7 +100,8 @@ def list_jobs(tracking: Tracking, version: VersionInfo) -> list[str]:
     """
     if not version.model_id:
         return []
-    return [entry["key"] for entry in json.loads(read_stored_file(tracking, version, ORIGIN))["jobs"]]
+    with open_package(tracking, version, ORIGIN, check=False) as package:
+        return package.list_jobs()
 
 
 def list_experiments(tracking: Tracking) -> Iterator[Experiment]:

@@ -65,13 +65,18 @@ def is_synthetic(tags: Mapping[str, str]) -> bool:
 
 
 def job_tags(job: JobRun) -> dict[str, str]:
-    tags = {"osteo.stage": job.stage, **job.tags}
-    if "git.commit" in tags:
-        tags["mlflow.source.git.commit"] = tags["git.commit"]
-    return tags | ({NOTE_TAG: SYNTHETIC_NOTICE} if is_synthetic(tags) else {})
+    """Tags of a job's run."""
+    tags = {"osteo.stage": job.stage, **job.tags, **note_synthetic(job.tags)}
+    return tags | ({"mlflow.source.git.commit": tags["git.commit"]} if "git.commit" in tags else {})
+
+
+def note_synthetic(tags: Mapping[str, str]) -> dict[str, str]:
+    """MLflow's note that the data is synthetic, where the tags say so."""
+    return {NOTE_TAG: SYNTHETIC_NOTICE} if is_synthetic(tags) else {}
 
 
 def dataset_input(job: JobRun) -> DatasetInput:
+    """The data set of a job's run."""
     source, profile = json.dumps({"uri": job.dataset_source}), json.dumps({"num_rows": job.images})
     dataset = Dataset(job.dataset_name, job.dataset_digest, "local", source, profile=profile)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, cast
 
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import DatasetInput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -56,46 +57,91 @@ class Tracking:
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def begin_job(self, job: JobRun) -> str:
-        """Find or make the run of a job.
+        """Find or make the run of a job, as `begin_run`."""
+        experiment = f"{EXPERIMENTS}{job.stage}"
+        return self.begin_run(experiment, job.key, job.name, job.params, job_tags(job), [dataset_input(job)])
 
-        A run that was killed or failed is reopened; a finished one is left as it is.
+    def begin_run(
+        self,
+        experiment: str,
+        key: str,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        inputs: Sequence[DatasetInput] = (),
+        *,
+        reopen: bool = False,
+    ) -> str:
+        """Find or make the run of a job or a search; one that was killed or failed is reopened.
+
+        Args:
+            experiment: Name of the experiment, made where it is missing.
+            key: Key of the job or search; the same key is always the same run.
+            name: Name of a new run.
+            params: Parameters; those that the run has already are left as they are.
+            tags: Tags.
+            inputs: The data set.
+            reopen: Whether to reopen a finished run, too; otherwise it is left as it is.
 
         Returns:
             The run's id.
         """
         with self.writing():
-            return retry_collisions(lambda: self._begin_job(job))
+            return retry_collisions(lambda: self._begin_run(experiment, key, name, params, tags, inputs, reopen))
 
     def log_fold(
         self, run_id: str, fold: int, params: Mapping[str, Any], history: Sequence[Mapping[str, float]]
     ) -> str:
-        """Record one fold as a finished child run; of a fold that is already finished nothing is written.
+        """Record one fold as a finished child run, as `log_child`; its curves are those of `runs.make_points`."""
+        seconds = sum(float(row.get("seconds", 0.0)) for row in history)
+        start = int((time.time() - seconds) * 1000)  # the fold ran before it is logged
+        points = make_points(history, start)
+        return self.log_child(run_id, {FOLD_TAG: str(fold)}, f"fold-{fold}", params, points, start=start)
+
+    def log_child(
+        self,
+        run_id: str,
+        marks: Mapping[str, str],
+        name: str,
+        params: Mapping[str, Any],
+        points: Sequence[Metric],
+        *,
+        start: int,
+        end: int | None = None,
+        tags: Mapping[str, str] = MappingProxyType({}),
+        status: str = "FINISHED",
+    ) -> str:
+        """Record a fold or candidate as a child run that has ended; one that has ended already is left as it is.
 
         Args:
-            run_id: Run of the job.
-            fold: Number of the fold.
-            params: Parameters of its run.
-            history: Curves by epoch, see `runs.make_points`.
+            run_id: Run of the job or search.
+            marks: Tags by which the child is found again.
+            name: Name of the child.
+            params: Parameters.
+            points: Curves.
+            start: Start in milliseconds since 1970.
+            end: End, now by default.
+            tags: Further tags.
+            status: FINISHED or FAILED.
 
         Returns:
             The child run's id.
         """
         with self.writing():
-            parent = self.client.get_run(run_id)
-            child = self._child(parent, fold) or self._create_child(parent, fold, history)
+            experiment, marks = self.client.get_run(run_id).info.experiment_id, {PARENT_TAG: run_id, **marks}
+            runs = self.find_runs([experiment], marks)
+            child = runs[0] if runs else self.create_once(experiment, marks, name, start)
             child_id = child.info.run_id
-            if child.info.status == "FINISHED":
+            if child.info.status in ("FINISHED", "FAILED"):
                 return child_id
-            missing = {name: value for name, value in params.items() if name not in child.data.params}
-            self.log_texts(child_id, missing, {})
-            # Killed between two batches, a fold has some of its points already.
-            known = {(name, step) for name in child.data.metrics for step in self._steps(child_id, name)}
-            points = make_points(history, child.info.start_time)
-            self.log_points(child_id, [point for point in points if (point.key, point.step) not in known])
-            self.client.set_terminated(child_id, "FINISHED")
+            self.log_texts(child_id, _select_missing(params, child), tags)
+            # Killed between two batches, a run has some of its points already.
+            logged = {(key, step) for key in child.data.metrics for step in self._steps(child_id, key)}
+            self.log_points(child_id, [point for point in points if (point.key, point.step) not in logged])
+            self.client.set_terminated(child_id, status, end)
             return child_id
 
-    def finish_job(
+    def finish_run(
         self, run_id: str, metrics: Mapping[str, float], artifacts: Iterable[Path] = ()
     ) -> tuple[float, float]:
         """Log what the folds gave together, and end the run.
@@ -113,7 +159,7 @@ class Tracking:
                 run = self.client.get_run(run_id)
             return run.info.start_time / 1000, cast(int, run.info.end_time) / 1000
 
-    def fail_job(self, run_id: str, reason: str) -> None:
+    def fail_run(self, run_id: str, reason: str) -> None:
         """End the run as FAILED; the reason stays visible until the job is begun again."""
         with self.writing():
             self.client.set_tag(run_id, FAILURE_TAG, reason[:TEXT])
@@ -228,37 +274,39 @@ class Tracking:
         self.client.create_run(experiment, start, {**tags, PROCESS_TAG: name_process()}, run_name=name)
         return self.find_runs([experiment], tags)
 
-    def _begin_job(self, job: JobRun) -> str:
-        experiment = self.find_experiment(f"{EXPERIMENTS}{job.stage}")
-        run = self._job_run(job.key) or self.create_once(experiment, {JOB_TAG: job.key}, job.name)
+    def _begin_run(
+        self,
+        experiment: str,
+        key: str,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        inputs: Sequence[DatasetInput],
+        reopen: bool,
+    ) -> str:
+        run = self._job_run(key) or self.create_once(self.find_experiment(experiment), {JOB_TAG: key}, name)
         run_id = run.info.run_id
-        if run.info.status == "FINISHED":
+        if run.info.status == "FINISHED" and not reopen:
             return run_id
         self.client.update_run(run_id, status="RUNNING")
         if FAILURE_TAG in run.data.tags:
             self.client.delete_tag(run_id, FAILURE_TAG)
-        missing = {name: value for name, value in job.params.items() if name not in run.data.params}
-        self.log_texts(run_id, missing, job_tags(job) | {PROCESS_TAG: name_process()})
-        self.client.log_inputs(run_id, [dataset_input(job)])
+        self.log_texts(run_id, _select_missing(params, run), {**tags, PROCESS_TAG: name_process()})
+        if inputs:
+            self.client.log_inputs(run_id, inputs)
         return run_id
 
     def _job_run(self, key: str) -> Run | None:
         runs = self.find_runs(self.list_experiments(), {JOB_TAG: key})
         return runs[0] if runs else None
 
-    def _child(self, parent: Run, fold: int) -> Run | None:
-        tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold)}
-        runs = self.find_runs([parent.info.experiment_id], tags)
-        return runs[0] if runs else None
-
-    def _create_child(self, parent: Run, fold: int, history: Sequence[Mapping[str, float]]) -> Run:
-        seconds = sum(float(row.get("seconds", 0.0)) for row in history)
-        start = int((time.time() - seconds) * 1000)  # the fold ran before it is logged
-        tags = {PARENT_TAG: parent.info.run_id, FOLD_TAG: str(fold)}
-        return self.create_once(parent.info.experiment_id, tags, f"fold-{fold}", start)
-
     def _steps(self, run_id: str, name: str) -> list[int]:
         return [point.step for point in self.client.get_metric_history(run_id, name)]
+
+
+def _select_missing(params: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """Parameters that a run does not have yet; MLflow refuses to change one."""
+    return {name: value for name, value in params.items() if name not in run.data.params}
 
 
 def open_tracking(uri: str, artifact_root: Path) -> Tracking:

@@ -12,9 +12,9 @@ from osteo_models.core.errors import StaleDataError, StoreError, WeightsError
 from osteo_models.data.revisions import FOLDER, compare_folder, find_damage, hash_data, read_data_digest
 from osteo_models.data.revisions import read_listing as read_folder
 from osteo_models.registry.journal import Journal
-from osteo_models.registry.package import EVIDENCE, MANIFEST_TAG, REMEDY, open_files, read_damage
+from osteo_models.registry.package import EVIDENCE, MANIFEST_TAG, RECORDS, REMEDY, open_package
 from osteo_models.registry.records import find_changes
-from osteo_models.registry.retention import Runs, find_required_runs, list_jobs
+from osteo_models.registry.retention import Runs, find_required_runs
 from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.versions import VersionInfo, get_version, list_versions
 
@@ -85,22 +85,20 @@ def check_version(
         tracking: The store.
         version: The version.
         runs: From `read_runs`.
-        every_byte: Whether to read all files; else those alone that record tags, metrics and jobs.
+        every_byte: Whether to read all files; else only those that record tags, metrics and jobs.
     """
-    where = version.title
-    files, jobs = list[Finding](), list[str]()
+    where, findings, jobs = version.title, list[Finding](), list[str]()
     try:
-        if every_byte:
-            with open_files(tracking, version) as folder:
-                damage = read_damage(tracking, version, folder)
-            files += [Finding(where, str(each), ADDED if each.added else REMEDY) for each in damage]
-        if not files:
-            files += [Finding(where, change, REMEDY_OF_TAGS) for change in find_changes(tracking, version)]
-        jobs = list_jobs(tracking, version)
+        with open_package(tracking, version, *([] if every_byte else [RECORDS]), check=False) as package:
+            damage = package.find_damage()
+            findings += [Finding(where, str(fault), ADDED if fault.added else REMEDY) for fault in damage]
+            if not findings:
+                findings += [Finding(where, change, REMEDY_OF_TAGS) for change in find_changes(package)]
+            jobs = package.list_jobs()
     except (StaleDataError, StoreError, WeightsError) as error:
-        if not files or isinstance(error, StoreError):  # else a finding names the file already
-            files.append(Finding(where, error.found, error.remedy))
-    yield from files
+        if not findings or isinstance(error, StoreError):  # else a finding names the file already
+            findings.append(Finding(where, error.found, error.remedy))
+    yield from findings
     for required in find_required_runs(runs, version, jobs):
         if required.run_id not in runs.by_id:
             remedy = "restore the database from a backup, or make it again with `dvc repro -f experiments`"
@@ -118,8 +116,8 @@ def check_judged(journal: Journal, version: VersionInfo) -> Iterator[Finding]:
 
 def check_evidence(tracking: Tracking, version: VersionInfo) -> Iterator[Finding]:
     """The files of evidence against the manifest, and no others, which may be large."""
-    with open_files(tracking, version, EVIDENCE) as folder:
-        for damage in read_damage(tracking, version, folder, EVIDENCE):
+    with open_package(tracking, version, EVIDENCE, check=False) as package:
+        for damage in package.find_damage():
             yield Finding(version.title, str(damage), REMEDY)
 
 

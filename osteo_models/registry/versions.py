@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from mlflow.entities.model_registry import ModelVersion
@@ -34,6 +34,7 @@ class VersionInfo:
         run_id: Run of the registration, a child of its job's run.
         model_id: MLflow's logged model, which holds the files.
         created: Milliseconds since 1970.
+        description: The card, perhaps with waivers at its end.
     """
 
     name: str
@@ -46,6 +47,7 @@ class VersionInfo:
     run_id: str
     model_id: str
     created: int
+    description: str = field(repr=False)
 
     @property
     def uri(self) -> str:
@@ -154,6 +156,7 @@ def _describe(client: MlflowClient, version: ModelVersion, aliases: Mapping[str,
         run_id=version.run_id or "",
         model_id=model_id,
         created=int(version.creation_timestamp),
+        description=version.description or "",
     )
 
 

@@ -76,7 +76,7 @@ def test_a_search_is_a_flow_that_takes_nothing(modules: dict[str, ModuleType], m
     with pytest.raises(OsteoError, match="no candidate was finished"):
         modules["search"].run(search)
     assert made == [("search", 0)]
-    search.context.tracking.fail_job.assert_called_once_with("run", "search: no candidate was finished")
+    search.context.tracking.fail_run.assert_called_once_with("run", "search: no candidate was finished")
 
 
 @pytest.mark.slow

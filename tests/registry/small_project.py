@@ -161,5 +161,5 @@ def _run(job: Job, settings: Settings, params: Params, tables: Tables, tracking:
         path.parent.mkdir(parents=True)
         make_predictions(job, scores, tables).to_parquet(path, index=False)
         entry = {name: getattr(job, name) for name in ("key", "stage", "architecture", "images", "protocol")}
-    tracking.finish_job(run_id, {})
+    tracking.finish_run(run_id, {})
     return entry

@@ -46,7 +46,7 @@ def test_a_run_whose_process_is_gone(here, make_job, fold) -> None:
     settings = load_settings()
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     living, lost, finished = (tracking.begin_job(make_job()) for _ in range(3))
-    tracking.finish_job(finished, {})
+    tracking.finish_run(finished, {})
     assert find_orphans(tracking) == [] and "nothing is wrong" in osteo("doctor")
     assert {each.run_id for each in find_orphans(tracking, ended={name_process()})} == {living, lost}
 

@@ -39,7 +39,7 @@ def register(folder, job, model, evidence=()):
     settings = load_settings(folder)
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     run = tracking.begin_job(job)
-    tracking.finish_job(run, {})
+    tracking.finish_run(run, {})
     metrics = {"stage_5.patient.balanced_accuracy": 0.8}
     return register_version(tracking, model_folder=model, metrics=metrics, tags=TAGS, evidence=evidence, run_id=run)
 

@@ -149,8 +149,8 @@ def test_told_to_accept_them_it_scores_them_and_says_so(tracking, ensemble, pict
 
 def test_what_is_kept_with_it_is_in_its_manifest_and_explain_sends_elsewhere(tracking, ensemble, pictures, tmp_path):
     version = get_version(tracking, ensemble)
-    with open_package(tracking, version) as folder:
-        listed = set(read_manifest(folder))
+    with open_package(tracking, version) as package:
+        listed = set(read_manifest(package.folder))
     assert {f"artifacts/{name}" for name in ("model.safetensors", "model.json", "ood.safetensors")} <= listed
     with pytest.raises(InputError, match=r"a fold ensemble of 3 networks, .*such as osteo-unimodal-mri$"):
         explain_path(load_version(tracking, ensemble), pictures / "a.png", None, out=tmp_path / "out", seed=1)

@@ -33,7 +33,7 @@ def served(project, tmp_path):
 def test_a_version_behind_a_server_is_kept_and_checked(served, tmp_path) -> None:
     for job in served.jobs:
         run = JobRun(job.key, job.stage, job.name, {}, {}, "lumbar-cohort", "d" * 32, "data.dvc", 192)
-        served.tracking.finish_job(served.tracking.begin_job(run), {})
+        served.tracking.finish_run(served.tracking.begin_job(run), {})
     version = served.register()
     place = served.tracking.client.get_logged_model(version.model_id).artifact_location
     assert place.startswith("mlflow-artifacts:")

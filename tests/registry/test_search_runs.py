@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from mlflow.tracking import MlflowClient
 
-from osteo_models.registry.search_runs import begin_search, finish_search, log_candidate
+from osteo_models.registry.search_runs import begin_search, log_candidate
 from osteo_models.registry.tracking import Tracking
 from osteo_models.search.leaderboard import Record, Timing
 
@@ -42,7 +42,7 @@ def key(keys) -> str:
 def test_a_search_and_its_candidates(tracking, key) -> None:
     run_id = begin_search(tracking, key, {"seed": 7}, TAGS)
     log_candidate(tracking, run_id, CANDIDATE)
-    finish_search(tracking, run_id, {"best_balanced_accuracy": 0.7})
+    tracking.finish_run(run_id, {"best_balanced_accuracy": 0.7})
     run = tracking.client.get_run(run_id)
     assert tracking.client.get_experiment(run.info.experiment_id).name == "osteo/search"
     assert (run.info.status, run.data.params) == ("FINISHED", {"seed": "7"})
@@ -63,7 +63,7 @@ def test_repeating_everything_doubles_nothing(tracking, key) -> None:
         run_id = begin_search(tracking, key, {"seed": 7}, TAGS)
         assert tracking.client.get_run(run_id).info.status == "RUNNING"
         log_candidate(tracking, run_id, CANDIDATE)
-        finish_search(tracking, run_id, {"best_balanced_accuracy": 0.7})
+        tracking.finish_run(run_id, {"best_balanced_accuracy": 0.7})
     (child,) = children(tracking, run_id)
     assert history(tracking, child.info.run_id, "balanced_accuracy") == [(1, 0.6), (2, 0.7)]
     assert history(tracking, run_id, "best_balanced_accuracy") == [(0, 0.7)]
@@ -112,7 +112,7 @@ def test_a_failed_candidate_says_why(tracking, key) -> None:
 
 def test_a_search_that_failed_is_reopened(tracking, key) -> None:
     run_id = begin_search(tracking, key, {}, TAGS)
-    tracking.fail_job(run_id, "the disk is full")
+    tracking.fail_run(run_id, "the disk is full")
     assert begin_search(tracking, key, {}, TAGS) == run_id
     run = tracking.client.get_run(run_id)
     assert run.info.status == "RUNNING" and "osteo.failure" not in run.data.tags

@@ -67,10 +67,10 @@ def test_a_killed_job_is_reopened(tracking, make_job, status: str) -> None:
 def test_a_finished_job_is_left_as_it_is(tracking, make_job) -> None:
     job = make_job()
     run_id = tracking.begin_job(job)
-    tracking.finish_job(run_id, {"seconds_per_epoch": 1.5})
+    tracking.finish_run(run_id, {"seconds_per_epoch": 1.5})
     before = tracking.client.get_run(run_id)
     assert tracking.begin_job(dataclasses.replace(job, params={"late": 1}, tags={"late": "1"})) == run_id
-    times = tracking.finish_job(run_id, {"seconds_per_epoch": 1.5})
+    times = tracking.finish_run(run_id, {"seconds_per_epoch": 1.5})
     assert times == (before.info.start_time / 1000, before.info.end_time / 1000)
     after = tracking.client.get_run(run_id)
     assert before.info.status == "FINISHED"
@@ -171,7 +171,7 @@ def test_jobs_side_by_side_in_threads(tracking, make_job, fold) -> None:
         run_id = tracking.begin_job(job)
         for number in range(3):
             tracking.log_fold(run_id, *fold(number))
-        tracking.finish_job(run_id, {"seconds_per_epoch": 1.0})
+        tracking.finish_run(run_id, {"seconds_per_epoch": 1.0})
         return run_id
 
     jobs = [make_job(stage=f"stage-{1 + number % 4}") for number in range(6)] * 2  # each twice at once
@@ -186,7 +186,7 @@ def test_jobs_side_by_side_in_threads(tracking, make_job, fold) -> None:
 def test_statistics_are_written_when_they_are_new(tracking, make_job) -> None:
     job = make_job()
     run_id = tracking.begin_job(job)
-    tracking.finish_job(run_id, {})
+    tracking.finish_run(run_id, {})
     name = "stage_5.patient.roc_auc"
     for _ in range(2):
         assert tracking.log_statistics(job.key, {name: 0.8, "stage_5.patient.n": math.nan}) == run_id
@@ -207,7 +207,7 @@ def test_statistics_of_a_job_that_never_ran(tracking) -> None:
 def test_a_failure_keeps_its_reason_until_the_job_is_begun_again(tracking, make_job) -> None:
     job = make_job()
     run_id = tracking.begin_job(job)
-    tracking.fail_job(run_id, "fold 3: out of memory")
+    tracking.fail_run(run_id, "fold 3: out of memory")
     assert tracking.find_job(job.key).status == "FAILED"
     assert tracking.client.get_run(run_id).data.tags["osteo.failure"] == "fold 3: out of memory"
     tracking.begin_job(job)
@@ -217,7 +217,7 @@ def test_a_failure_keeps_its_reason_until_the_job_is_begun_again(tracking, make_
 def test_artifacts_lie_under_the_artifact_root(tracking, make_job, tmp_path: Path) -> None:
     run_id = tracking.begin_job(make_job())
     (tmp_path / "scores.csv").write_text("score\n0.5\n")
-    tracking.finish_job(run_id, {}, [tmp_path / "scores.csv"])
+    tracking.finish_run(run_id, {}, [tmp_path / "scores.csv"])
     tracking.log_artifact(run_id, tmp_path / "scores.csv", "again")
     place = Path(tracking.client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
     assert place.is_relative_to(tracking.artifacts.removeprefix("file://"))
@@ -252,5 +252,5 @@ def test_an_address_with_a_password_is_not_repeated(tracking, make_job) -> None:
 
 def test_errors_of_the_store_come_as_one_line(tracking) -> None:
     with pytest.raises(StoreError, match=r"sqlite:.*Run with id=nonesuch not found") as caught:
-        tracking.finish_job("nonesuch", {})
+        tracking.finish_run("nonesuch", {})
     assert "\n" not in str(caught.value)

@@ -54,8 +54,8 @@ def test_a_version_carries_what_it_needs(tracking, register, make_job, make_mode
     files = _files(tracking, version)
     assert (files / "artifacts" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert (files / "evidence" / "stage-5" / "unimodal-mri-patient.parquet").read_bytes() == b"scores"
-    with open_package(tracking, version) as place:
-        listed = read_manifest(place)
+    with open_package(tracking, version) as package:
+        listed = read_manifest(package.folder)
     kept = {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()} - {"manifest.json"}
     assert set(listed) == kept
     assert listed["evidence/stage-5/unimodal-mri-patient.parquet"] == hashlib.sha256(b"scores").hexdigest()

@@ -45,7 +45,7 @@ def register() -> None:
     job = JobRun(KEY, "stage-5", "unimodal-mri", {}, {}, "lumbar-cohort", "d" * 32, "data.dvc", 1)
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     run_id = tracking.begin_job(job)
-    tracking.finish_job(run_id, {})
+    tracking.finish_run(run_id, {})
     version = register_version(
         tracking,
         model_folder=model,

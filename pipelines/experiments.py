@@ -16,9 +16,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from osteo_models.core.errors import OsteoError
 from osteo_models.core.processes import name_process
 from osteo_models.core.progress import Progress
-from osteo_models.registry.orphans import end_orphans, find_orphans
 from osteo_models.registry.run_context import RunContext
-from osteo_models.registry.runs import JobRun
+from osteo_models.registry.runs import JobRun, end_orphans, find_orphans
 from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.write_queue import Writer, open_writer
 from osteo_models.search.winner import apply_winner, read_winner

@@ -206,7 +206,7 @@ def withdraw(context: RunContext, patient: str, as_json: bool) -> None:
 
 def _versions_that_saw(context: RunContext, patient: str) -> list[str]:
     """Registered versions that were trained or tested on a patient, or for which this is not known."""
-    from osteo_models.registry.data_usage import find_patient
+    from osteo_models.registry.lineage import find_patient
 
     found: list[str] = []
     for each in find_patient(context.tracking, patient):
@@ -221,7 +221,7 @@ def _versions_that_saw(context: RunContext, patient: str) -> list[str]:
 def _stale_versions(context: RunContext, found: Difference) -> list[str]:
     """Registered versions that were made from another revision than the later one, and how much of it they saw."""
     from osteo_models.core.errors import OsteoError
-    from osteo_models.registry.data_usage import read_data_usage
+    from osteo_models.registry.lineage import read_data_usage
     from osteo_models.registry.versions import list_versions
 
     touched, tracking = set(found.people_touched), context.tracking

@@ -101,15 +101,14 @@ def lineage(
     """
     if sum(given is not None for given in (reference, patient, revision)) != 1:
         raise InputError("one question at a time", where="lineage", allowed="a REFERENCE, --patient or --data")
-    from osteo_models.registry.data_usage import find_data, find_patient
-    from osteo_models.registry.lineage import as_lines, describe_lineage
+    from osteo_models.registry.lineage import describe_lineage, find_data, find_patient, format_lineage
     from osteo_models.registry.versions import get_version
 
     tracking, root = context.tracking, context.settings.root
     if reference is not None:
         version = get_version(tracking, reference)
         found = describe_lineage(tracking, version, root, patients=patients)
-        return options.show(found, as_lines(found), as_json)
+        return options.show(found, format_lineage(found), as_json)
     if patient is not None:
         subject, counts = f"patient {patient}", find_patient(tracking, patient)
     else:

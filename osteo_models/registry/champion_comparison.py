@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from osteo_models.core.errors import ImageError, StoreError, WeightsError
 from osteo_models.core.settings import Settings
@@ -24,8 +25,6 @@ from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.versions import VersionInfo
 from osteo_models.serving.network import LoadedNetwork
 
-OTHER_DATA = "its predictions are of other data"
-
 
 def compare_with_champion(
     tracking: Tracking,
@@ -39,7 +38,6 @@ def compare_with_champion(
     """Compare a version with the champion.
 
     Args:
-        tracking: The store.
         evidence: Stored evidence of the version to judge.
         champion: The champion.
         champion_evidence: Its stored evidence.
@@ -56,19 +54,20 @@ def compare_with_champion(
     if digest and digest == champion.tags.get(DATA_TAG):
         return _match(evidence, champion_evidence, champion.version)
     tested = next((table for table in evidence.predictions.values() if table.validation == "holdout"), None)
-    missing = ""
     if tested is None:
-        missing = f"{OTHER_DATA}, and there is no hold-out to score"
-    elif settings is None or read_data_digest(settings.root, data) != digest:
-        missing = f"{OTHER_DATA}, and the images of this version are not here to score"
-    elif champion_evidence.splits is None:
-        missing = f"{OTHER_DATA}, and the patients that it was trained on are not known"
-    else:
-        try:
-            return _score_again(tracking, tested, champion, champion_evidence, settings, data)
-        except (ImageError, WeightsError) as error:
-            missing = f"it could not be scored again ({error})"
-    return ChampionComparison(champion.version, missing_evidence=missing)
+        return _no_scores(champion, "and there is no hold-out to score")
+    if settings is None or read_data_digest(settings.root, data) != digest:
+        return _no_scores(champion, "and the images of this version are not here to score")
+    if champion_evidence.splits is None:
+        return _no_scores(champion, "and the patients that it was trained on are not known")
+    try:
+        return _score_again(tracking, tested, champion, champion_evidence.splits, settings, data)
+    except (ImageError, WeightsError) as error:
+        return ChampionComparison(champion.version, missing_evidence=f"it could not be scored again ({error})")
+
+
+def _no_scores(champion: VersionInfo, why: str) -> ChampionComparison:
+    return ChampionComparison(champion.version, missing_evidence=f"its predictions are of other data, {why}")
 
 
 def _match(evidence: Evidence, champion_evidence: Evidence, champion: int) -> ChampionComparison:
@@ -91,15 +90,13 @@ def _match(evidence: Evidence, champion_evidence: Evidence, champion: int) -> Ch
 
 
 def _score_again(
-    tracking: Tracking, tested: Predictions, champion: VersionInfo, evidence: Evidence, settings: Settings, data: str
+    tracking: Tracking, tested: Predictions, champion: VersionInfo, splits: pd.DataFrame, settings: Settings, data: str
 ) -> ChampionComparison:
     """The champion's own scores of the version's hold-out, with images prepared as it was trained on them."""
-    splits = evidence.splits
-    trained = set() if splits is None else set(splits[splits["holdout"] == 0]["patient_id"])
+    trained = set(splits[splits["holdout"] == 0]["patient_id"])
     new = tested.select(np.asarray([name not in trained for name in tested.patient_id.tolist()], dtype=np.bool_))
     if not new.image_id.size:
-        found = f"{OTHER_DATA}, and it was trained on every patient of this hold-out"
-        return ChampionComparison(champion.version, rescored=True, missing_evidence=found)
+        return _no_scores(champion, "and it was trained on every patient of this hold-out")
     network = load_network(tracking, champion)
     paths = _find_images(settings, data)
     if any(not paths.get(name, Path()).is_file() for name in new.image_id.tolist()):

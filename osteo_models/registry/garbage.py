@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,6 @@ from osteo_models.registry.versions import MODEL_TAG, list_versions
 from osteo_models.serving.model_record import ModelRecord, read_record
 from osteo_models.training.result_store import RESULT
 
-ARTIFACTS: Final = "artifacts"  # the root for the content of the folder of this name
 GONE: Final = "gone"  # what is being removed lies here, so that a killed removal leaves nothing that looks whole
 KEY: Final = re.compile(r"[0-9a-f]{16}")
 FEATURES: Final = re.compile(r"[0-9a-f]{32}")
@@ -35,51 +34,36 @@ class Garbage:
     """A folder, or a logged model with its folder.
 
     Attributes:
-        node: Its name in the graph of what reaches what; empty for scratch that nothing ever refers to.
+        name: What versions and artifacts refer to it by; empty for scratch that nothing ever refers to.
     """
 
-    node: str
+    name: str
     what: str
     path: Path | None
     bytes: int
     model_id: str = ""
 
 
-def find_unreachable(edges: Mapping[str, Iterable[str]], roots: Iterable[str], nodes: Iterable[str]) -> set[str]:
-    """Those of `nodes` that no path along `edges` leads to from any of `roots`."""
-    reached, waiting = set[str](), list(roots)
-    while waiting:
-        node = waiting.pop()
-        if node not in reached:
-            reached.add(node)
-            waiting.extend(edges.get(node, ()))
-    return set(nodes) - reached
-
-
 def find_garbage(tracking: Tracking, settings: Settings, *, older_than_seconds: float) -> list[Garbage]:
     """What can be removed.
 
     Args:
-        tracking: The store.
-        settings: The environment.
         older_than_seconds: What was written to since is left: another process may be working on it.
 
     Raises:
         StaleDataError: The record of a version is missing or was changed, so it is not known what it needs.
-        StoreError: The store cannot be used.
     """
     runs = read_runs(tracking)
     with tracking.reading():
-        experiments = [found.experiment_id for found in list_experiments(tracking)]
+        experiments = [experiment.experiment_id for experiment in list_experiments(tracking)]
         models = list(list_all(tracking.client.search_logged_models, experiments)) if experiments else []
-    edges, roots = _draw_graph(tracking, settings, runs)
-    found = [*_find_jobs(settings), *_find_features(settings)]
-    found += [*_find_deleted(settings, runs), *_find_models(settings, models)]
-    free = find_unreachable(edges, roots, (item.node for item in found))
-    found = [item for item in found if item.node in free] + list(_find_scratch(settings))
+    needed = {*_list_current(settings), *_list_begun(runs), *_list_required(tracking, runs)}
+    stored = [*_find_jobs(settings), *_find_features(settings)]
+    stored += [*_find_deleted(settings, runs), *_find_models(settings, models)]
+    free = [item for item in stored if item.name not in needed] + list(_find_scratch(settings))
     limit = time.time() - older_than_seconds
     made = {model.model_id: model.last_updated_timestamp / 1000 for model in models}
-    return [item for item in found if max(made.get(item.model_id, 0.0), _newest(item.path)) <= limit]
+    return [item for item in free if max(made.get(item.model_id, 0.0), _newest(item.path)) <= limit]
 
 
 def remove_garbage(tracking: Tracking, settings: Settings, garbage: Iterable[Garbage]) -> None:
@@ -122,37 +106,35 @@ def delete_run(tracking: Tracking, run_id: str, *, dry_run: bool = False) -> Non
             tracking.client.delete_run(run_id)
 
 
-def _draw_graph(tracking: Tracking, settings: Settings, runs: Runs) -> tuple[dict[str, set[str]], set[str]]:
-    """What reaches what, and where reaching starts: versions, current artifacts, runs that are not deleted."""
-    edges: dict[str, set[str]] = {ARTIFACTS: set(_list_current(settings))}
+def _list_required(tracking: Tracking, runs: Runs) -> Iterator[str]:
+    """What versions need: runs, jobs, features and logged models."""
     for version in list_versions(tracking):
         jobs = list_jobs(tracking, version)
-        required = {f"run {run.run_id}" for run in find_required_runs(runs, version, jobs)}
-        made = {f"job {key}" for key in [*jobs, version.job]} | {f"model {version.model_id}"}
+        yield from (f"run {run.run_id}" for run in find_required_runs(runs, version, jobs))
+        yield from (f"job {key}" for key in [*jobs, version.job])
         if version.model_id:  # of ours
+            yield f"model {version.model_id}"
             with open_package(tracking, version, MODEL) as package:
-                made |= _name_features(read_record(package.folder / MODEL))
-        edges[version.uri] = required | made
+                yield from _name_features(read_record(package.folder / MODEL))
     with tracking.reading():
-        # Versions that others registered say in their source where their files are.
-        for found in list_all(tracking.client.search_model_versions):
-            held = [*IDENTITY.findall(found.source or ""), found.model_id or "", found.tags.get(MODEL_TAG, "")]
-            reached = {f"{'model' if each.startswith('m-') else 'run'} {each}" for each in held}
-            edges.setdefault(f"models:/{found.name}/{found.version}", set()).update(reached)
-    roots = set(edges)
+        # The source of a version that others registered contains the id of its model or run.
+        for version in list_all(tracking.client.search_model_versions):
+            ids = [*IDENTITY.findall(version.source or ""), version.model_id or "", version.tags.get(MODEL_TAG, "")]
+            yield from (f"{'model' if found.startswith('m-') else 'run'} {found}" for found in ids)
+
+
+def _list_begun(runs: Runs) -> Iterator[str]:
+    """The jobs that will be continued: their runs are neither finished nor deleted."""
     for run_id, run in runs.by_id.items():
-        if not runs.is_deleted(run_id):
-            roots.add(f"run {run_id}")
-            if run.info.status != "FINISHED" and JOB_TAG in run.data.tags:  # it will be continued
-                edges[f"run {run_id}"] = {f"job {run.data.tags[JOB_TAG]}"}
-    return edges, roots
+        if not runs.is_deleted(run_id) and run.info.status != "FINISHED" and JOB_TAG in run.data.tags:
+            yield f"job {run.data.tags[JOB_TAG]}"
 
 
 def _list_current(settings: Settings) -> Iterator[str]:
     """The jobs and features that the artifacts were made from; all there are while the experiments are unfinished."""
     listed = settings.artifacts / "jobs.json"
     if not listed.is_file():  # DVC removes it when the experiments begin, and it is written when they end
-        yield from (item.node for item in [*_find_jobs(settings), *_find_features(settings)])
+        yield from (item.name for item in [*_find_jobs(settings), *_find_features(settings)])
         return
     yield from (f"job {entry['key']}" for entry in json.loads(listed.read_text(encoding="utf-8")))
     for path in settings.artifacts.glob("models/*/model.json"):

@@ -97,8 +97,6 @@ def promote(
     """Judge a version and make it champion.
 
     Args:
-        tracking: The store.
-        name: Of the registered model.
         version: Its number or an alias; the challenger where None.
         rules: The gate section of params.yaml.
         journal: Where the promotion or refusal is written down.
@@ -121,26 +119,20 @@ def promote(
     check_waivers(waivers, rules)
     candidate = get_version(tracking, _reference(name, version))
     state = journal.state(name)
-    champion = state.champion
-    verdict = assess(tracking, candidate, rules, champion=champion, waivers=waivers, settings=settings, data=data)
+    verdict = assess(tracking, candidate, rules, champion=state.champion, waivers=waivers, settings=settings, data=data)
     facts = _describe(candidate, verdict)
     if verdict.verdict != "PROMOTE":
         if not dry_run:
             reason = ", ".join(result.rule for result in verdict.failed)
-            entry = Entry("refusal", author.who, state.champion, candidate.version, reason, facts, author.commit)
-            journal.append(name, [entry])
+            journal.append(name, author, [Entry("refusal", candidate.version, reason, facts)])
         raise _refusal(candidate, verdict)
     changed_since = find_changed_evidence(journal, candidate)
     would_change = candidate.version != state.champion or bool(changed_since)
     changed = would_change and not dry_run
     if changed:
-        entries = [
-            Entry("waiver", author.who, state.champion, candidate.version, _reason(result), facts, author.commit)
-            for result in verdict.waived
-        ]
-        before, commit = state.champion, author.commit
-        entry = Entry("promotion", author.who, before, candidate.version, changed_since, facts, commit)
-        journal.append(name, [*entries, entry], expected=state)
+        entries = [Entry("waiver", candidate.version, _reason(result), facts) for result in verdict.waived]
+        entries.append(Entry("promotion", candidate.version, changed_since, facts))
+        journal.append(name, author, entries, expected=state)
         _show_waivers(tracking, candidate, verdict)
     if not dry_run:
         sync_alias(tracking, journal, name)
@@ -198,9 +190,7 @@ def rollback(tracking: Tracking, name: str, *, journal: Journal, author: Author,
     target = get_version(tracking, f"{name}/{before}")
     if fault := find_changed_evidence(journal, target):
         raise StaleDataError(fault, where=f"{name} version {before}", remedy=suggest_promotion(target))
-    facts = _pin(target)
-    entry = Entry("rollback", author.who, state.champion, before, reason, facts, author.commit)
-    journal.append(name, [entry], expected=state)
+    journal.append(name, author, [Entry("rollback", before, reason, _pin(target))], expected=state)
     sync_alias(tracking, journal, name)
     return Rollback(name, before, state.champion)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
@@ -71,7 +70,6 @@ def complete_evidence(
     """Add to the stored evidence of a version what the store and the repository know.
 
     Args:
-        tracking: The store.
         version: The version to judge.
         stored: From `read_stored_evidence`.
         comparison: With the champion.
@@ -128,11 +126,9 @@ def _read_splits(path: Path, faults: dict[str, str]) -> tuple[pd.DataFrame | Non
     digest = hash_file(path, "md5")
     try:
         table = read_frame(path)
+        _check_columns(SPLIT_COLUMNS, table)
     except (ValueError, KeyError) as error:
         faults[SPLITS] = f"cannot be read ({str(error).splitlines()[0]})"
-        return None, digest
-    if missing := SPLIT_COLUMNS - set(table.columns):
-        faults[SPLITS] = f"without {', '.join(sorted(missing))}"
         return None, digest
     return table, digest
 
@@ -140,21 +136,20 @@ def _read_splits(path: Path, faults: dict[str, str]) -> tuple[pd.DataFrame | Non
 def _read_table(evidence: Path, name: str, faults: dict[str, str]) -> list[Row] | None:
     if not (evidence / name).is_file():
         return None
-    with (evidence / name).open(newline="", encoding="utf-8") as file:
-        try:
-            reader = csv.DictReader(file)
-            missing = TABLE_COLUMNS[name] - set(reader.fieldnames or ())
-            rows = list[Row](reader)
-            for row in rows:
-                for column in ("value", "ci_high", "n_patients"):
-                    float(row.get(column) or "nan")
-        except (csv.Error, ValueError, KeyError) as error:
-            faults[name] = f"cannot be read ({error})"
-            return None
-    if missing:
-        faults[name] = f"without {', '.join(sorted(missing))}"
+    try:
+        table = pd.read_csv(evidence / name, dtype=str, keep_default_na=False).fillna("")
+        _check_columns(TABLE_COLUMNS[name], table)
+        for column in {"value", "ci_high", "n_patients"} & set(table.columns):
+            table[column].replace("", "nan").astype(float)
+    except ValueError as error:
+        faults[name] = f"cannot be read ({str(error).splitlines()[0]})"
         return None
-    return rows
+    return cast(list[Row], table.to_dict("records"))
+
+
+def _check_columns(needed: frozenset[str], table: pd.DataFrame) -> None:
+    if missing := needed - set(table.columns):
+        raise ValueError(f"without {', '.join(sorted(missing))}")
 
 
 def _read_predictions(evidence: Path, faults: dict[str, str]) -> dict[tuple[Stage, Protocol], Predictions]:

@@ -33,7 +33,16 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
 from osteo_models.core.errors import ConflictError, InputError, StoreError
-from osteo_models.registry.journal_events import START, ChampionState, Entry, Event, History, apply_event, make_event
+from osteo_models.registry.journal_events import (
+    START,
+    Author,
+    ChampionState,
+    Entry,
+    Event,
+    History,
+    apply_event,
+    make_event,
+)
 from osteo_models.registry.store import DATABASES, explain_mlflow
 
 SECONDS_TO_WAIT: Final = 60  # for another writer of an SQLite file
@@ -91,12 +100,15 @@ class Journal:
         with explain_mlflow(self.uri), self.engine.begin() as connection:
             return [Event(**row) for row in connection.execute(query).mappings()]
 
-    def append(self, name: str, entries: Sequence[Entry], *, expected: ChampionState | None = None) -> list[Event]:
+    def append(
+        self, name: str, author: Author, entries: Sequence[Entry], *, expected: ChampionState | None = None
+    ) -> list[Event]:
         """Append events, all or none.
 
         Args:
-            name: Of the registered model.
-            entries: In their order; a promotion or rollback among them changes the champion.
+            name: Registered model.
+            author: The person who makes them.
+            entries: The events in their order; a promotion or rollback among them changes the champion.
             expected: Compare and set: append only if the champion has not been changed since this was read.
 
         Raises:
@@ -109,10 +121,9 @@ class Journal:
                 raise _conflict(connection, name, state)
             made: list[Event] = []
             for entry in entries:
-                one = make_event(name, entry, state)
-                connection.execute(_EVENTS.insert().values(**asdict(one)))
-                state = apply_event(state, one)
-                made.append(one)
+                made.append(make_event(name, entry, author, state))
+                connection.execute(_EVENTS.insert().values(**asdict(made[-1])))
+                state = apply_event(state, made[-1])
             connection.execute(update(_CHAMPIONS).where(_CHAMPIONS.c.name == name).values(**asdict(state)))
             return made
 
@@ -120,24 +131,21 @@ class Journal:
         """What is wrong with a model's events: altered, removed, inserted, or not where they end; empty if nothing."""
         faults: list[str] = []
         state = ChampionState()
-        for one in self.history(name):
-            if one.position != state.events + 1:
-                gap = f"event {state.events + 1}" if one.position > state.events else f"event {one.position}"
+        for stored in self.history(name):
+            if stored.position != state.events + 1:
+                gap = f"event {state.events + 1}" if stored.position > state.events else f"event {stored.position}"
                 faults.append(f"{gap} is missing or out of place")
-            if hashlib.sha256(one.evidence.encode()).hexdigest() != one.evidence_sha256:
-                faults.append(f"the evidence of event {one.position} was altered")
-            if one.hash() != one.sha256:
-                faults.append(f"event {one.position} was altered")
-            if one.previous != state.sha256:
-                faults.append(f"event {one.position} does not follow the event before it")
-            state = replace(apply_event(state, one), events=one.position)
+            if hashlib.sha256(stored.evidence.encode()).hexdigest() != stored.evidence_sha256:
+                faults.append(f"the evidence of event {stored.position} was altered")
+            if stored.hash() != stored.sha256:
+                faults.append(f"event {stored.position} was altered")
+            if stored.previous != state.sha256:
+                faults.append(f"event {stored.position} does not follow the event before it")
+            state = replace(apply_event(state, stored), events=stored.position)
         recorded = self.state(name)
         if recorded != state:
-            kept, known = (
-                f"{recorded.events} events, champion {recorded.champion}",
-                f"{state.events}, {state.champion}",
-            )
-            faults.append(f"the events do not end as recorded: {kept} recorded, {known} found")
+            ends = f"{recorded.events} events, champion {recorded.champion}"
+            faults.append(f"the events do not end as recorded: {ends} recorded, {state.events}, {state.champion} found")
         return faults
 
 
@@ -210,7 +218,7 @@ def _create_tables(engine: Engine) -> None:
 def _read_state(connection: Connection, name: str, *, lock: bool = False) -> ChampionState:
     query = select(_CHAMPIONS).where(_CHAMPIONS.c.name == name)
     row = connection.execute(query.with_for_update() if lock else query).mappings().first()
-    return ChampionState(**{each.name: row[each.name] for each in fields(ChampionState)}) if row else ChampionState()
+    return ChampionState(**{field.name: row[field.name] for field in fields(ChampionState)}) if row else ChampionState()
 
 
 def _lock_state(connection: Connection, name: str) -> ChampionState:

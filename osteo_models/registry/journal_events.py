@@ -55,16 +55,25 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Author:
+    """Name of the user and commit of the project; empty outside git."""
+
+    who: str
+    commit: str = ""
+
+
+@dataclass(frozen=True)
 class Entry:
-    """The content of an event; the journal adds position, time and hashes."""
+    """The content of an event; the journal adds position, time, author, the champion before it, and hashes.
+
+    Attributes:
+        version: The new champion; in a refusal or waiver, the version that was judged.
+    """
 
     action: Action
-    who: str
-    version_before: int | None
-    version_after: int | None
+    version: int
     reason: str
     evidence: Mapping[str, Any]
-    git_commit: str
 
 
 @dataclass(frozen=True)
@@ -81,21 +90,21 @@ class ChampionState:
     sha256: str = START
 
 
-def make_event(name: str, entry: Entry, state: ChampionState) -> Event:
+def make_event(name: str, entry: Entry, author: Author, state: ChampionState) -> Event:
     """The next event of a model."""
     evidence = json.dumps(entry.evidence, sort_keys=True)
     made = Event(
         name=name,
         position=state.events + 1,
         time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        who=entry.who,
+        who=author.who,
         action=entry.action,
-        version_before=entry.version_before,
-        version_after=entry.version_after,
+        version_before=state.champion,
+        version_after=entry.version,
         reason=entry.reason,
         evidence=evidence,
         evidence_sha256=hashlib.sha256(evidence.encode()).hexdigest(),
-        git_commit=entry.git_commit,
+        git_commit=author.commit,
         previous=state.sha256,
         sha256="",
     )
@@ -122,14 +131,6 @@ def previous_champion(events: Sequence[Event]) -> int | None:
         elif event.action == "rollback" and len(champions) > 1:
             champions.pop()
     return champions[-2] if len(champions) > 1 else None
-
-
-@dataclass(frozen=True)
-class Author:
-    """Name of the user and commit of the project; empty outside git."""
-
-    who: str
-    commit: str = ""
 
 
 def read_author(settings: Settings) -> Author:

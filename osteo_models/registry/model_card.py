@@ -102,7 +102,6 @@ def link_pages(*, name: str, experiment: str, run: str, job_run: str, model_id: 
     """Addresses within MLflow's pages, relative to them, so that they hold on every server.
 
     Args:
-        name: Of the registered model.
         experiment: Its id.
         run: Of the registration, which has the metrics of all stages.
         job_run: Of the job that trained it, which has its curves and, once it is written, the report.
@@ -156,7 +155,6 @@ def attach_report(tracking: Tracking, path: Path, references: Iterable[str] | No
     """Log the report page to the run of the job that trained each version; the page of an earlier report is replaced.
 
     Args:
-        tracking: The store.
         path: The page.
         references: The versions that the page is about, such as `osteo-multimodal/3`; all versions by default.
 
@@ -166,7 +164,6 @@ def attach_report(tracking: Tracking, path: Path, references: Iterable[str] | No
     Raises:
         InputError: There is no such version.
         StaleDataError: There is no page.
-        StoreError: The store cannot be used.
     """
     if not path.is_file():
         raise StaleDataError("file not found", where=str(path), remedy="make it with `dvc repro report`")

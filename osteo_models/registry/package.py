@@ -106,8 +106,6 @@ def open_package(tracking: Tracking, version: VersionInfo, *parts: str, check: b
     """The files of a version.
 
     Args:
-        tracking: The store.
-        version: The version.
         parts: Files and folders to fetch; all by default. The manifest always comes with them.
         check: Whether to compare them with what was registered.
 
@@ -151,15 +149,12 @@ def load_network(tracking: Tracking, version: VersionInfo | str, *, device: str 
     """The network of a version, after a check of all its files; no code of the version is run.
 
     Args:
-        tracking: The store.
         version: A version, or a reference as in `get_version`.
-        device: Where to compute.
 
     Raises:
         InputError: There is no such version.
         StaleDataError: A file of the version is not as it was registered.
         WeightsError: Something else registered the version, or it holds no network.
-        StoreError: The store cannot be used.
     """
     info = get_version(tracking, version) if isinstance(version, str) else version
     with open_package(tracking, info) as package:

@@ -35,7 +35,6 @@ def collect_files(settings: Settings, params: Params, tracking: Tracking, model:
     """The files that a version keeps beside weights, predictions and card.
 
     Args:
-        settings: The environment.
         params: Those in force.
         tracking: The store, which holds the run of the version's job.
         model: The content of `model.json`.
@@ -154,7 +153,6 @@ def find_changes(package: Package) -> Iterator[str]:
 
     Raises:
         StaleDataError: It keeps no statement, or the file was changed.
-        StoreError: The store cannot be used.
     """
     version, stated = package.version, json.loads(package.read(f"{RECORDS}/{STATEMENT}"))
     # A manifest cannot hold its own hash.

@@ -91,7 +91,6 @@ def register_version(
     call left is finished. Anything else, or a damaged version, makes another version, which becomes the challenger.
 
     Args:
-        tracking: The store.
         model_folder: Holds `model.safetensors`, `model.json` and perhaps `ood.safetensors`.
         metrics: Metrics of all stages it took part in, by their full names.
         tags: Its origin: `git.tree`, `dvc.data`, `synthetic`, ...
@@ -101,7 +100,6 @@ def register_version(
 
     Raises:
         WeightsError: Weights or record are missing or damaged; nothing was registered.
-        StoreError: The store cannot be used.
     """
     network = read_network(model_folder)  # what cannot be loaded is not registered
     record, hashes = network.record, hash_files(model_folder)

@@ -168,9 +168,6 @@ def reproduce_version(
     """Train a version again as its record says, in a folder of its own, and compare.
 
     Args:
-        tracking: The store; nothing is written to it.
-        settings: The environment.
-        version: The version.
         anyway: Whether to go on where images, folds or code differ from the record.
         gpus: Of the trial, where it was trained on a GPU.
         on_epoch: Told of each epoch.

@@ -46,11 +46,7 @@ class RequiredRun:
 
 
 def read_runs(tracking: Tracking) -> Runs:
-    """Read every run of every experiment, deleted ones included.
-
-    Raises:
-        StoreError: The store cannot be used.
-    """
+    """Read every run of every experiment, deleted ones included."""
     with tracking.reading():
         experiments = [found.experiment_id for found in list_experiments(tracking)]
         runs = list_all(tracking.client.search_runs, experiments, run_view_type=ViewType.ALL) if experiments else ()
@@ -71,7 +67,6 @@ def find_required_runs(runs: Runs, version: VersionInfo, jobs: Iterable[str]) ->
 
     Args:
         runs: From `read_runs`.
-        version: The version.
         jobs: Keys of the jobs whose predictions are its evidence: see `list_jobs`.
     """
     roles = dict.fromkeys([version.run_id] if version.run_id else [], "the run of its registration")
@@ -96,7 +91,6 @@ def list_jobs(tracking: Tracking, version: VersionInfo) -> list[str]:
 
     Raises:
         StaleDataError: The record of the version is missing or was changed, so its jobs are not known.
-        StoreError: The store cannot be used.
     """
     if not version.model_id:
         return []

@@ -16,12 +16,9 @@ if TYPE_CHECKING:  # a command imports only what it uses
 
 
 class RunContext:
-    """Everything a command or flow works with, loaded on first use.
+    """Everything a command or flow works with, loaded on first use; by default that of the current folder.
 
     A plain class: Prefect passes its objects to tasks unchanged.
-
-    Args:
-        settings: By default those of the current folder.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -29,11 +26,7 @@ class RunContext:
 
     @cached_property
     def params(self) -> Params:
-        """params.yaml.
-
-        Raises:
-            ParamsError: It is missing or wrong.
-        """
+        """The content of params.yaml; a ParamsError where it is missing or wrong."""
         from osteo_models.core.params import PARAMS_FILE, load_params
 
         return load_params(self.settings.root / PARAMS_FILE)
@@ -45,22 +38,14 @@ class RunContext:
 
     @cached_property
     def tracking(self) -> Tracking:
-        """The MLflow store.
-
-        Raises:
-            StoreError: It cannot be used.
-        """
+        """The MLflow store; a StoreError where it cannot be used."""
         from osteo_models.registry.tracking import open_tracking
 
         return open_tracking(self.settings.tracking_uri, self.settings.state / "mlartifacts")
 
     @cached_property
     def journal(self) -> Journal:
-        """The promotion journal.
-
-        Raises:
-            StoreError: Its database cannot be used.
-        """
+        """The promotion journal; a StoreError where its database cannot be used."""
         from osteo_models.registry.journal import open_journal
 
         return open_journal(self.settings.journal_uri)
@@ -74,11 +59,7 @@ class RunContext:
 
     @cached_property
     def tags(self) -> dict[str, str]:
-        """Tags of the origin of every MLflow run: code, data, splits, profile.
-
-        Raises:
-            OSError: There are no splits yet.
-        """
+        """Tags of the origin of every MLflow run: code, data, splits, profile. The splits must exist."""
         from osteo_models.core.files import hash_file
         from osteo_models.data.code_tree import read_code
         from osteo_models.data.revisions import read_data_digest

@@ -1,17 +1,21 @@
-"""What a job and its folds record, and how MLflow spells it."""
+"""The MLflow runs of jobs, folds and searches: what they record, and those whose process is gone."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 from mlflow.store.entities import PagedList
 
+from osteo_models.core.processes import is_gone
 from osteo_models.core.terms import Stage
+
+if TYPE_CHECKING:
+    from osteo_models.registry.tracking import Tracking
 
 JOB_TAG: Final = "osteo.job"
 FOLD_TAG: Final = "osteo.fold"
@@ -112,3 +116,32 @@ def list_all(search: Callable[..., PagedList[Found]], *arguments: Any, **given: 
         token = page.token
         if not token:
             return
+
+
+@dataclass(frozen=True)
+class RunningRun:
+    """An unfinished run; `process` is empty where the run names none."""
+
+    run_id: str
+    name: str
+    process: str
+
+
+def find_running(tracking: Tracking) -> list[RunningRun]:
+    """The unfinished runs of jobs, folds and searches, with the process that works on each."""
+    with tracking.reading():
+        experiments, running = tracking.list_experiments(), "attributes.status = 'RUNNING'"
+        runs = list(list_all(tracking.client.search_runs, experiments, running)) if experiments else []
+    return [RunningRun(run.info.run_id, run.info.run_name or "", run.data.tags.get(PROCESS_TAG, "")) for run in runs]
+
+
+def find_orphans(tracking: Tracking, ended: Container[str] = ()) -> list[RunningRun]:
+    """The unfinished runs whose process is gone, or that name none; processes in `ended` count as gone."""
+    return [run for run in find_running(tracking) if run.process in ended or not run.process or is_gone(run.process)]
+
+
+def end_orphans(tracking: Tracking, orphans: Iterable[RunningRun]) -> None:
+    """Set runs to KILLED; a job that is begun again reopens its own."""
+    with tracking.writing():
+        for orphan in orphans:
+            tracking.client.set_terminated(orphan.run_id, "KILLED")

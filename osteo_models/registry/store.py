@@ -66,9 +66,6 @@ def open_client(uri: str, artifact_root: Path) -> MlflowClient:
     Args:
         uri: `sqlite:///FILE`, `postgresql://...`, or a tracking server.
         artifact_root: Where a database's artifacts go; a tracking server decides for itself.
-
-    Raises:
-        StoreError: The store cannot be used.
     """
     harden_mlflow()
     scheme = urlsplit(uri).scheme.partition("+")[0]

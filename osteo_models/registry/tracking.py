@@ -44,7 +44,9 @@ TEXT: Final = 5000  # characters of a tag or parameter that every MLflow store t
 
 @dataclass(frozen=True)
 class Tracking:
-    """An open store. Thread-safe: SQLite takes one writer at a time, so writers of this process take turns.
+    """An open store; a function that takes one raises StoreError where it cannot be used.
+
+    Thread-safe: SQLite takes one writer at a time, so writers of this process take turns.
 
     Attributes:
         client: MLflow's client, bound to `uri` and to no global setting.
@@ -315,9 +317,6 @@ def open_tracking(uri: str, artifact_root: Path) -> Tracking:
     Args:
         uri: `sqlite:///FILE`, `postgresql://...`, or a tracking server's address.
         artifact_root: Where artifacts of a database store go.
-
-    Raises:
-        StoreError: The store cannot be used.
     """
     client = open_client(uri, artifact_root)
     return Tracking(client, uri, None if uri.startswith("http") else artifact_root.absolute().as_uri())

@@ -65,7 +65,6 @@ def choose_versions(tracking: Tracking, reference: str | None) -> list[VersionIn
     """The versions that a reference names: all, those of a model, or one.
 
     Args:
-        tracking: The store.
         reference: `NAME`, `NAME@alias`, `NAME/3`, or None for all.
 
     Raises:
@@ -82,8 +81,6 @@ def check_version(
     """Compare every file, tag and metric of a version with what was registered, and look for the runs that it needs.
 
     Args:
-        tracking: The store.
-        version: The version.
         runs: From `read_runs`.
         every_byte: Whether to read all files; else only those that record tags, metrics and jobs.
     """

@@ -84,7 +84,6 @@ def get_version(tracking: Tracking, reference: str) -> VersionInfo:
     """One version.
 
     Args:
-        tracking: The store.
         reference: `NAME@alias`, `NAME/3`, or `NAME` for the newest.
 
     Raises:

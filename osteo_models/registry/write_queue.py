@@ -30,7 +30,6 @@ class Writer:
     The thread ends with the process: MLflow's client, too, waits for a server, and the process must not wait for that.
 
     Args:
-        tracking: The store.
         patience_seconds: How long `finish` waits for a server that does not answer.
     """
 

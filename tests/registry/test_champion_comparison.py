@@ -140,12 +140,12 @@ def test_what_cannot_be_read_is_named(tracking, register) -> None:
     kept = read_stored_evidence(tracking, version)
     assert (kept.splits, kept.shortcuts, kept.groups, kept.threshold) == (None, None, None, None)
     assert (kept.predictions, kept.recorded) == ({}, {})
-    assert kept.faults["splits/splits.csv"].startswith("without fold_image, fold_patient, holdout")
+    assert kept.faults["splits/splits.csv"].startswith("cannot be read (without fold_image, fold_patient, holdout")
     assert kept.faults["evaluation/groups.csv"] == "cannot be read (could not convert string to float: 'high')"
     assert kept.faults["evaluation/shortcuts.csv"] == "without images, metric, validation"
     assert "not a readable parquet file" in kept.faults["predictions"]
     assert kept.faults["record of the files"] == "manifest.json is not the one that was registered"
-    assert kept.faults["threshold"].startswith("without architecture")
+    assert kept.faults["threshold"].startswith("cannot be read (without architecture")
 
 
 def test_a_manifest_counts_only_as_it_was_registered(tracking, register) -> None:

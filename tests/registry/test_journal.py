@@ -13,13 +13,16 @@ import pytest
 
 from osteo_models.core.errors import ConflictError, StoreError
 from osteo_models.registry.journal import Journal, open_journal
-from osteo_models.registry.journal_events import ChampionState, Entry, previous_champion
+from osteo_models.registry.journal_events import Author, ChampionState, Entry, previous_champion
 
 NAME = "osteo-unimodal-mri"
 
 
-def entry(version: int, before: int | None = None, action="promotion", who: str = "A. Keeper") -> Entry:
-    return Entry(action, who, before, version, "because", {"verdict": "PROMOTE", "n": version}, "c" * 40)
+AUTHOR = Author("A. Keeper", "c" * 40)
+
+
+def entry(version: int, action="promotion") -> Entry:
+    return Entry(action, version, "because", {"verdict": "PROMOTE", "n": version})
 
 
 @pytest.fixture
@@ -30,8 +33,8 @@ def journal(tmp_path: Path) -> Journal:
 @pytest.fixture
 def filled(journal: Journal) -> Journal:
     for number in range(1, 6):
-        journal.append(NAME, [entry(number, number - 1 or None)])
-    journal.append("osteo-multimodal", [entry(1)])
+        journal.append(NAME, AUTHOR, [entry(number)])
+    journal.append("osteo-multimodal", AUTHOR, [entry(1)])
     return journal
 
 
@@ -52,18 +55,18 @@ def test_a_model_without_events(journal: Journal) -> None:
 
 
 def test_refusals_and_waivers_change_no_champion(journal: Journal) -> None:
-    journal.append(NAME, [entry(2, action="waiver"), entry(2)])
+    journal.append(NAME, AUTHOR, [entry(2, action="waiver"), entry(2)])
     before = journal.state(NAME)
-    journal.append(NAME, [entry(3, 2, "refusal")])
+    journal.append(NAME, AUTHOR, [entry(3, "refusal")])
     after = journal.state(NAME)
     assert (before.champion, after.champion, before.changes, after.changes) == (2, 2, 1, 1)
-    journal.append(NAME, [entry(4, 2)], expected=before)  # a refusal meanwhile is no change of the champion
+    journal.append(NAME, AUTHOR, [entry(4)], expected=before)  # a refusal meanwhile is no change of the champion
     assert journal.verify(NAME) == []
 
 
 def test_all_events_of_one_change_or_none(journal: Journal) -> None:
     with pytest.raises(StoreError):
-        journal.append(NAME, [entry(1, action="waiver"), replace(entry(1), who=None)])
+        journal.append(NAME, AUTHOR, [entry(1, action="waiver"), replace(entry(1), reason=None)])
     assert (journal.history(NAME), journal.state(NAME)) == ([], ChampionState())
 
 
@@ -119,7 +122,7 @@ def test_an_event_with_a_new_hash_still_breaks_the_chain(filled: Journal, tmp_pa
 )
 def test_rollbacks_take_promotions_off(journal: Journal, actions, before: int | None) -> None:
     for action, version in actions:
-        journal.append(NAME, [entry(version, action=action)])
+        journal.append(NAME, AUTHOR, [entry(version, action=action)])
     assert previous_champion(journal.history(NAME)) == before
 
 
@@ -134,7 +137,7 @@ def race(uris: list[str], name: str) -> tuple[list[int], list[ConflictError]]:
         expected = journal.state(name)
         gate.wait(timeout=60)
         try:
-            journal.append(name, [entry(number, expected.champion, who=f"writer {number}")], expected=expected)
+            journal.append(name, Author(f"writer {number}"), [entry(number)], expected=expected)
             won.append(number)
         except ConflictError as error:
             told.append(error)

@@ -13,8 +13,7 @@ import pytest
 from osteo_models.core.errors import InputError, StaleDataError
 from osteo_models.data.revisions import read_data_digest
 from osteo_models.data.tables import read_frame
-from osteo_models.registry.data_usage import find_data, find_patient, read_data_usage
-from osteo_models.registry.lineage import as_lines, describe_lineage
+from osteo_models.registry.lineage import describe_lineage, find_data, find_patient, format_lineage, read_data_usage
 
 
 def seen(project):
@@ -59,10 +58,10 @@ def test_patients_are_named_only_when_asked_for(project) -> None:
     found = describe_lineage(project.tracking, project.version, project.root)
     named = [patient for patient in {*train["patient_id"], *test["patient_id"]} if patient in json.dumps(found)]
     assert named == []
-    text = "\n".join(as_lines(found))
+    text = "\n".join(format_lineage(found))
     assert f"trained on {train['patient_id'].nunique()} patients, {len(train)} images" in text
     assert "lock file" in text and "none: trained from the start" in text
-    asked = as_lines(describe_lineage(project.tracking, project.version, project.root, patients=True))
+    asked = format_lineage(describe_lineage(project.tracking, project.version, project.root, patients=True))
     assert f"      {train['patient_id'].iloc[0]}" in asked
 
 
@@ -77,7 +76,7 @@ def test_the_search_and_the_parent_weights_are_named(project) -> None:
     found = describe_lineage(project.tracking, project.register(), project.root)
     assert (found["search"]["architecture"], found["search"]["candidate"]) == ("unimodal", 7)
     assert found["parent_weights"] == {"name": "imagenet", "sha256": "a" * 64}
-    text = "\n".join(as_lines(found))
+    text = "\n".join(format_lineage(found))
     assert "candidate 7" in text and f"imagenet {'a' * 64}" in text
     (artifacts / "search" / "best.yaml").write_text("architecture: unimodal\ncandidate: 7\nspec: {filters: 3}\n")
     assert describe_lineage(project.tracking, project.register(), project.root)["search"] is None

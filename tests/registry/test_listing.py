@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from osteo_models.registry import runs
-from osteo_models.registry.orphans import find_orphans, find_running
 from osteo_models.registry.retention import list_experiments, read_runs
-from osteo_models.registry.runs import JOB_TAG, PROCESS_TAG, list_all
+from osteo_models.registry.runs import JOB_TAG, PROCESS_TAG, find_orphans, find_running, list_all
 from osteo_models.registry.tracking import Tracking, open_tracking
 from osteo_models.registry.versions import list_aliases, list_versions
 

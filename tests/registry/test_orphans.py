@@ -13,8 +13,7 @@ from osteo_models.cli.main import main
 from osteo_models.core.processes import is_gone, name_process
 from osteo_models.core.settings import load_settings
 from osteo_models.ops.doctor import Project, store_checks
-from osteo_models.registry.orphans import end_orphans, find_orphans
-from osteo_models.registry.runs import JOB_TAG, PROCESS_TAG
+from osteo_models.registry.runs import JOB_TAG, PROCESS_TAG, end_orphans, find_orphans
 from osteo_models.registry.tracking import open_tracking
 
 

@@ -9,8 +9,8 @@ import socket
 import pytest
 
 from osteo_models.ops.servers import start_servers, stop_servers
-from osteo_models.registry.data_usage import read_data_usage
 from osteo_models.registry.garbage import find_garbage
+from osteo_models.registry.lineage import read_data_usage
 from osteo_models.registry.retention import read_runs
 from osteo_models.registry.runs import JobRun
 from osteo_models.registry.tracking import open_tracking

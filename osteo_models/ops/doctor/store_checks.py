@@ -15,8 +15,8 @@ from osteo_models.ops.doctor.server_checks import judge_prefect
 from osteo_models.ops.servers import find_prefect
 from osteo_models.registry.journal import Journal
 from osteo_models.registry.journal_events import RESTORE
-from osteo_models.registry.orphans import Orphan, end_orphans, find_orphans, find_running
 from osteo_models.registry.retention import read_runs
+from osteo_models.registry.runs import RunningRun, end_orphans, find_orphans, find_running
 from osteo_models.registry.tracking import Tracking
 from osteo_models.registry.verify import check_evidence, check_judged, check_version
 from osteo_models.registry.versions import CHAMPION, get_version, list_aliases, list_versions
@@ -102,7 +102,7 @@ def check_flows(project: Project) -> Iterator[Problem]:
         yield Problem("Prefect", message, f"end it with `kill -INT {process.split(':')[-2]}` if it is not needed")
 
 
-def _end(tracking: Tracking, orphan: Orphan) -> str:
+def _end(tracking: Tracking, orphan: RunningRun) -> str:
     if orphan not in find_orphans(tracking):  # the same command was given again since the check, and goes on with it
         return "a process works on it by now"
     end_orphans(tracking, [orphan])

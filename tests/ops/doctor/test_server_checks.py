@@ -17,7 +17,7 @@ import pytest
 from osteo_models.core.errors import InputError, StoreError
 from osteo_models.core.processes import name_process
 from osteo_models.ops.doctor import Project, server_checks, store_checks
-from osteo_models.registry.orphans import Orphan
+from osteo_models.registry.runs import RunningRun
 from osteo_models.training import result_store
 from tests.ops.doctor.conftest import ask
 
@@ -143,7 +143,7 @@ def test_flows(project, listener, monkeypatch) -> None:
     said = {"lost": [], "living": [name_process()]}
     monkeypatch.setattr(store_checks, "_ask_flows", lambda *_: said)
     monkeypatch.setattr(store_checks, "find_orphans", lambda _: [])
-    monkeypatch.setattr(store_checks, "find_running", lambda _: [Orphan("1", "job", name_process())])
+    monkeypatch.setattr(store_checks, "find_running", lambda _: [RunningRun("1", "job", name_process())])
     watched = replace(project, tracking=SimpleNamespace())
     assert ask(store_checks.check_flows, watched) == []
     said |= {"lost": [{"flow": "brave-fox", "state": "Running", "process": GONE}], "living": []}

@@ -119,7 +119,7 @@ def _list_variables() -> Iterator[str]:
     yield "## Environment variables"
     yield ""
     yield "The variables of the tools themselves are honoured: `MLFLOW_TRACKING_URI`, `PREFECT_API_URL`, `RAY_ADDRESS`,"
-    yield "`AWS_*`, `HF_HOME`. Unset, everything is embedded in `.osteo/`."
+    yield "`AWS_*`, `HF_HOME`. Unset, everything is embedded in `mlflow.db` and `.osteo/`."
     yield ""
     yield from _as_table(("Variable", "Meaning"), [(f"`{name}`", text) for name, text in variables.items()])
 

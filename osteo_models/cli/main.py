@@ -134,6 +134,25 @@ def down(context: RunContext) -> None:
 
 
 @main.command()
+@pass_context
+def env(context: RunContext) -> None:
+    """Print the variables with which programs in other folders use this project's stores: `eval "$(osteo env)"`.
+
+    In the project's folder no variable is needed. Those of the cluster profile are in `.osteo/cluster/env`.
+    """
+    import shlex
+
+    from osteo_models.ops.servers import find_prefect
+
+    settings = context.settings
+    variables = {"MLFLOW_TRACKING_URI": settings.tracking_uri, "PREFECT_HOME": str(settings.state / "prefect")}
+    if url := find_prefect(settings.state):
+        variables["PREFECT_API_URL"] = url
+    for name, value in variables.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@main.command()
 @options.as_json
 @pass_context
 def params(context: RunContext, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The environment, read here and nowhere else; unset, everything is embedded under `.osteo/`."""
+"""The environment, read here and nowhere else; unset, everything is embedded in the project's folder."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def load_settings(root: Path | None = None) -> Settings:
     """
     root = (root or Path.cwd()).resolve()
     state = Path(os.environ.get("OSTEO_STATE_DIR") or _find_project(root) / ".osteo").resolve()
-    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state / 'mlflow.db'}"
+    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{embedded_store(state)}"
     weights_dir = os.environ.get("OSTEO_WEIGHTS_DIR")
     return Settings(
         root=root,
@@ -111,6 +111,14 @@ def load_settings(root: Path | None = None) -> Settings:
         allowed_hosts=tuple((os.environ.get("OSTEO_ALLOWED_HOSTS") or "127.0.0.1,localhost").split(",")),
         experiment={tag: os.environ[name] for tag, name in EXPERIMENT_TAGS.items() if os.environ.get(name)},
     )
+
+
+def embedded_store(state: Path) -> Path:
+    """MLflow's database where no server is named: in the project's folder, where `mlflow ui` looks for it.
+
+    A state folder of another name than `.osteo` holds the database itself.
+    """
+    return (state.parent if state.name == ".osteo" else state) / "mlflow.db"
 
 
 def _find_project(root: Path) -> Path:

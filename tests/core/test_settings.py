@@ -17,7 +17,7 @@ def test_unset_everything_is_embedded(tmp_path, monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "OSTEO_STATE_DIR", "OSTEO_DIE_WITH_PARENT", "OSTEO_WEIGHTS_DIR"):
         monkeypatch.delenv(name, raising=False)
     settings = load_settings(tmp_path)
-    assert settings.tracking_uri == f"sqlite:///{tmp_path / '.osteo' / 'mlflow.db'}"
+    assert settings.tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert settings.ray_address is None
     assert not settings.die_with_parent
     assert settings.weights_dir is None

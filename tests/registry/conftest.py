@@ -177,8 +177,8 @@ def made_project(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) ->
     """A small project with one version; to be left as it is."""
     root = tmp_path_factory.mktemp("project")
     (root / ".osteo").mkdir()
-    shutil.copy(fresh_store, root / ".osteo" / "mlflow.db")
-    tracking = open_tracking(f"sqlite:///{root / '.osteo' / 'mlflow.db'}", root / ".osteo" / "mlartifacts")
+    shutil.copy(fresh_store, root / "mlflow.db")
+    tracking = open_tracking(f"sqlite:///{root / 'mlflow.db'}", root / ".osteo" / "mlartifacts")
     return make_project(root, yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")), tracking)
 
 
@@ -193,7 +193,7 @@ def copy_project(made_project: SmallProject, root: Path, monkeypatch: pytest.Mon
     # MLflow remembers in the process where the files of a run or model lie; the copy has the same ids elsewhere.
     monkeypatch.setattr(service_utils, "_artifact_repos_cache", OrderedDict())
     shutil.copytree(made_project.root, root)
-    uri = f"sqlite:///{root / '.osteo' / 'mlflow.db'}"
+    uri = f"sqlite:///{root / 'mlflow.db'}"
     settings = dataclasses.replace(load_settings(root), state=root / ".osteo", tracking_uri=uri, journal_uri=uri)
     tracking = open_tracking(settings.tracking_uri, settings.state / "mlartifacts")
     return dataclasses.replace(made_project, settings=settings, tracking=tracking)

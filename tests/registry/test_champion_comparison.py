@@ -26,7 +26,7 @@ OTHER = "e" * 32 + ".dir"
 def settings(tmp_path: Path, fresh_store: Path) -> Settings:
     """A project whose data set is the one of the cases, as pictures."""
     (tmp_path / ".osteo").mkdir()
-    shutil.copy(fresh_store, tmp_path / ".osteo" / "mlflow.db")
+    shutil.copy(fresh_store, tmp_path / "mlflow.db")
     (tmp_path / "data.dvc").write_text(f"outs:\n- md5: {OTHER}\n  path: data\n")
     rng = np.random.default_rng(7)
     listed = ["image_id,path"]

@@ -128,7 +128,7 @@ def test_a_killed_flow_of_a_deployment_is_marked(prefect, osteo, tmp_path: Path)
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "osteo"]
     reconcile = [sys.executable, "-m", "pipelines.reconcile"]
     given: dict[str, Any] = {"env": prefect.environment, "cwd": tmp_path}
-    with lock_embedded(tmp_path / ".osteo" / "mlflow.db"):  # so that the flow waits
+    with lock_embedded(tmp_path / "mlflow.db"):  # so that the flow waits
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **given) as worker:
             try:
                 process, run_id = _await_process(prefect.url)

@@ -38,7 +38,7 @@ class Desk:
 
     def __init__(self, folder: Path, make_job, make_model) -> None:
         self.folder, self.make_job, self.make_model = folder, make_job, make_model
-        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.uri = f"sqlite:///{folder.parent / 'mlflow.db'}"
         self.tracking = open_tracking(self.uri, folder / "mlartifacts")
         self.journal = open_journal(self.uri)
 
@@ -65,7 +65,7 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, fresh_store: Path, make_job, make_model) -> Desk:
     (tmp_path / ".osteo").mkdir()
-    shutil.copy(fresh_store, tmp_path / ".osteo" / "mlflow.db")
+    shutil.copy(fresh_store, tmp_path / "mlflow.db")
     return Desk(tmp_path / ".osteo", make_job, make_model)
 
 

@@ -34,7 +34,7 @@ def osteo(tmp_path: Path, fresh_store: Path, monkeypatch: pytest.MonkeyPatch, ma
     for name in ("MLFLOW_TRACKING_URI", "OSTEO_JOURNAL_URI", "OSTEO_STATE_DIR"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / ".osteo").mkdir()
-    shutil.copy(fresh_store, tmp_path / ".osteo" / "mlflow.db")
+    shutil.copy(fresh_store, tmp_path / "mlflow.db")
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["gate"] = [{"rule": "minimum", "stages": ["stage-1"], "metric": "balanced_accuracy", "value": 0.7}]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
@@ -94,7 +94,7 @@ def test_a_session(osteo) -> None:
 def test_what_the_doctor_finds(osteo, tmp_path: Path) -> None:
     osteo("promote", NAME, "1")
     set_alias(osteo.tracking, NAME, "champion", 3)
-    with sqlite3.connect(tmp_path / ".osteo" / "mlflow.db") as database:
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
         database.execute("UPDATE osteo_events SET who = 'B. Other'")
     database.close()
     found = osteo("doctor", code=1).splitlines()

@@ -31,7 +31,7 @@ def here(tmp_path: Path, fresh_store: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OSTEO_KEY_FILE", str(tmp_path / "key"))
     (tmp_path / ".osteo").mkdir()
-    (tmp_path / ".osteo" / "mlflow.db").write_bytes(fresh_store.read_bytes())
+    (tmp_path / "mlflow.db").write_bytes(fresh_store.read_bytes())
     return tmp_path
 
 

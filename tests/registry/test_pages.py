@@ -28,7 +28,7 @@ def folder(tmp_path, fresh_store, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / ".osteo").mkdir()
-    shutil.copy(fresh_store, tmp_path / ".osteo" / "mlflow.db")
+    shutil.copy(fresh_store, tmp_path / "mlflow.db")
     STUDY["write_study"](tmp_path / "artifacts", ("unimodal",), 0.2)
     evaluate_predictions(tmp_path / "artifacts", STAGES)
     return tmp_path

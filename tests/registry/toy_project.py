@@ -65,13 +65,13 @@ class ToyProject:
     def __init__(self, root: Path, store: Path) -> None:
         self.root = root
         (root / ".osteo").mkdir(parents=True)
-        shutil.copy(store, root / ".osteo" / "mlflow.db")
+        shutil.copy(store, root / "mlflow.db")
         params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | {"gate": GATE}
         for name, text in {
             "params.yaml": yaml.safe_dump(params, sort_keys=False),
             "dvc.yaml": yaml.safe_dump({"stages": {"toy": STAGE}}),
             "pipelines/toy.py": "from tests.registry.toy_project import register\n\nregister()\n",
-            ".gitignore": ".osteo/\nartifacts/\n",
+            ".gitignore": ".osteo/\nmlflow.db*\nartifacts/\n",
             ".dvc/config": "[core]\n    analytics = false\n",
             ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
         }.items():

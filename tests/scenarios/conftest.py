@@ -15,7 +15,7 @@ import yaml
 
 from tests.conftest import ROOT
 
-CODE = ("osteo_models", "pipelines", "dvc.yaml", ".dvcignore", ".dvc/config", ".gitignore")
+CODE = ("osteo_models", "pipelines", "dvc.yaml", ".dvcignore", ".dvc/config", ".gitignore", "prefect.toml")
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,14 @@ class Project:
 
     def dvc(self, *arguments: str) -> str:
         """Run a DVC command and give what it printed."""
-        return self._run(sys.executable, "-m", "dvc", *arguments)
+        return self.run(sys.executable, "-m", "dvc", *arguments)
 
     def git(self, *arguments: str) -> str:
         """Run a git command and give what it printed."""
-        return self._run("git", *arguments)
+        return self.run("git", *arguments)
 
-    def _run(self, *command: str) -> str:
+    def run(self, *command: str) -> str:
+        """Run any command in the project and give what it printed."""
         done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -50,7 +50,7 @@ def make_spec(development: Development, candidates: int) -> StudySpec:
 def open_search(folder: Path, candidates: int, address: str | None = None) -> Iterator[SearchTask]:
     """A search in a folder of its own."""
     development = make_development()
-    settings = replace(load_settings(folder), tracking_uri=f"sqlite:///{folder / '.osteo' / 'mlflow.db'}")
+    settings = replace(load_settings(folder), tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
     study, context = Study(storage_url(settings.state, None), make_spec(development, candidates)), RunContext(settings)
     run_id = begin_search(context.tracking, study.spec.key, {}, {})
     with open_cluster(address, development.arrays, cpus=1, gpus=0, precision="float32") as cluster:

@@ -83,7 +83,7 @@ def test_a_run_on_the_cluster_with_a_node_killed_ends_in_a_champion(project, sit
     finished = kill_a_node(site, process)
     output, _ = process.communicate(timeout=800)
     assert process.returncode == 0, output
-    assert not (project.root / ".osteo" / "mlflow.db").exists() and not (project.root / ".osteo" / "search.db").exists()
+    assert not (project.root / "mlflow.db").exists() and not (project.root / ".osteo" / "search.db").exists()
     assert not [server for server in running_servers(site.folder) if server.name == "ray-worker-2"]
 
     monkeypatch.chdir(project.root)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
-import subprocess
+import sys
 import time
 
 import pytest
@@ -31,14 +32,14 @@ def kill_after_folds(project, folds: int):
 
 
 def rows(project, query: str):
-    with sqlite3.connect(project.root / ".osteo" / "mlflow.db") as database:
+    with sqlite3.connect(project.root / "mlflow.db") as database:
         return database.execute(query).fetchall()
 
 
 def test_the_whole_job(project):
     before = kill_after_folds(project, 5)
     for command in (["add", "data.dvc"], ["commit", "-qm", "data"]):  # the gate wants it in a commit
-        subprocess.run(["git", *command], cwd=project.root, env=project.environment, check=True)
+        project.git(*command)
     output = project.osteo("demo")
 
     # Nothing finished was trained again, and no job has a second run.
@@ -75,6 +76,23 @@ def test_the_whole_job(project):
 
 def count_leaves(value):
     return sum(map(count_leaves, value.values())) if isinstance(value, dict) else 1
+
+
+def test_the_tools_find_everything_in_the_folder_of_the_project(project):
+    """After the demo, MLflow and Prefect are used without a variable; nothing new appears in git."""
+    before = project.git("status", "--porcelain")
+    search = "import mlflow; print(len(mlflow.search_runs(search_all_experiments=True)))"
+    assert int(project.run(sys.executable, "-c", search).split()[-1]) > 10
+    serve = ["-m", "mlflow", "models", "predict", "--env-manager", "local", "--content-type", "json"]
+    serve += ["--model-uri", "models:/osteo-unimodal-mri/1", "--input-path", "request.json"]
+    image = next((project.root / "data" / "dicom").rglob("mri-*.dcm"))
+    row = [base64.b64encode(image.read_bytes()).decode(), "mri"]
+    request = {"dataframe_split": {"columns": ["image", "modality"], "data": [row]}}
+    (project.root / "request.json").write_text(json.dumps(request))
+    assert "score" in project.run(sys.executable, *serve)
+    assert "report" in project.run(sys.executable, "-m", "prefect", "flow-run", "ls")
+    (project.root / "request.json").unlink()
+    assert project.git("status", "--porcelain") == before
 
 
 def use_and_misuse(project, finished):

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def query(project, statement: str) -> list[tuple]:
-    with closing(sqlite3.connect(project.root / ".osteo" / "mlflow.db")) as database:
+    with closing(sqlite3.connect(project.root / "mlflow.db")) as database:
         return database.execute(statement).fetchall()
 
 

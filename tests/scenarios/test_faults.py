@@ -23,6 +23,7 @@ from safetensors import safe_open
 
 from osteo_models.core.params import load_params
 from osteo_models.core.processes import stop_groups
+from osteo_models.core.settings import embedded_store
 from osteo_models.ops.servers import running_servers, start_servers, stop_servers
 from osteo_models.training.job_data import as_arrays, load_tables, select_rows
 from osteo_models.training.jobs import plan_jobs
@@ -181,7 +182,7 @@ def test_killed_drivers_and_a_killed_worker(tmp_path, prefect, unharmed, kills) 
     # An epoch that was finished is never trained again: at most the running one is lost.
     assert max(laboratory.written.values()) == 1
     assert read_results(laboratory.state) == unharmed(epochs=epochs)
-    check_books(laboratory.state / "mlflow.db", laboratory, epochs)
+    check_books(embedded_store(laboratory.state), laboratory, epochs)
     tell(f"{kills} drivers killed, 1 worker killed: first new epoch after {max(waits):.0f} s at most, no process left ")
     tell(f"after {max(ends):.1f} s at most, marked as crashed {marked:.0f} s after the kill, ")
     tell(f"load {os.getloadavg()[0]:.1f}; {laboratory.written.total()} checkpoints, none twice")
@@ -214,7 +215,7 @@ def test_interrupted(tmp_path, prefect_state) -> None:
     assert process.returncode == 130, output
     assert "stopped; what is finished is kept, and `osteo search` goes on from there" in output
     assert "Traceback" not in output and "ERROR" not in output, output
-    assert dict(query(laboratory.state / "mlflow.db", "select status, count(*) from runs group by status")) == {
+    assert dict(query(embedded_store(laboratory.state), "select status, count(*) from runs group by status")) == {
         "KILLED": len(laboratory.folds)
     }
     flows = query(laboratory.state / "prefect" / "prefect.db", "select state_type from flow_run")
@@ -285,7 +286,7 @@ def test_disk_full_while_checkpointing(tmp_path, prefect, unharmed) -> None:
     assert results == unharmed(epochs=EPOCHS)
     # Resumed: the epochs of the checkpoints are those of the results, how long they took included.
     assert all(any(history[: len(epochs)] == epochs for history in kept) for epochs in known.values() if epochs)
-    check_books(laboratory.state / "mlflow.db", laboratory, EPOCHS)
+    check_books(embedded_store(laboratory.state), laboratory, EPOCHS)
     tell(f"disk full: {len(known)} checkpoints, all whole; {error[:300]}")
 
 

@@ -69,6 +69,6 @@ def test_no_mark_comes_through_the_whole_job(project, tmp_path):
             assert CANARY.encode() not in path.read_bytes(), name
             looked.add(name)
     assert places <= {name.split("/")[0] for name in looked}
-    assert {".osteo/mlflow.db", "artifacts/report/index.html"} <= looked
+    assert {"mlflow.db", "artifacts/report/index.html"} <= looked
     assert any("prefect" in name and name.endswith(".db") for name in looked), sorted(looked)[:50]
     assert CANARY not in said.replace(str(export), "")

@@ -45,7 +45,7 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def version(project):
     """The version of the network alone."""
-    tracking = open_tracking(f"sqlite:///{project / '.osteo' / 'mlflow.db'}", project / ".osteo" / "mlartifacts")
+    tracking = open_tracking(f"sqlite:///{project / 'mlflow.db'}", project / ".osteo" / "mlartifacts")
     (found,) = list_versions(tracking, "osteo-unimodal-mri")
     return tracking, found
 

@@ -42,7 +42,7 @@ pytestmark = [
 
 
 def rows(folder, file, query):
-    path = folder / ".osteo" / file
+    path = folder / file
     if not path.is_file():
         return []
     with sqlite3.connect(path, timeout=30) as database:
@@ -53,7 +53,7 @@ def rows(folder, file, query):
 
 
 def count_epochs(folder):
-    return len(rows(folder, "search.db", "select 1 from trial_intermediate_values"))
+    return len(rows(folder, ".osteo/search.db", "select 1 from trial_intermediate_values"))
 
 
 def kill_after(folder, candidates, epochs, delay=0.0):
@@ -76,7 +76,9 @@ def check_books(folder, search, candidates):
     """The study and MLflow tell the same, once."""
     records = search.study.records()
     assert len(records) == candidates and {record.status for record in records} <= {"finished", "pruned"}
-    assert rows(folder, "search.db", "select count(*) from trials where state in ('RUNNING', 'WAITING')") == [(0,)]
+    assert rows(folder, ".osteo/search.db", "select count(*) from trials where state in ('RUNNING', 'WAITING')") == [
+        (0,)
+    ]
     tracking, experiment = search.context.tracking, search.context.tracking.find_experiment("osteo/search")
     children = tracking.find_runs([experiment], {"mlflow.parentRunId": search.run_id})
     assert sorted(int(run.data.tags["osteo.candidate"]) for run in children) == [record.number for record in records]

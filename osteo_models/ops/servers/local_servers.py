@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from osteo_models.core.processes import HOST, Server
-from osteo_models.core.settings import silence_telemetry
+from osteo_models.core.settings import embedded_store, silence_telemetry
 from osteo_models.ops.servers.launch import (
     START_SECONDS,
     Service,
@@ -35,7 +35,7 @@ def start_servers(
     """Start what is not running yet, and wait until everything answers.
 
     Args:
-        state_dir: Holds `mlflow.db`, `mlartifacts`, `prefect`, `logs` and `servers.json`.
+        state_dir: Holds `mlartifacts`, `prefect`, `logs` and `servers.json`; for the store see `embedded_store`.
         ports: Preferred port by server name.
         timeout_seconds: For all of them together.
 
@@ -69,7 +69,7 @@ def _mlflow(state_dir: Path, port: int) -> Service:
     environment = child_environment("MLFLOW_")
     environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # evaluation of language models: unused here
-    places = (str(state_dir / "mlflow.db"), str(state_dir / "mlartifacts"))
+    places = (str(embedded_store(state_dir)), str(state_dir / "mlartifacts"))
     options = ("--host", HOST, "--port", str(port), "--workers", "1")
     command = python_module("osteo_models.registry.embedded_store", *places, *options)
     return Service("mlflow", command, environment, f"http://{HOST}:{port}", answers_at(MLFLOW_HEALTH))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 from dataclasses import asdict
@@ -85,6 +86,8 @@ def import_(
         load_key(key, data=out),
         pictures=pictures,
         names=key.expanduser().with_suffix(".names.csv"),
+        doubtful=key.expanduser().with_suffix(".doubtful"),
+        site_words=tuple(sorted(context.params.data.words.items())),
         workers=workers,
         on_judged=judged,
         on_written=written,
@@ -101,6 +104,8 @@ def import_(
     click.echo(
         f"{found.images:,} images, {found.added:,} of them new; {found.look_alikes:,} look like another patient's"
     )
+    if found.doubtful:
+        click.echo(f"doubtful files are not in the data set: see `osteo data review {out} --html sheet.html`")
     if (out / PREVIOUS_SPLITS).is_file():
         click.echo("patients keep their side in the splits (splits.csv of the data set)")
     if found.accepted:
@@ -109,6 +114,53 @@ def import_(
         click.echo(f"nothing was accepted: {out / 'intake.csv'} has the reason of every file")
     if found.reasons.get("not_in_table", 0) == found.inputs:
         click.echo(f"patient_id of {clinical} must be what the files have as Patient ID (0010,0020)")
+
+
+@data.command()
+@click.argument("folder", type=FOLDER, default=Path("data"))
+@click.option("--html", type=FOLDER, help="Write the contact sheet: doubtful and accepted series as one page.")
+@click.option("--accept", multiple=True, metavar="ID", help="Accept a series or an input; may be repeated.")
+@click.option("--refuse", multiple=True, metavar="ID", help="Refuse a series or an input; may be repeated.")
+@click.option("--why", help="Reason of the decision.")
+@click.option("--who", default=getpass.getuser, show_default="user name", help="Who decides.")
+@click.option(
+    "--key", type=FOLDER, help="Key file of the pseudonyms, next to which doubtful images are. [OSTEO_KEY_FILE]"
+)
+@options.as_json
+@pass_context
+def review(
+    context: RunContext,
+    folder: Path,
+    html: Path | None,
+    accept: tuple[str, ...],
+    refuse: tuple[str, ...],
+    why: str | None,
+    who: str,
+    key: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what an import held back as doubtful, and record decisions, which the next import follows."""
+    from osteo_models.core.errors import InputError
+    from osteo_models.data.decisions import record_decisions
+    from osteo_models.report.contact_sheet import list_series, render_contact_sheet
+
+    if (accept or refuse) and not (why or "").strip():
+        raise InputError("a decision without a reason", where="--why", remedy="give the reason with --why")
+    decided = 0
+    if accept:
+        decided += record_decisions(folder, accept, "accepted", who=who, why=why or "")
+    if refuse:
+        decided += record_decisions(folder, refuse, "refused", who=who, why=why or "")
+    doubtful = (key or context.settings.key_file).expanduser().with_suffix(".doubtful")
+    cards = list_series(folder, doubtful, context.params.prepare)
+    if html:
+        html.write_text(render_contact_sheet(cards, str(folder)), encoding="utf-8")
+    content = [{name: value for name, value in asdict(card).items() if name != "picture"} for card in cards]
+    waiting = [card for card in cards if card.reason]
+    lines = [f"{card.name}: {card.reason}, {card.modality} of {card.patient}, {card.inputs} files" for card in waiting]
+    lines.append(f"{len(waiting):,} doubtful series, {len(cards) - len(waiting):,} accepted ones")
+    lines += [f"{decided:,} files decided: import the source again"] if decided else []
+    options.show(content, lines, as_json)
 
 
 def _save_splits(settings: Settings, data: Path, built: Path) -> None:

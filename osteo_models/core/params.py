@@ -44,11 +44,17 @@ class Synthetic(FrozenModel):
     scale: Literal["paper", "small"]
 
 
+WordMeaning = Literal[
+    "lumbar", "spine", "trunk", "other_spine", "other", "localizer", "other_weighting", "t1", "sharp_kernel"
+]
+
+
 class Data(FrozenModel):
     """Where the image data set lies, and how to make it when it is synthetic."""
 
     path: str
     synthetic: Synthetic | None = None
+    words: Mapping[WordMeaning, tuple[str, ...]] = {}  # further words of headers, by meaning
 
 
 class Cohort(FrozenModel):

@@ -21,6 +21,7 @@ SPACING_MM: Final = (0.05, 10.0)
 MAX_POSITION_MM: Final = 10_000
 UNIT_TOLERANCE: Final = 0.01
 MIN_ALIGNMENT: Final = 0.82  # of the normal with an axis; below, some 35 degrees away, a slice is oblique
+MAX_FIELD_MM: Final = 350.0  # from head to feet: in a taller image, the middle need not be the lumbar spine
 MAX_ROTATION_DEGREES: Final = 8.0  # in the plane; above, an image is rotated upright, which interpolates
 
 Vector = npt.NDArray[np.float64]
@@ -61,6 +62,12 @@ class Plane:
         normal = np.abs(self.normal)
         largest = int(normal.argmax())
         return ("sagittal", "coronal", "axial")[largest] if normal[largest] > MIN_ALIGNMENT else "oblique"
+
+
+def measure_height(plane: Plane, shape: tuple[int, ...]) -> float:
+    """Extent of an image from head to feet, in mm."""
+    sides = np.array(shape[:2]) * plane.spacing_mm
+    return float(sides @ np.abs([plane.down[2], plane.across[2]]))
 
 
 def group_value(dataset: pydicom.Dataset, frame: int, group: str, name: str) -> Any:

@@ -21,6 +21,7 @@ from PIL import Image
 from osteo_models.core.errors import ImageError
 from osteo_models.core.params import Prepare
 from osteo_models.core.terms import IMAGE_COLUMNS, IMAGE_ROWS, Modality
+from osteo_models.data.geometry import MAX_FIELD_MM
 from osteo_models.data.image_file import SourceImage, read_image
 
 Grey = npt.NDArray[np.uint8]
@@ -75,22 +76,30 @@ def prepare_mask(data: bytes, mask: npt.NDArray[np.bool_], *, prepare: Prepare, 
     source = read_image(data, where=where)
     if mask.shape != source.pixels.shape:
         raise ImageError(f"pixels {source.pixels.shape}", where=where, allowed=f"those of the mask, {mask.shape}")
-    _, box = _window(source, prepare, where)
+    _, box = window_image(source, prepare, where)
     return _resize(np.where(mask, 255, 0).astype(np.uint8), box)
 
 
 def _prepare(source: SourceImage, prepare: Prepare, where: str) -> Grey:
     if source.pixels.shape == (IMAGE_ROWS, IMAGE_COLUMNS) and source.modality is None:
         return source.pixels.astype(np.uint8)
-    return _resize(*_window(source, prepare, where))
+    return _resize(*window_image(source, prepare, where))
 
 
-def _window(source: SourceImage, prepare: Prepare, where: str) -> tuple[Grey, tuple[int, int, int, int]]:
-    """The whole image in 8 bits, and the window of it that is kept."""
+def window_image(source: SourceImage, prepare: Prepare, where: str) -> tuple[Grey, tuple[int, int, int, int]]:
+    """The whole image in 8 bits, and the part of it that is kept: (left, top, right, bottom).
+
+    Raises:
+        ImageError: It has no spacing, or shows more than the lumbar spine and its neighbourhood.
+    """
     if source.modality is None:
         return source.pixels.astype(np.uint8), (0, 0, source.pixels.shape[1], source.pixels.shape[0])
     if source.spacing_mm is None:
         raise ImageError("no PixelSpacing (0028,0030)", where=where, allowed="a DICOM slice with its spacing")
+    height_mm = source.pixels.shape[0] * source.spacing_mm[0]
+    if height_mm > MAX_FIELD_MM:
+        found = f"{height_mm:.0f} mm from head to feet: where the lumbar spine is, is unknown"
+        raise ImageError(found, where=where, allowed=f"up to {MAX_FIELD_MM:.0f} mm", remedy="crop it to L1-L5")
     intensity = prepare.intensity[source.modality]
     low, high = intensity.window_hu or _percentiles(source.pixels, intensity.percentiles or (0, 100))
     grey = window_grey(source.pixels, low, high)

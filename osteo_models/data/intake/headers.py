@@ -11,7 +11,7 @@ import pydicom
 from osteo_models.core.terms import DICOM_MODALITY, Modality
 from osteo_models.data.decoding import can_decode
 from osteo_models.data.dicom_file import MAX_FRAMES, MAX_PIXELS
-from osteo_models.data.geometry import Plane, read_plane
+from osteo_models.data.geometry import MAX_FIELD_MM, Plane, measure_height, read_plane
 from osteo_models.data.intake.header_words import SiteWords, find_meanings, judge_body_part
 from osteo_models.data.intake.technique import describe, judge_weighting, rank_ct, read_image_types, read_number
 from osteo_models.data.pixel_values import check_grey
@@ -99,6 +99,9 @@ def _read(dataset: pydicom.Dataset, site_words: SiteWords) -> Header:
         vendor=next((vendor for vendor in VENDORS if vendor in maker), ""),
         without_text=str(dataset.get("BurnedInAnnotation") or "").upper() == "NO",
     )
+    shape = (int(dataset.Rows), int(dataset.Columns))
+    if any(plane.name == "sagittal" and measure_height(plane, shape) > MAX_FIELD_MM for plane in planes):
+        doubts.insert(0, "unclear_level")
     doubt = next(filter(None, doubts), "")
     rank = rank_ct(dataset) if modality == "ct" else ""
     return Header(acquisition, patient, *_identify(dataset, patient), planes, doubt, rank)

@@ -1,7 +1,8 @@
 """Search for identifying data in a data set, independently of how it was de-identified.
 
-There is no list of attributes. Values are checked by their representation: text must be one of a few known words,
-identifiers must be ours, dates must be absent, and private, nested or trailing data must not exist.
+Values are checked by their representation, without a list of attributes: text must be one of a few known words,
+identifiers must be ours, dates must be absent, and private, nested or trailing data must not exist. Pixels are searched
+for letters where their absence is not stated.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pydicom
 from PIL import Image
 from pydicom.dataelem import DataElement
@@ -19,6 +21,7 @@ from pydicom.dataelem import DataElement
 from osteo_models.data.data_folder import IMAGES, VERTEBRAE
 from osteo_models.data.dicom_file import is_dicom
 from osteo_models.data.image_file import is_picture
+from osteo_models.data.intake.burned_in_text import has_letters
 
 WORDS: Final = frozenset([
     *("MR", "CT", "DERIVED", "PRIMARY", "OTHER", "AXIAL", "YES", "NO", "REMOVED", "LSPINE", "RM", "NONE"),
@@ -63,13 +66,16 @@ def find_in_file(data: bytes) -> list[str]:
     for source in (dataset.file_meta, dataset):
         for element, depth in _elements(source):
             faults += _judge(element, depth)
+    if "PixelData" in dataset and dataset.get("BurnedInAnnotation") != "NO" and has_letters(dataset.pixel_array):
+        faults.append("pixels: seem to have letters")
     return faults + ([] if _ends_with_pixels(data, dataset) else ["bytes after the last element"])
 
 
 def _find_in_picture(data: bytes) -> list[str]:
     with Image.open(io.BytesIO(data)) as picture:
         picture.load()
-        return [f"picture metadata: {len(picture.info)} entries"] if picture.info else []
+        faults = [f"picture metadata: {len(picture.info)} entries"] if picture.info else []
+        return faults + (["pixels: seem to have letters"] if has_letters(np.asarray(picture.convert("L"))) else [])
 
 
 def _elements(dataset: pydicom.Dataset, depth: int = 0) -> Iterator[tuple[DataElement, int]]:

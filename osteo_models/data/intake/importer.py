@@ -19,7 +19,7 @@ from osteo_models.core.files import hold_lock, write_atomically
 from osteo_models.core.terms import MODALITIES, Modality
 from osteo_models.data.clinical import read_clinical
 from osteo_models.data.data_folder import Staging
-from osteo_models.data.decisions import read_decisions
+from osteo_models.data.decisions import FINAL_DOUBTS, read_decisions
 from osteo_models.data.intake.dataset import ImportSummary, build_dataset, name_series
 from osteo_models.data.intake.deidentify import Person, clean_clinical, pool_age
 from osteo_models.data.intake.header_words import SiteWords
@@ -52,6 +52,7 @@ def import_source(
     *,
     pictures: Path | None = None,
     names: Path | None = None,
+    doubtful: Path | None = None,
     site_words: SiteWords = (),
     workers: int = 1,
     on_judged: Progress = lambda *_: None,
@@ -67,6 +68,7 @@ def import_source(
         pseudonyms: The key.
         pictures: A table of the PNG and JPEG files: file, patient_id, modality.
         names: A private table, kept next to the key: which input is which file.
+        doubtful: A private folder for de-identified images of doubtful inputs, for `osteo data review`.
         site_words: What further words of headers mean.
         workers: Number of worker processes.
         on_judged: Called with the number of headers that are checked, and of all inputs.
@@ -104,6 +106,8 @@ def import_source(
             summary = build_dataset(staging, log, cleaned, pseudonyms)
             if names:
                 _save_names(log, source, names)
+            if doubtful:
+                _save_doubtful(log, staging.images, doubtful)
         finally:
             log.close()
         on_built(staging.building)
@@ -251,7 +255,8 @@ class _Import:
         """The images of a series are logged with its first input that is not refused."""
         if isinstance(result, RejectedInput):
             result = Written([], dict.fromkeys(range(len(task.inputs)), result.reason))
-        doubt = "" if task.reviewed else task.doubt or result.doubt
+        doubt = task.doubt or result.doubt
+        doubt = "" if task.reviewed and doubt not in FINAL_DOUBTS else doubt
         state = {"state": "doubtful", "reason": doubt} if doubt else {"state": "accepted"}
         images = [astuple(image) for image in result.images]
         for number, file in enumerate(task.inputs):
@@ -268,6 +273,16 @@ def _size(file: Input) -> int:
 
 def _refused(reason: str) -> Row:
     return {"state": "refused", "reason": reason}
+
+
+def _save_doubtful(log: ImportLog, images: Path, folder: Path) -> None:
+    """Copy the images of doubtful inputs out of the staging folder; they may show a name."""
+    for row in log.rows("state = 'doubtful'"):
+        for image in row["images"]:
+            name = Path(image[0]).name
+            target = folder / row["id"] / name
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomically(target, (images / image[0]).read_bytes(), mode=0o600)
 
 
 def _save_names(log: ImportLog, source: Path, path: Path) -> None:

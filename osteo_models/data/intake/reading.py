@@ -18,7 +18,7 @@ from PIL import Image
 from osteo_models.core.files import write_atomically
 from osteo_models.core.terms import Modality
 from osteo_models.data.dicom_file import is_dicom, parse_dicom
-from osteo_models.data.geometry import Plane, make_upright
+from osteo_models.data.geometry import MAX_FIELD_MM, Plane, make_upright, measure_height
 from osteo_models.data.image_file import is_picture
 from osteo_models.data.intake.burned_in_text import has_letters
 from osteo_models.data.intake.deidentify import Person, encode_picture, encode_slice
@@ -255,8 +255,9 @@ def _save_slices(task: Task, header: Header, slices: Sequence[Slice], series: st
         uids = {"study": header.study, "series": series, "instance": f"{instance or image.digest} {number}"}
         data = encode_slice(image, task.person, task.pseudonyms, **uids)
         rows.append(_save(task, image.acquisition.modality, data, ".dcm", image.digest, image.pixels))
-        doubts += ["letters"] if has_letters(image.pixels) else []
-    return Written(rows, doubt=doubts[0] if doubts else "")
+        tall = measure_height(image.plane, image.pixels.shape) > MAX_FIELD_MM
+        doubts += ["unclear_level"] * tall + ["letters"] * has_letters(image.pixels)
+    return Written(rows, doubt=max(doubts, default=""))
 
 
 def _save(task: Task, modality: Modality, data: bytes, suffix: str, digest: str, pixels: npt.NDArray[Any]) -> ImageRow:

@@ -188,6 +188,9 @@ CASES: dict[str, tuple[Callable[[], Files], dict[str, int]]] = {
         t1_flair,
         {"accepted": 2, "other_weighting": 2, "unknown_weighting": 1, "not_magnitude": 2, "other_technique": 1},
     ),
+    "a whole spine, whose middle is not lumbar": (
+        lambda: {"a.dcm": make_slice(pixels=draw_spine(533), BodyPartExamined="WHOLESPINE")}, {"unclear_level": 1},
+    ),
     "the best series of a study": (series_of_a_study, {"accepted": 5, "not_preferred": 10}),
 }  # fmt: skip
 

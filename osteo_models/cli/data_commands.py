@@ -68,6 +68,7 @@ def import_(
 
     Killed, it goes on when the command is given again; the same source twice adds nothing.
     """
+    from osteo_models.core.params import PARAMS_FILE
     from osteo_models.core.progress import Progress
     from osteo_models.data.earlier_revisions import require_splits
     from osteo_models.data.intake.importer import import_source
@@ -77,6 +78,7 @@ def import_(
 
     settings = context.settings
     require_splits(settings.root, out)  # an import may take hours: what is missing is reported first
+    words = context.params.data.words if (settings.root / PARAMS_FILE).is_file() else {}
     key = key or settings.key_file
     judged, written = (_silent, _silent) if as_json else (Progress("headers judged"), Progress("images written"))
     found = import_source(
@@ -87,7 +89,7 @@ def import_(
         pictures=pictures,
         names=key.expanduser().with_suffix(".names.csv"),
         doubtful=key.expanduser().with_suffix(".doubtful"),
-        site_words=tuple(sorted(context.params.data.words.items())),
+        site_words=tuple(sorted(words.items())),
         workers=workers,
         on_judged=judged,
         on_written=written,

@@ -65,9 +65,9 @@ class Plane:
 
 
 def measure_height(plane: Plane, shape: tuple[int, ...]) -> float:
-    """Extent of an image from head to feet, in mm."""
-    sides = np.array(shape[:2]) * plane.spacing_mm
-    return float(sides @ np.abs([plane.down[2], plane.across[2]]))
+    """Length in mm of the side of an image that runs nearest from head to feet."""
+    axis = 0 if abs(plane.down[2]) >= abs(plane.across[2]) else 1
+    return shape[axis] * plane.spacing_mm[axis]
 
 
 def group_value(dataset: pydicom.Dataset, frame: int, group: str, name: str) -> Any:

@@ -24,6 +24,7 @@ from osteo_models.core.terms import (
     Protocol,
     Stage,
     Validation,
+    WordMeaning,
 )
 
 PARAMS_FILE = "params.yaml"
@@ -42,11 +43,6 @@ class Synthetic(FrozenModel):
 
     seed: int = Field(ge=0)
     scale: Literal["paper", "small"]
-
-
-WordMeaning = Literal[
-    "lumbar", "spine", "trunk", "other_spine", "other", "localizer", "other_weighting", "t1", "sharp_kernel"
-]
 
 
 class Data(FrozenModel):

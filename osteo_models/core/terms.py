@@ -66,6 +66,11 @@ Finding = Literal[
 ]
 FINDINGS: Final[tuple[Finding, ...]] = get_args(Finding)
 
+# What words of DICOM headers can mean, such as those that a site adds in `data.words`.
+WordMeaning = Literal[
+    "lumbar", "spine", "trunk", "other_spine", "other", "localizer", "other_weighting", "t1", "sharp_kernel"
+]
+
 # The six benchmark networks of the paper.
 PRETRAINED: Final[tuple[str, ...]] = (
     "efficientnet_b0",

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo check test test-faults test-slow test-mutants audit up down docs lock clean
+.PHONY: setup demo check test test-faults test-slow test-mutants bench bench-short audit up down docs lock clean
 
 setup: $(VENV)/.installed
 
@@ -53,6 +53,14 @@ test-slow: setup
 # Puts small faults into the code that decides results, a sample of each module's; lists those that no test notices.
 test-mutants: setup
 	$(BIN)/python -m tests.mutation
+
+# Speed against peers, as ratios from one run; fails when one is 25 % worse than recorded for this CPU. `make bench
+# OPTIONS="--keras PYTHON --record"` adds the authors' Keras network (in a Python that has tensorflow-cpu) and records.
+bench: setup
+	$(BIN)/python -m benchmarks.speed $(OPTIONS)
+
+bench-short: setup
+	$(BIN)/python -m benchmarks.speed --short
 
 # Asks PyPI for known vulnerabilities of the locked packages; says so, and fails, where it cannot.
 audit: setup

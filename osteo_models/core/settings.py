@@ -128,7 +128,11 @@ def _find_project(root: Path) -> Path:
 
 
 def disable_gc() -> None:
-    """Disable garbage collection during imports and at exit; it takes a fifth of start-up time."""
+    """Disable garbage collection during imports and at exit; it takes a sixth of start-up time.
+
+    Measured by the CPU time of `python -c "import gc; gc.set_threshold(N); import ray.tune, mlflow, torch, prefect"`:
+    4.0 s with N = 100_000, 4.8 s with Python's 700.
+    """
     gc.set_threshold(IMPORTS_PER_COLLECTION)
     atexit.register(gc.freeze)
 

@@ -29,7 +29,7 @@ from osteo_models.training.trial import check_device
 
 PACKAGE: Final = Path(__file__).parents[1]
 # Environment of every worker: glibc keeps freed memory, instead of asking the system for the same pages in each step.
-# `make bench` measures it: a step of the traditional CNN takes 20 to 30 % less, of the others up to 10 %. See mallopt(3).
+# `make bench` measures it: a step of the traditional CNN takes 20-30 % less, of others up to 10 %; see mallopt(3).
 WORKER_ENV: Final = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 
 

@@ -27,7 +27,7 @@ from sqlalchemy.pool import NullPool
 
 from osteo_models.core.errors import StoreError
 from osteo_models.core.files import LOCK_SECONDS
-from osteo_models.core.settings import silence_telemetry
+from osteo_models.core.settings import embedded_store, silence_telemetry
 from osteo_models.registry.embedded_store import lock_embedded, make_embedded
 
 DATABASES: Final = ("sqlite", "postgresql")
@@ -203,9 +203,9 @@ def _check_sqlite(path: Path) -> None:
 def _update_moved_addresses(file: Path, artifact_root: Path) -> None:
     """Point an embedded store at its artifacts where the project was moved or copied: MLflow keeps absolute addresses.
 
-    Only where both are in one folder; a database that several projects share says nothing about a move.
+    Only the embedded store of this state folder; a database that several projects share says nothing about a move.
     """
-    if file.absolute().parent != artifact_root.parent or not artifact_root.is_dir():
+    if file.absolute() != embedded_store(artifact_root.parent) or not artifact_root.is_dir():
         return
     here, tail = artifact_root.as_uri(), f"/{artifact_root.name}/"
     with closing(sqlite3.connect(file)) as connection, connection:

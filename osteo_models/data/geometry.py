@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.tag import Tag
 from scipy.ndimage import affine_transform
 
 from osteo_models.data.reasons import RejectedInput
@@ -23,6 +25,9 @@ UNIT_TOLERANCE: Final = 0.01
 MIN_ALIGNMENT: Final = 0.82  # of the normal with an axis; below, some 35 degrees away, a slice is oblique
 MAX_FIELD_MM: Final = 350.0  # from head to feet: in a taller image, the middle need not be the lumbar spine
 MAX_ROTATION_DEGREES: Final = 8.0  # in the plane; above, an image is rotated upright, which interpolates
+
+SHARED_GROUPS: Final = Tag(0x52009229)
+FRAME_GROUPS: Final = Tag(0x52009230)
 
 Vector = npt.NDArray[np.float64]
 
@@ -41,20 +46,21 @@ class Plane:
     orientation: tuple[float, ...]
     position_mm: tuple[float, float, float]
 
-    @property
+    @cached_property
     def across(self) -> Vector:
         """Unit vector from column to column."""
-        return np.array(self.orientation[:3]) / np.linalg.norm(self.orientation[:3])
+        return np.array(self.orientation[:3]) / math.hypot(*self.orientation[:3])
 
-    @property
+    @cached_property
     def down(self) -> Vector:
         """Unit vector from row to row."""
-        return np.array(self.orientation[3:]) / np.linalg.norm(self.orientation[3:])
+        return np.array(self.orientation[3:]) / math.hypot(*self.orientation[3:])
 
-    @property
+    @cached_property
     def normal(self) -> Vector:
         """Unit vector at right angles to both."""
-        return np.asarray(np.cross(self.across, self.down), np.float64)
+        (a, b, c), (d, e, f) = self.across.tolist(), self.down.tolist()
+        return np.array([b * f - c * e, c * d - a * f, a * e - b * d])
 
     @property
     def name(self) -> str:
@@ -75,8 +81,9 @@ def group_value(dataset: pydicom.Dataset, frame: int, group: str, name: str) -> 
 
     Source: DICOM PS3.3 C.7.6.16 (multi-frame functional groups).
     """
-    own = dataset.get("PerFrameFunctionalGroupsSequence")
-    shared = dataset.get("SharedFunctionalGroupsSequence")
+    if SHARED_GROUPS not in dataset and FRAME_GROUPS not in dataset:
+        return dataset.get(name)  # nearly all files
+    own, shared = (dataset[tag].value if tag in dataset else None for tag in (FRAME_GROUPS, SHARED_GROUPS))
     for item in (own[frame] if own and frame < len(own) else None, shared[0] if shared else None):
         macro = item.get(group) if item is not None else None
         if macro and macro[0].get(name) is not None:

@@ -15,6 +15,7 @@ Verdict = Literal["lumbar", "other", "unclear", "silent"]
 SiteWords = tuple[tuple[str, tuple[str, ...]], ...]  # meaning, its further words
 
 
+@lru_cache(maxsize=4096)  # the texts of a series repeat
 def find_meanings(text: str, site_words: SiteWords = ()) -> frozenset[str]:
     """The meanings of the words in a text, whatever its case, accents and separators.
 

@@ -61,8 +61,13 @@ class Header:
     rank: str = ""
 
 
-def read_header(dataset: pydicom.Dataset, site_words: SiteWords = ()) -> Header:
+def read_header(dataset: pydicom.Dataset, site_words: SiteWords = (), *, judged: bool = False) -> Header:
     """Read and check a header.
+
+    Args:
+        dataset: With or without its pixels.
+        site_words: Further words.
+        judged: Whether body part, weighting and text are not judged again.
 
     Raises:
         RejectedInput: The file cannot be used.
@@ -70,24 +75,24 @@ def read_header(dataset: pydicom.Dataset, site_words: SiteWords = ()) -> Header:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _read(dataset, site_words)
+            return _read(dataset, site_words, judged)
     except RejectedInput:
         raise
     except Exception:  # noqa: BLE001  values of the wrong kind raise anything when they are read
         raise RejectedInput("damaged") from None
 
 
-def _read(dataset: pydicom.Dataset, site_words: SiteWords) -> Header:
+def _read(dataset: pydicom.Dataset, site_words: SiteWords, judged: bool) -> Header:
     if not len(dataset):
         raise RejectedInput("damaged")  # a truncated file reads as an empty data set
     modality = _check_kind(dataset)
-    doubts = [_allow_doubt(_judge_body_part(dataset, site_words)), _judge_text(dataset)]
+    doubts = [] if judged else [_allow_doubt(_judge_body_part(dataset, site_words)), _judge_text(dataset)]
     frames = int(dataset.get("NumberOfFrames") or 1)
     _check_pixels(dataset, frames)
     patient = str(dataset.get("PatientID") or "").strip()
     if not patient:
         raise RejectedInput("no_patient")
-    if modality == "mri":
+    if modality == "mri" and not judged:
         doubts += [_allow_doubt(judge_weighting(dataset, frame, site_words)) for frame in sorted({0, frames - 1})]
     planes = tuple(read_plane(dataset, frame) for frame in range(frames))
     technique = {name: read_number(dataset, name) for name in TECHNIQUE}
@@ -103,7 +108,7 @@ def _read(dataset: pydicom.Dataset, site_words: SiteWords) -> Header:
     if any(plane.name == "sagittal" and measure_height(plane, shape) > MAX_FIELD_MM for plane in planes):
         doubts.insert(0, "unclear_level")
     doubt = next(filter(None, doubts), "")
-    rank = rank_ct(dataset) if modality == "ct" else ""
+    rank = rank_ct(dataset) if modality == "ct" and not judged else ""
     return Header(acquisition, patient, *_identify(dataset, patient), planes, doubt, rank)
 
 

@@ -177,7 +177,7 @@ def _write(task: Task) -> Written:
     if task.axial:
         return _write_axial(task)
     dataset = parse_dicom(read_input(task.inputs[0]))
-    header = read_header(dataset)
+    header = read_header(dataset, judged=True)
     sagittal = [number for number, plane in enumerate(header.planes) if plane.name == "sagittal"]
     slices = [_turn_upright(image) for image in decode_slices(dataset, header, sagittal)]
     return _save_slices(task, header, slices, header.series, header.instance)
@@ -188,7 +188,7 @@ def _write_axial(task: Task) -> Written:
     faults: dict[int, str] = {}
     frames, slices = list(task.axial), list[Slice]()
     first = parse_dicom(read_input(task.inputs[frames[0].source]), pixels=False)
-    header = read_header(first)
+    header = read_header(first, judged=True)
     while not slices:
         known = len(faults)
         stack = Stack(tuple(frame.plane for frame in frames), (int(first.Rows), int(first.Columns)))
@@ -222,7 +222,7 @@ def _load_axial(task: Task, frames: Sequence[AxialFrame], faults: dict[int, str]
     for source, group in groupby(frames, key=lambda frame: frame.source):
         try:
             dataset = parse_dicom(read_input(task.inputs[source]))
-            images = decode_slices(dataset, read_header(dataset), [frame.frame for frame in group])
+            images = decode_slices(dataset, read_header(dataset, judged=True), [frame.frame for frame in group])
             while (image := next(images, None)) is not None:
                 if last is None or math.dist(image.plane.position_mm, last.plane.position_mm) > SAME_POSITION_MM:
                     last = image

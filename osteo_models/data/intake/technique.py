@@ -39,8 +39,8 @@ MIN_SPIN_ECHO_FLIP_DEGREES: Final = 60.0
 def read_number(dataset: pydicom.Dataset, name: str, frame: int = 0) -> float | None:
     """A positive number of a frame, from its functional group or the top level; None where there is none."""
     group, keyword = PLACES.get(name, ("", name))
-    value = group_value(dataset, frame, group, keyword) if group else None
-    value = dataset.get(name) if value is None else value
+    value = group_value(dataset, frame, group, keyword)
+    value = dataset.get(name) if value is None and keyword != name else value
     try:
         number = float(as_list(value)[0])
     except (TypeError, ValueError, IndexError):

@@ -186,7 +186,7 @@ def _make_version(tracking: Tracking, draft: Draft) -> int:
         digest = write_package(*package, model_id=model_id, run_id=run_id, contents=contents)
         client.log_model_artifacts(model_id, str(folder))
     _log_metrics(tracking, run_id, model_id, draft.metrics)
-    tracking.log_texts(run_id, _list_params(record), {NOTE_TAG: card})
+    tracking.log_texts(run, _list_params(record), {NOTE_TAG: card})
     client.set_terminated(run_id, "FINISHED")
     model = client.finalize_logged_model(model_id, "READY")
     made = client.create_model_version(

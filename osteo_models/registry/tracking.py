@@ -88,8 +88,22 @@ class Tracking:
         Returns:
             The run's id.
         """
+
+        def begin() -> str:
+            run = self._job_run(key) or self.create_once(self.find_experiment(experiment), {JOB_TAG: key}, name)
+            run_id = run.info.run_id
+            if run.info.status == "FINISHED" and not reopen:
+                return run_id
+            self.client.update_run(run_id, status="RUNNING")
+            if FAILURE_TAG in run.data.tags:
+                self.client.delete_tag(run_id, FAILURE_TAG)
+            self.log_texts(run, params, {**tags, PROCESS_TAG: name_process()})
+            if inputs:
+                self.client.log_inputs(run_id, inputs)
+            return run_id
+
         with self.writing():
-            return retry_collisions(lambda: self._begin_run(experiment, key, name, params, tags, inputs, reopen))
+            return retry_collisions(begin)
 
     def log_fold(
         self, run_id: str, fold: int, params: Mapping[str, Any], history: Sequence[Mapping[str, float]]
@@ -136,7 +150,7 @@ class Tracking:
             child_id = child.info.run_id
             if child.info.status in ("FINISHED", "FAILED"):
                 return child_id
-            self.log_texts(child_id, _select_missing(params, child), tags)
+            self.log_texts(child, params, tags)
             # Killed between two batches, a run has some of its points already.
             logged = {(key, step) for key in child.data.metrics for step in self._steps(child_id, key)}
             self.log_points(child_id, [point for point in points if (point.key, point.step) not in logged])
@@ -182,8 +196,7 @@ class Tracking:
         with self.writing():
             run = self._job_run(key)
             if run is None:
-                remedy = "run `dvc repro experiments` first"
-                raise InputError(f"no run of job {key}", where=SETTING, remedy=remedy)
+                raise InputError(f"no run of job {key}", where=SETTING, remedy="run `dvc repro experiments` first")
             self.log_changes(run, metrics)
             return run.info.run_id
 
@@ -204,11 +217,6 @@ class Tracking:
         with explain_mlflow(self.uri):
             yield
 
-    def has_versions(self) -> bool:
-        """Whether any model version is registered."""
-        with self.reading():
-            return bool(self.client.search_model_versions(max_results=1))
-
     def find_experiment(self, name: str) -> str:
         """The id of an experiment, made where there is none."""
         found = self.client.get_experiment_by_name(name)
@@ -227,14 +235,14 @@ class Tracking:
 
     def list_experiments(self) -> list[str]:
         """Ids of our experiments, deleted ones left out."""
-        found = list_all(self.client.search_experiments, filter_string=f"name LIKE '{EXPERIMENTS}%'")
-        return [each.experiment_id for each in found]
+        experiments = list_all(self.client.search_experiments, filter_string=f"name LIKE '{EXPERIMENTS}%'")
+        return [experiment.experiment_id for experiment in experiments]
 
-    def log_texts(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
-        """Log parameters and tags in one request."""
+    def log_texts(self, run: Run, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
+        """Log tags, and parameters that the run does not have yet: MLflow refuses to change one."""
         self.client.log_batch(
-            run_id,
-            params=[Param(name, str(value)[:TEXT]) for name, value in params.items()],
+            run.info.run_id,
+            params=[Param(name, str(value)[:TEXT]) for name, value in params.items() if name not in run.data.params],
             tags=[RunTag(name, str(value)[:TEXT]) for name, value in tags.items()],
             synchronous=True,
         )
@@ -267,48 +275,18 @@ class Tracking:
         answer was lost, so that the client asked again: whoever sees more than one run keeps the oldest.
         """
         with serialize_writes(self.uri):
-            kept, *others = self.find_runs([experiment], tags) or self._create(experiment, tags, name, start)
+            if not self.find_runs([experiment], tags):
+                self.client.create_run(experiment, start, {**tags, PROCESS_TAG: name_process()}, run_name=name)
+            oldest, *others = self.find_runs([experiment], tags)
             for other in others:
                 self.client.delete_run(other.info.run_id)
-            return kept
-
-    def _create(self, experiment: str, tags: Mapping[str, str], name: str, start: int | None) -> list[Run]:
-        self.client.create_run(experiment, start, {**tags, PROCESS_TAG: name_process()}, run_name=name)
-        return self.find_runs([experiment], tags)
-
-    def _begin_run(
-        self,
-        experiment: str,
-        key: str,
-        name: str,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str],
-        inputs: Sequence[DatasetInput],
-        reopen: bool,
-    ) -> str:
-        run = self._job_run(key) or self.create_once(self.find_experiment(experiment), {JOB_TAG: key}, name)
-        run_id = run.info.run_id
-        if run.info.status == "FINISHED" and not reopen:
-            return run_id
-        self.client.update_run(run_id, status="RUNNING")
-        if FAILURE_TAG in run.data.tags:
-            self.client.delete_tag(run_id, FAILURE_TAG)
-        self.log_texts(run_id, _select_missing(params, run), {**tags, PROCESS_TAG: name_process()})
-        if inputs:
-            self.client.log_inputs(run_id, inputs)
-        return run_id
+            return oldest
 
     def _job_run(self, key: str) -> Run | None:
-        runs = self.find_runs(self.list_experiments(), {JOB_TAG: key})
-        return runs[0] if runs else None
+        return next(iter(self.find_runs(self.list_experiments(), {JOB_TAG: key})), None)
 
     def _steps(self, run_id: str, name: str) -> list[int]:
         return [point.step for point in self.client.get_metric_history(run_id, name)]
-
-
-def _select_missing(params: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """Parameters that a run does not have yet; MLflow refuses to change one."""
-    return {name: value for name, value in params.items() if name not in run.data.params}
 
 
 def open_tracking(uri: str, artifact_root: Path) -> Tracking:

@@ -106,5 +106,5 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
 @pytest.mark.parametrize("uri", ["http://somebody:hidden@127.0.0.1:9", "ftp://somebody:hidden@127.0.0.1:9"])
 def test_an_address_is_told_without_its_password(tmp_path, uri) -> None:
     with pytest.raises(StoreError, match=r"somebody:\*\*\*@127\.0\.0\.1:9") as told:
-        open_tracking(uri, tmp_path).has_versions()
+        open_tracking(uri, tmp_path).find_job("0")
     assert "hidden" not in str(told.value)

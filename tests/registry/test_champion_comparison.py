@@ -145,7 +145,7 @@ def test_what_cannot_be_read_is_named(tracking, register) -> None:
     assert kept.faults["evaluation/shortcuts.csv"] == "cannot be read (without images, metric, validation)"
     assert "not a readable parquet file" in kept.faults["predictions"]
     assert kept.faults["record of the files"] == "manifest.json is not the one that was registered"
-    assert kept.faults["threshold"].startswith("cannot be read (without architecture")
+    assert kept.faults["threshold"].startswith("without architecture, spec")
 
 
 def test_a_manifest_counts_only_as_it_was_registered(tracking, register) -> None:

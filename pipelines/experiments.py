@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from dataclasses import asdict
@@ -15,7 +14,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from osteo_models.core.errors import OsteoError
 from osteo_models.core.processes import name_process
-from osteo_models.core.progress import Progress
 from osteo_models.registry.run_context import RunContext
 from osteo_models.registry.runs import JobRun, end_orphans, find_orphans
 from osteo_models.registry.tracking import Tracking
@@ -27,12 +25,12 @@ from osteo_models.training.fold import Arrays
 from osteo_models.training.job_data import Tables, as_arrays, load_tables, select_rows
 from osteo_models.training.jobs import Job, describe_left_out, plan_jobs
 from osteo_models.training.outputs import describe_weights, predictions_file, write_jobs, write_model, write_outputs
-from osteo_models.training.pretrained_plan import PretrainedWeights
 from osteo_models.training.ray_cluster import Cluster, open_cluster, share_slots
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.result_store import FoldResult, open_result_store
 from osteo_models.training.trial import count_threads
 from pipelines.entry import exit_on_termination, main, on_shutdown, say
+from pipelines.training_progress import TrainingProgress
 
 BEGIN_SECONDS: Final = 5.0  # for the store to refuse a job before training; a server that is away is not waited for
 COSTS = ("parameters", "trainable_parameters", "macs", "seconds_per_epoch", "feature_seconds")  # metrics of a run
@@ -52,34 +50,12 @@ class ExperimentRun:
     ) -> None:
         self.context, self.tables, self.cluster, self.writer = context, tables, cluster, writer
         settings = context.settings
-        self.backbones = BackboneCache(cluster, arrays, settings.features, settings.weights_dir, self.on_chunk)
+        self.progress = TrainingProgress(jobs, tables)
+        count_features = self.progress.count_features
+        self.backbones = BackboneCache(cluster, arrays, settings.features, settings.weights_dir, count_features)
         self.tags = {**context.tags, **context.settings.experiment}
-        self._progress = Progress("epochs")
         self.folds = sum(job.folds for job in jobs)
-        self._total = sum(job.folds * job.recipe.epochs for job in jobs)
-        self._epochs: dict[tuple[str, int], int] = {}
-        self._images: dict[str, Progress] = {}
-        self._lock = threading.Lock()
-        self.trained: set[tuple[str, int]] = set()
         self.ends: dict[str, Future[tuple[float, float]]] = {}
-
-    def on_epoch(self, job: Job, fold: int, epochs: int) -> None:
-        """Count an epoch that was trained just now."""
-        with self._lock:
-            self.trained.add((job.key, fold))
-        self.count(job, fold, epochs)
-
-    def on_chunk(self, weights: PretrainedWeights, images: int, total: int) -> None:
-        """Show how many images have features."""
-        with self._lock:
-            progress = Progress(f"features by {weights.backbone}, images")
-            self._images.setdefault(weights.backbone, progress)(images, total)
-
-    def count(self, job: Job, fold: int, epochs: int) -> None:
-        """Show how many epochs are done."""
-        with self._lock:
-            self._epochs[job.key, fold] = epochs
-            self._progress(sum(self._epochs.values()), self._total)
 
     def read_times(self, job: Job) -> dict[str, float]:
         """Start and end of a job's run, in seconds since 1970; waits until the run is written."""
@@ -101,7 +77,7 @@ def train_job(job: Job, run: ExperimentRun) -> dict:
     def log_fold(result: FoldResult) -> None:
         params = _fold_params(job, result)
         write(lambda: tracking.log_fold(begun.result(), result.fold, params, result.history))
-        run.count(job, result.fold, job.recipe.epochs)
+        run.progress.count(job, result.fold, job.recipe.epochs)
 
     try:
         inputs = run.backbones.prepare(job)
@@ -112,7 +88,7 @@ def train_job(job: Job, run: ExperimentRun) -> dict:
             folder=settings.jobs,
             at_once=share_slots(run.cluster, job.folds, run.folds),
             inputs=inputs,
-            on_epoch=run.on_epoch,
+            on_epoch=run.progress.count_epoch,
             on_fold=log_fold,
         )
     except OsteoError as error:
@@ -212,7 +188,7 @@ def experiments() -> None:
         say(f"  {len(jobs)} jobs, {run.folds} folds, {cluster.slots} at a time, {cluster.precision}")
         runner: Any = ThreadPoolTaskRunner(max_workers=cluster.slots)  # more would only queue for the same workers
         train.with_options(task_runner=runner)(jobs, run)
-        say(f"  {len(run.trained)} folds trained, {run.folds - len(run.trained)} reused")
+        say(f"  {len(run.progress.trained)} folds trained, {run.folds - len(run.progress.trained)} reused")
 
 
 def _end_runs(tracking: Tracking) -> None:

@@ -16,15 +16,22 @@ class Progress:
         self._what, self._every, self._started, self._shown = what, every_seconds, time.monotonic(), 0.0
         self._terminal = sys.stdout.isatty()
 
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Tell that `done` of `total` are finished, and a few words more."""
+    def __call__(self, done: int, total: int, note: str = "", *, pace: tuple[float, float] | None = None) -> None:
+        """Show that `done` of `total` are finished.
+
+        Args:
+            done: Items that are finished.
+            total: All items.
+            note: A few more words.
+            pace: Work that this process has done and work that is left, where items differ in work.
+        """
         now = time.monotonic()
         last = done >= total
         if not last and now - self._shown < (0.2 if self._terminal else self._every):
             return
         self._shown = now
         elapsed = now - self._started
-        here = done - self._before
-        left = f", about {elapsed / here * (total - done):.0f} s left" if here > 0 and not last else ""
+        here, ahead = pace or (done - self._before, total - done)
+        left = f", about {elapsed / here * ahead:.0f} s left" if here > 0 and not last else ""
         text = f"  {self._what}: {done:,} of {total:,}, {elapsed:.0f} s{left}" + (f"; {note}" if note else "")
         click.echo(f"\r{text:<78}" if self._terminal else text, nl=last or not self._terminal)

@@ -5,9 +5,7 @@ flow module can import it. Prefect makes its home there, but not the folder abov
 """
 
 from osteo_models.core.settings import disable_gc, load_settings, prepare_environment
-from pipelines.stage_host import run_in_host
 
-run_in_host()
 disable_gc()
 prepare_environment()
 load_settings().state.mkdir(parents=True, exist_ok=True)

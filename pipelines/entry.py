@@ -27,9 +27,9 @@ from osteo_models.core.settings import ERROR_FILE, die_with_parent
 from osteo_models.registry.run_context import RunContext
 from pipelines.reconcile import find_lost, mark_crashed, reconcile, tag_owner
 from pipelines.server import use_server
-from pipelines.stage_host import SIGNALS
 
 SHUTDOWN_SECONDS: Final = 8.0
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 STDERR: Final = 2
 
 _callbacks: list[Callable[[], object]] = []
@@ -98,7 +98,7 @@ def on_shutdown(callback: Callable[[], object]) -> Iterator[None]:
 
 
 def stop_on_signals() -> None:
-    """Shut this process down on the first SIGINT or SIGTERM; a terminal and the stage host may both send one.
+    """Shut this process down on the first SIGINT or SIGTERM; a terminal and a parent process may both send one.
 
     Prefect handles SIGTERM itself while a flow runs, and raises it as an exception: see `exit_on_termination`.
     """

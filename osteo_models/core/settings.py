@@ -14,7 +14,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 ERROR_FILE = "OSTEO_ERROR_FILE"  # set, a stage leaves its error there instead of printing it
-STAGE_HOST = "OSTEO_STAGE_HOST"  # socket of the process that runs stages, see pipelines/stage_host.py
 EXPERIMENT_TAGS = {"dvc.exp.name": "DVC_EXP_NAME", "dvc.exp.baseline": "DVC_EXP_BASELINE_REV"}  # set by DVC
 IMPORTS_PER_COLLECTION = 100_000
 TELEMETRY_OFF = {

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from osteo_models.core.errors import InputError, OsteoError, StaleDataError, StoreError
 from osteo_models.core.files import hold_lock
 from osteo_models.core.params import Params
-from osteo_models.core.settings import ERROR_FILE, STAGE_HOST, Settings
+from osteo_models.core.settings import ERROR_FILE, Settings
 from osteo_models.data.data_folder import check_not_imported
-from osteo_models.data.revisions import check_data, child_environment, read_data_digest, run_dvc, start_dvc
+from osteo_models.data.revisions import check_data, read_data_digest, run_dvc, start_dvc
 from osteo_models.registry.run_context import RunContext
 
 Say = Callable[[str], None]
-
-SOCKET: Final = "stages.sock"  # in the state folder
 
 
 @dataclass(frozen=True)
@@ -33,13 +26,11 @@ class Stages:
     Attributes:
         say: Takes each line.
         output: File descriptor for what DVC and the stages print; None: this process' standard output.
-        host: Socket of the process that runs stages; None where there is none.
     """
 
     settings: Settings
     say: Say
     output: int | None = None
-    host: str | None = None
 
     def reproduce(self, *arguments: str) -> None:
         """Run `dvc repro` with these arguments.
@@ -51,7 +42,7 @@ class Stages:
         self.say(" ".join(["dvc repro", *arguments]))
         error_file = self.settings.state / "stage-error.json"
         error_file.unlink(missing_ok=True)
-        variables = {ERROR_FILE: str(error_file)} | ({STAGE_HOST: self.host} if self.host else {})
+        variables = {ERROR_FILE: str(error_file)}
         code, errors = start_dvc(self.settings.root, ["repro", *arguments], variables, output=self.output)
         if error_file.is_file():
             error = json.loads(error_file.read_text(encoding="utf-8"))
@@ -74,8 +65,7 @@ def open_stages(context: RunContext, say: Say, *, output: int | None = None) -> 
     """
     with lock_stages(context.settings.state):
         ensure_data(context, say)
-        with start_host(context.settings) as host:
-            yield Stages(context.settings, say, output, host)
+        yield Stages(context.settings, say, output)
 
 
 @contextlib.contextmanager
@@ -89,31 +79,6 @@ def lock_stages(state: Path) -> Iterator[None]:
     found = "another `osteo` command is at work here"
     with hold_lock(state / "demo.lock", seconds=0, where=str(state), found=found, remedy="wait for it"):
         yield
-
-
-@contextlib.contextmanager
-def start_host(settings: Settings) -> Iterator[str | None]:
-    """Start the process that runs stages, and give the address of its socket."""
-    if sys.platform != "linux":
-        yield None
-        return
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        folder = os.open(settings.state, os.O_RDONLY)
-        stack.callback(os.close, folder)
-        (settings.state / SOCKET).unlink(missing_ok=True)
-        # The path of a socket has at most 107 characters; this one has few, and stays the same in other processes.
-        address = f"/proc/{os.getpid()}/fd/{folder}/{SOCKET}"
-        listener.bind(address)
-        listener.listen()
-        command = [sys.executable, "-c", "from pipelines.stage_host import main; main()"]
-        host = subprocess.Popen(command, cwd=settings.root, env=child_environment(), stdin=listener.fileno())
-        try:
-            yield address
-        finally:
-            host.terminate()
-            host.wait()
-            (settings.state / SOCKET).unlink(missing_ok=True)
 
 
 def ensure_data(context: RunContext, say: Say) -> None:

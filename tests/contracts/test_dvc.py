@@ -23,7 +23,7 @@ NEUTRAL = (
     "osteo_models/registry/run_context.py",
     *(f"osteo_models/core/{name}.py" for name in ("errors", "files", "http_guard", "params_faults", "processes")),
     *(f"osteo_models/core/{name}.py" for name in ("progress", "search_params", "settings")),
-    *(f"pipelines/{name}.py" for name in ("entry", "reconcile", "server", "stage_host", "training_progress")),
+    *(f"pipelines/{name}.py" for name in ("entry", "reconcile", "server", "training_progress")),
 )
 STORE = tuple(
     f"osteo_models/registry/{name}.py"

@@ -55,7 +55,6 @@ def test_the_other_references_come_from_the_program(site):
     page = read(site, "reference/names.html")
     assert all(name in page for name in ("balanced_accuracy", "osteo.job", "code_pinned", "bound"))
     read_here = re.findall(r'"(OSTEO_[A-Z_]+)"', (ROOT / "osteo_models/core/settings.py").read_text(encoding="utf-8"))
-    between_processes = {"OSTEO_ERROR_FILE", "OSTEO_STAGE_HOST"}
-    assert [name for name in read_here if name not in page and name not in between_processes] == []
+    assert [name for name in read_here if name not in page and name != "OSTEO_ERROR_FILE"] == []
     assert all(f'id="{key}"' in read(site, "reference/params.html") for key in ("stages", "gate", "search"))
     assert "load_version" in read(site, "tutorial.html")

@@ -90,7 +90,7 @@ def test_git_keeps_the_small_outputs_alone():
     check = subprocess.run(["git", "check-ignore", "--no-index", *files], cwd=ROOT, capture_output=True, text=True)
     ignored = {files[line] for line in check.stdout.splitlines()}
     assert set(files.values()) - ignored == IN_GIT
-    assert {Path(path).parts[1] for path in IN_GIT} == {"metrics", "plots", "search"}
+    assert {Path(path).parts[1] for path in IN_GIT} == {"metrics", "plots"}
 
 
 def test_telemetry_of_dvc_is_off():

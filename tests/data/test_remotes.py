@@ -84,7 +84,7 @@ def check_clone(origin: Path, clone: Path, **variables: str) -> None:
     """A fresh clone pulls, has every byte, and DVC finds nothing to do in any stage."""
     run(origin.parent, "git", "clone", "-q", str(origin), str(clone))
     assert not (clone / "data").exists()
-    assert sorted(path.name for path in (clone / "artifacts").iterdir()) == ["metrics", "plots", "search"]  # in git
+    assert sorted(path.name for path in (clone / "artifacts").iterdir()) == ["metrics", "plots"]  # in git
     dvc(clone, "pull", **variables)
     for folder in ("data", "artifacts"):
         assert hash_data(clone / folder) == hash_data(origin / folder)

@@ -51,8 +51,6 @@ class Staging:
             InputError: The data set cannot be made here.
             OsteoError: Another process is changing it.
         """
-        if self.out.exists() and not self.out.is_dir():
-            raise InputError("a file, not a folder", where=str(self.out), remedy="name another folder")
         with contextlib.ExitStack() as stack:
             try:
                 self.out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +67,9 @@ class Staging:
             except OSError as error:
                 found = f"nothing can be written beside it ({type(error).__name__})"
                 raise InputError(found, where=str(self.out), remedy="name another folder") from None
+            # Under the lock: an exchange by another process takes the folder away for a moment.
+            if self.out.exists() and not self.out.is_dir():
+                raise InputError("a file, not a folder", where=str(self.out), remedy="name another folder")
             yield
 
     def prepare(self) -> None:

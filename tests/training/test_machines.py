@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from dataclasses import replace
@@ -14,12 +13,11 @@ import ray
 from machines import add_machine, list_trials, start_machines, use_token
 
 from osteo_models.core.errors import InputError, OsteoError
-from osteo_models.core.settings import IMPORTS_PER_COLLECTION
 from osteo_models.training.cross_validation import run_job
 from osteo_models.training.fold import Arrays
 from osteo_models.training.job_data import as_arrays, select_rows
 from osteo_models.training.jobs import plan_jobs
-from osteo_models.training.ray_cluster import open_cluster, share_slots
+from osteo_models.training.ray_cluster import WORKER_ENV, open_cluster, share_slots
 from osteo_models.training.recipe import Recipe
 from osteo_models.training.trial import TrialSettings
 from tests.training.small_fits import train_fold
@@ -76,8 +74,10 @@ def test_code_is_sent_and_data_lies_once_on_each_node(machines):
 
     before = {node: measure_store(node) for node in (machines.head_node, *machines.worker_nodes)}
 
+    given = dict(WORKER_ENV)
+
     def look(inputs: list, seconds: float) -> tuple[str, str, int]:
-        assert gc.get_threshold()[0] == IMPORTS_PER_COLLECTION  # before anything large is imported
+        assert os.environ.items() >= given.items()  # the settings of workers come with the code
         import osteo_models.training.trial as code
 
         found = ray.get(inputs[0])

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 import yaml
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def query(project, statement: str) -> list[tuple]:

@@ -55,7 +55,9 @@ def test_experiments_share_the_state_of_their_project(project):
     assert applied["experiments"]["learning_rate"] == 0.002
     assert "Running stage" not in project.dvc("repro")
     project.git("commit", "-qam", "the rate of the experiment")
-    verdict = project.osteo("promote", "osteo-unimodal-mri", "--dry-run")
+    registered = json.loads((project.root / "artifacts" / "register.json").read_text(encoding="utf-8"))
+    (version,) = (str(entry["version"]) for entry in registered if entry["name"] == "osteo-unimodal-mri")
+    verdict = project.osteo("promote", "osteo-unimodal-mri", version, "--dry-run")
     assert "code_pinned" in verdict
     project.dvc("exp", "remove", "strict", "rate-3")
     assert query(project, "select count(*) from model_versions") == versions

@@ -283,8 +283,8 @@ def test_the_metrics_of_a_model_are_collected_from_its_stages(evaluated):
         assert found[f"{prefix}.patient.balanced_accuracy.ci_low"] == expected.ci_low
     image = summaries["stage-1/unimodal-mri-image"].balanced_accuracy
     assert found["stage_1.image.balanced_accuracy"] == image.value
-    told = json.loads((root / "evaluation" / "metrics" / "stage-1.json").read_text())
-    of_model = [name for name in told if name.startswith(("unimodal-mri-patient.", "unimodal-mri-image."))]
+    written = json.loads((root / "evaluation" / "metrics" / "stage-1.json").read_text())
+    of_model = [name for name in written if name.startswith(("unimodal-mri-patient.", "unimodal-mri-image."))]
     assert sum(name.startswith("stage_1.") for name in found) == len(of_model)
     assert {name.partition(".")[0] for name in found} == {"stage_1", "stage_5"}  # no MRI in stage 2
 
